@@ -1,0 +1,321 @@
+"""The record of a run: RunSpec (everything that may change the numbers, nothing that may not) and RunResult.
+
+Units are in the names: `_bytes`, `_s`; fractions lie in [0, 1]; unknown is None, never 0 and never NaN.
+Adding a field to RunSpec changes every id: raise SCHEMA and ship the upgrade with a test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from hashlib import sha256
+from typing import Any, Literal
+
+SCHEMA = 1
+Scalar = str | int | float | bool | None
+Status = Literal["ok", "failed", "oom", "diverged", "timeout", "preempted", "cancelled"]
+Phase = Literal["tune", "final", "peek"]
+
+
+class RecordError(ValueError):
+    """A record cannot be read; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, fully resolved. `id` names it; `cell_id` names it without its seed."""
+
+    dataset: str
+    model: str  # backbone, timm's name.tag
+    method: str  # canonical names alone: "lora+pace"
+    options: tuple[tuple[str, Scalar], ...]  # resolved: (("lora.rank", 8), ("pace.sigma", 1.0), ...)
+    seed: int
+    epochs: int
+    batch_size: int
+    eval_batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_epochs: int
+    image_size: int
+    augment: str  # "none", "crop_flip"
+    normalise: str  # "native" (the checkpoint's own), "peer" (ImageNet constants), "none" ([0, 1])
+    precision: Literal["fp32", "bf16"]
+    phase: Phase
+    select: Literal["last", "val"]
+    data: str  # content hash of the split; "standin:<hash>" when generated
+    weights: str  # sha256 of the backbone's file, or "random"
+    optimizer: str  # "adamw", "sgd"
+    schedule: str  # "cosine" (per step), "cosine_timm" (per epoch, as the peers' code steps it), "constant"
+    clip: float  # gradient norm; 0 for none
+    drop_path: float
+    head_lr_scale: float
+    drop_last: bool
+    attention: str  # kernel: "fused", "plain"
+    threads: int  # on CPU it changes float sums
+    holdout: float  # share of the training list kept aside when a part asks for it
+    label_smoothing: float = 0.0
+    class_query: bool = False  # last block computes the class token's query alone
+    merged_eval: bool = False  # predictions come from the merged form
+    fold: str = ""  # "2/5": cross-validation over the training list in phase tune
+    also_test: tuple[str, ...] = ()  # further data sets scored with the same weights (distribution shift)
+    schema: int = SCHEMA
+
+    @property
+    def id(self) -> str:
+        """12 hex digits of sha256 over sorted, compact JSON."""
+        return _hash(asdict(self))
+
+    @property
+    def cell_id(self) -> str:
+        """The id without the seed: runs of one cell differ in nothing else."""
+        return _hash({k: v for k, v in asdict(self).items() if k != "seed"})
+
+    @property
+    def protocol_id(self) -> str:
+        """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
+        free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout"}
+        return _hash({k: v for k, v in asdict(self).items() if k not in free})
+
+    @property
+    def standin(self) -> bool:
+        return self.data.startswith("standin:")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not end well. `kind` groups failures: data, memory, code, numbers, killed, node."""
+
+    kind: str
+    message: str
+    stage: str  # data, build, train, evaluate, store
+    step: int | None = None
+    traceback: str = ""  # its tail; paths relative to the checkout
+
+
+@dataclass(frozen=True)
+class Attempt:
+    start: str  # UTC, ISO 8601
+    end: str | None
+    reason: str  # ok, or why it ended
+    resumed_from_step: int = 0
+    job: str | None = None  # SLURM job id
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    classes: int
+    train: int  # images trained on (holdout taken away)
+    holdout: int
+    val: int | None  # None when the phase does not look at it
+    test: int | None
+    split_hash: str
+    content_hash: str
+    title: str = ""
+    group: str = ""
+    metric: str = "top1"
+    standin: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    params: int
+    weights_sha256: str | None
+    family: str
+    image_size: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    text: str  # with the options that differ from the defaults
+    source_hash: str  # of its files
+    ours: str = ""  # what is our reading or our own choice
+    adapts_at_test: str = ""  # "", "episodic", "online"
+
+
+@dataclass(frozen=True)
+class Params:
+    total: int  # of the model as trained
+    trained: int
+    trained_adapter: int
+    trained_head: int
+    trained_backbone: int
+    extra_inference: int  # unmerged, head apart
+    extra_inference_merged: int | None  # None when it cannot be merged
+    stored_bytes: int | None  # of the adapter's file, head included
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. `saved_*` is kept for backward: unique storages that autograd saves, peak-live, parameters excluded."""
+
+    saved_bytes: int | None
+    saved_bytes_per_image: float | None
+    weights_frozen_bytes: int
+    weights_trained_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    cuda_peak_allocated_bytes: int | None = None
+    cuda_peak_reserved_bytes: int | None = None
+    eval_cuda_peak_allocated_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Time:
+    data_s: float | None
+    build_s: float | None
+    train_s: float | None
+    evaluate_s: float | None
+    total_s: float | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second; each training image counts once per step however many passes the method makes."""
+
+    train_images_per_s: float | None
+    eval_images_per_s: float | None
+    source: Literal["informal", "perf"] = "informal"  # from the training log, or measured by `perf`
+
+
+@dataclass(frozen=True)
+class Artifact:
+    kind: str  # predictions, curve, adapter, log
+    path: str  # relative to the record's folder
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    commit: str
+    dirty: bool
+    diff_hash: str | None
+    versions: dict[str, str]
+    device: str
+    cpu: str
+    cores: int
+    driver: str | None
+    deterministic: bool
+    started: str
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    spec: RunSpec
+    passed: dict[str, Scalar]  # what was typed, beside what it resolved to
+    status: Status
+    failure: Failure | None
+    attempts: tuple[Attempt, ...]
+    dataset: DatasetInfo | None
+    backbone: BackboneInfo | None
+    method: MethodInfo
+    metrics: dict[str, float | None]  # "val.top1", "test.top1", "test.class_mean", "test.nll", "test.ece", "test.n", ...
+    test_passes: int
+    params: Params | None
+    memory: Memory | None
+    time: Time
+    throughput: Throughput
+    diagnostics: dict[str, float | None]
+    artifacts: tuple[Artifact, ...]
+    provenance: Provenance
+    history: tuple[dict[str, float | None], ...] = field(default=())
+    schema: int = SCHEMA
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.id
+
+
+def _hash(data: dict[str, Any]) -> str:
+    return sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:12]
+
+
+def to_json(result: RunResult) -> str:
+    """Readable JSON with the ids in front; raises ValueError on NaN or infinity."""
+    body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
+            "phase": result.spec.phase, **asdict(result)}
+    return json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, where: str = "record") -> RunResult:
+    """Strict: an unknown or missing field, a wrong type, an unknown schema or a wrong id raises RecordError."""
+    try:
+        body = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        raise RecordError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(body, dict):
+        raise RecordError(f"{where}: a record is a JSON object")
+    if body.get("schema") != SCHEMA:
+        raise RecordError(f"{where}: field 'schema' is {body.get('schema')!r}, this program reads {SCHEMA}")
+    head = {key: body.pop(key, None) for key in ("run_id", "cell_id", "phase")}
+    result: RunResult = _build(RunResult, body, where, "")
+    if head["run_id"] != result.spec.id:
+        raise RecordError(f"{where}: field 'run_id' is {head['run_id']!r} but the spec hashes to {result.spec.id!r}")
+    return result
+
+
+def spec_from_json(data: dict[str, Any], where: str = "spec") -> RunSpec:
+    """Strict, as from_json."""
+    spec: RunSpec = _build(RunSpec, data, where, "spec")
+    return spec
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON cannot hold it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not allowed")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _build(hint: Any, value: Any, where: str, path: str) -> Any:
+    """Make a value of the annotated type out of parsed JSON, naming file and field when it does not fit."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise RecordError(f"{where}: field {path!r} must be an object")
+        hints, known = _hints(hint), {f.name for f in fields(hint)}
+        for name in value.keys() ^ known:
+            problem = "is unknown" if name in value else "is missing"
+            raise RecordError(f"{where}: field {(path + '.' + name).lstrip('.')!r} {problem}")
+        return hint(**{n: _build(hints[n], v, where, f"{path}.{n}".lstrip(".")) for n, v in value.items()})
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        for arg in (a for a in args if a is not type(None)):
+            if is_dataclass(arg) or _fits(arg, value):
+                return _build(arg, value, where, path)
+    elif origin is Literal:
+        if value in args:
+            return value
+    elif origin is tuple and isinstance(value, list):
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_build(args[0], v, where, f"{path}[{i}]") for i, v in enumerate(value))
+        if len(args) == len(value):
+            return tuple(_build(a, v, where, f"{path}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
+    elif origin is dict and isinstance(value, dict):
+        return {k: _build(args[1], v, where, f"{path}.{k}") for k, v in value.items()}
+    elif _fits(hint, value):
+        return float(value) if hint is float else value
+    raise RecordError(f"{where}: field {path!r} has the value {str(value)[:60]!r}, which is not allowed")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(hint, type) and isinstance(value, hint)
