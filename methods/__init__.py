@@ -1,0 +1,1 @@
+"""Changes how a backbone learns: adapters, regularizers, constraints, and their composition."""

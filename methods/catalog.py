@@ -1,0 +1,172 @@
+"""What parts exist, read from their source with `ast`: nothing is imported, so a list of methods needs no torch.
+
+A part is a class in adapters/, regularizers/ or constraints/ decorated with `@part("name", "alias", ...)`. Its
+annotated fields are its options, written `rank: Annotated[int, ">= 1", "rank of each update"] = 8`: type, allowed
+range, meaning, default. Class variables with literal values (`offers`, `needs`, `paper`, ...) are read as they stand.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+Scalar = str | int | float | bool | None
+KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a part: how it is typed, what values it takes, what it means."""
+
+    name: str
+    type: str  # "int", "float", "bool", "str"; a trailing "?" when None is allowed
+    default: Scalar
+    range: str = ""  # ">= 1", "> 0, <= 1", or "" for any
+    choices: tuple[Scalar, ...] = ()
+    doc: str = ""
+
+    def problem(self, value: Scalar) -> str:
+        """A phrase that says what is wrong with the value, or nothing."""
+        if value is None:
+            return "" if self.type.endswith("?") else f"must be {self._kind}"
+        kind = self.type.rstrip("?")
+        if self.choices:
+            if type(value) in {type(c) for c in self.choices} and value in self.choices:
+                return ""
+            return "must be one of " + ", ".join(repr(c) for c in self.choices)
+        wanted: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+        if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "bool"):
+            return f"must be {self._kind}"
+        if isinstance(value, float) and value != value:
+            return "must be a number"
+        if self.range and not all(_COMPARE[sign](value, float(bound)) for sign, bound in _bounds(self.range)):
+            return f"must be {self.range}"
+        return ""
+
+    def normal(self, value: Scalar) -> Scalar:
+        """One spelling per value: 1 and 1.0 are the same float option."""
+        return float(value) if self.type.startswith("float") and isinstance(value, int) else value
+
+    @property
+    def _kind(self) -> str:
+        names = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text in quotes"}
+        return names[self.type.rstrip("?")]
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What can be known of a part without importing it."""
+
+    name: str
+    kind: str  # adapter, regularizer, constraint
+    cls: str
+    module: str  # dotted, relative to `methods`
+    path: Path
+    doc: str  # first sentence of the class's or module's docstring
+    aliases: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict, hash=False)  # literal class variables
+
+    @property
+    def offers(self) -> frozenset[str]:
+        return frozenset(self.facts.get("offers", ()))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(self.facts.get("needs", ()))
+
+    @property
+    def families(self) -> frozenset[str]:
+        return frozenset(self.facts.get("families", ("vit",)))
+
+    @property
+    def source_hash(self) -> str:
+        return sha256(self.path.read_bytes()).hexdigest()
+
+
+def _bounds(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"(>=|<=|>|<)\s*([-+.\de]+)", text)
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal, of `frozenset({...})` or of adjacent strings; raises ValueError for anything else."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "frozenset":
+        return frozenset(_literal(node.args[0])) if node.args else frozenset()
+    return ast.literal_eval(node)
+
+
+def _option(node: ast.AnnAssign) -> Option:
+    assert isinstance(node.target, ast.Name) and node.value is not None
+    default, annotation, words = ast.literal_eval(node.value), node.annotation, []
+    if isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Annotated":
+        assert isinstance(annotation.slice, ast.Tuple)
+        annotation, *rest = annotation.slice.elts
+        words = [str(ast.literal_eval(w)) for w in rest]
+    optional = isinstance(annotation, ast.BinOp)
+    if isinstance(annotation, ast.BinOp):
+        annotation = annotation.left
+    choices: tuple[Scalar, ...] = ()
+    if isinstance(annotation, ast.Subscript):  # Literal[...]
+        inner = annotation.slice
+        choices = tuple(ast.literal_eval(e) for e in (inner.elts if isinstance(inner, ast.Tuple) else [inner]))
+        kind = type(choices[0]).__name__
+    else:
+        kind = ast.unparse(annotation)
+    limit = next((w for w in words if _bounds(w) and not re.search(r"[a-df-z]", w)), "")
+    doc = next((w for w in words if w != limit), "")
+    return Option(node.target.id, kind + ("?" if optional else ""), default, limit, choices, doc)
+
+
+def _read(path: Path, kind: str) -> list[PartInfo]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    module_doc = ast.get_docstring(tree) or ""
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        names = [_literal(a) for d in node.decorator_list if isinstance(d, ast.Call)
+                 and getattr(d.func, "id", "") == "part" for a in d.args]
+        if not names:
+            continue
+        options, facts = [], {}
+        for line in node.body:
+            if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation):
+                options.append(_option(line))
+            targets = [line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [])
+            if targets and not any(o.name == getattr(targets[0], "id", "") for o in options):
+                try:
+                    facts[targets[0].id] = _literal(line.value)  # type: ignore[union-attr, attr-defined]
+                except ValueError:
+                    continue
+        doc = (ast.get_docstring(node) or module_doc).split("\n\n")[0].replace("\n", " ")
+        found.append(PartInfo(names[0], kind, node.name, f"{path.parent.name}.{path.stem}", path, doc,
+                              tuple(names[1:]), tuple(options), facts))
+    return found
+
+
+@cache
+def catalog() -> dict[str, PartInfo]:
+    """Every part by its name, in order of kind and name. Raises ValueError when two parts share a name or alias."""
+    parts: dict[str, PartInfo] = {}
+    taken: dict[str, str] = {}
+    for folder, kind in KINDS.items():
+        for path in sorted((Path(__file__).parent / folder).glob("*.py")):
+            for info in _read(path, kind):
+                for name in (info.name, *info.aliases):
+                    if name in taken:
+                        raise ValueError(f"{info.path.name} and {taken[name]} both register {name!r}")
+                    taken[name] = info.path.name
+                parts[info.name] = info
+    return dict(sorted(parts.items(), key=lambda kv: (list(KINDS.values()).index(kv[1].kind), kv[0])))
+
+
+def aliases() -> dict[str, str]:
+    """Short name -> name."""
+    return {alias: info.name for info in catalog().values() for alias in info.aliases}
