@@ -1,0 +1,338 @@
+"""The commands: `python -m bench VERB ...`. Results go to stdout, progress to stderr.
+
+Exit status: 0 success, 1 findings or failed runs, 2 wrong usage. A user's mistake is answered by a sentence, never by
+a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from datasets.card import DataError
+from methods.grammar import MethodError
+from results.schema import RecordError
+
+from . import show
+from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make, price
+
+KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"regatta: {message} (see `{self.prog} --help`)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse and do; returns the exit status."""
+    args = _parser().parse_args(words)
+    try:
+        return int(args.do(args))
+    except UsageError as error:
+        for problem in error.problems:
+            print(f"regatta: {problem}", file=sys.stderr)
+        return 2
+    except (MethodError, DataError, RecordError) as error:
+        print(f"regatta: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("regatta: interrupted; what was finished is stored, the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"regatta: {error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}; what was "
+              "finished is stored, the same command goes on from here", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m bench", description="Adapt pre-trained vision transformers, honestly compared.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    def verb(name: str, do: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=help, description=help)
+        made.set_defaults(do=do)
+        return made
+
+    listing = verb("list", _list, "a line each of " + ", ".join(KINDS))
+    listing.add_argument("kind", choices=KINDS)
+    listing.add_argument("--json", action="store_true")
+    card = verb("show", _show, "the card of a method, data set, backbone or suite, or the record of a run")
+    card.add_argument("name")
+    card.add_argument("--backbone", help="count a method's trained weights on this backbone (imports torch)")
+    planning = verb("plan", _plan, "what is done, missing, failed, stale, and what the rest would cost; runs nothing")
+    _what(planning)
+    planning.add_argument("--why", action="store_true", help="name each run that is not done, and why")
+    planning.add_argument("--json", action="store_true")
+    running = verb("run", _run, "run here what the plan lists, then write the tables")
+    _what(running)
+    running.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
+                         help="also run what is stale or failed, or everything, once more")
+    running.add_argument("--no-cache", action="store_true", help="keep no decoded images on disk")
+    running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
+    status = verb("status", _status, "how far the set is: done, running, missing, failed by class")
+    _what(status)
+    data = verb("data", _data, "work with data sets: standin NAME... writes miniatures, check NAME... verifies a folder")
+    data.add_argument("action", choices=("check", "standin"))
+    data.add_argument("names", nargs="*", help="data sets; all when none is named")
+    data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin)")
+    return parser
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", help="demo, vtab1k, fgvc, ...: `list suites`")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
+    parser.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
+                        help="lr=1e-3, lora.rank=4")
+    parser.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
+                        "'standin' for generated miniatures")
+    parser.add_argument("--weights", type=Path, help="a file of pre-trained weights")
+    parser.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
+    parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
+    parser.add_argument("--jobs", type=int, default=0, help="processes at once (default: one per core)")
+    parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
+
+
+CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
+               "no_pretrained", "download", "jobs")
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """The request that was typed, laid over the file of --config."""
+    told = _config(args.config) if args.config else {}
+
+    def pick(name: str, default: Any) -> Any:
+        typed = getattr(args, name, None)
+        return typed if typed not in (None, [], False) else told.get(name, default)
+
+    seeds = pick("seeds", ())
+    if any(s < 0 for s in seeds):
+        raise UsageError([f"seeds are whole numbers of 0 or more, not {min(seeds)}"])
+    weights = pick("weights", None)
+    return Request(
+        suite=pick("suite", None), datasets=tuple(pick("datasets", ())), methods=tuple(pick("methods", ())),
+        backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
+        epochs=pick("epochs", None), batch_size=pick("batch_size", None),
+        data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
+        no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """A YAML file with the keys of the command line; lists where it takes several, `set` as a map."""
+    import yaml
+
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UsageError([f"--config {path.name}: {error.strerror}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError([f"--config {path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
+    if not isinstance(told, dict):
+        raise UsageError([f"--config {path.name} must hold key: value lines"])
+    from difflib import get_close_matches
+
+    problems, clean = [], {}
+    for key, value in told.items():
+        name = str(key).replace("-", "_")
+        if name not in CONFIG_KEYS:
+            near = get_close_matches(name, CONFIG_KEYS, n=1)
+            problems.append(f"--config {path.name} has the key {key!r}; "
+                            + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(CONFIG_KEYS)}"))
+        elif name == "set":
+            if not isinstance(value, dict):
+                problems.append(f"--config {path.name}: set must be a map such as {{lr: 0.001}}")
+            else:
+                clean["set"] = [f"{k}={v}" for k, v in value.items()]
+        elif name in ("datasets", "methods", "backbones", "seeds"):
+            clean[name] = value if isinstance(value, list) else [value]
+            wanted = int if name == "seeds" else str
+            if not all(isinstance(v, wanted) for v in clean[name]):
+                problems.append(f"--config {path.name}: {name} takes {'numbers' if wanted is int else 'names'}")
+        else:
+            clean[name] = value
+    if problems:
+        raise UsageError(problems)
+    return clean
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = show.listing(args.kind)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    width = max((len(r["name"]) for r in rows), default=0)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['about']}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    print(show.card(args.name, args.backbone, RUNS))
+    return 0
+
+
+def _claims() -> Any:
+    from .dispatch.state import Claims
+
+    return Claims(CLAIMS)
+
+
+def _make(args: argparse.Namespace) -> Plan:
+    return make(request_of(args), alive=_claims().living())
+
+
+def workers(args: argparse.Namespace) -> int:
+    """Processes at once."""
+    if args.jobs < 0:
+        raise UsageError([f"--jobs must be 1 or more, not {args.jobs}"])
+    return args.jobs or len(os.sched_getaffinity(0))
+
+
+def _plan(args: argparse.Namespace) -> int:
+    plan = _make(args)
+    if args.json:
+        from .plan import as_json
+
+        print(json.dumps(as_json(plan), indent=1))
+        return 0
+    counts = plan.count()
+    print(f"suite {plan.suite.name}: {len(plan.runs)} runs, "
+          + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
+    cost = price(plan, RUNS, workers(args))
+    if counts["missing"]:
+        seconds = cost["seconds"]
+        print("time for the missing: " + (show.duration(seconds) + f" on {workers(args)} processes, from like runs"
+                                          if seconds is not None else f"no like run is recorded ({plan.suite.cost})"))
+        kept = cost["saved_bytes"]
+        print("memory kept for backward: " + (show.size(kept) + " at most, per process" if kept else "not measured yet")
+              + f"; disk {show.size(cost['disk_bytes'] or 0)}")
+    if args.why:
+        for run in plan.runs:
+            if run.state != "done":
+                print(f"{run.state:<8} {run.spec.id}  {run.spec.dataset}  {run.text}  {run.spec.model}  "
+                      f"seed {run.spec.seed}{f'  ({run.why})' if run.why else ''}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    plan = _make(args)
+    counts = plan.count()
+    for state, n in counts.items():
+        print(f"{state:<8} {n}")
+    for run in plan.runs:
+        if run.state in ("failed", "stale", "running"):
+            print(f"{run.state:<8} {run.spec.id}  {run.spec.dataset}  {run.text}  ({run.why})")
+    return 1 if counts["failed"] else 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    plan = _make(args)
+    from results.suites import save_suite
+
+    from .dispatch.local import Job, run_all
+    from .progress import Bar
+
+    wanted = {"stale": ("missing", "stale"), "failed": ("missing", "failed"),
+              "all": ("missing", "stale", "failed", "done")}.get(args.again or "", ("missing",))
+    todo = [r for r in plan.runs if r.state in wanted]
+    device = _device(args.device) if todo else "cpu"
+    if todo:
+        _need_standins(todo)
+    suite_file = save_suite(plan.view)
+    status = 0
+    if todo:
+        where = {root: _where(args, root, device) for root in {r.data_root for r in todo}}
+        jobs = [Job(r.spec, r.passed | ({"_again": True} if r.state != "missing" else {}),
+                    where[r.data_root].with_weights(r.weights)) for r in todo]
+        count = min(workers(args), len(jobs)) if device == "cpu" else 1
+        with Bar(len(jobs), f"{plan.suite.name}: runs") as bar:
+            tally = run_all(jobs, RUNS, _claims(), count, bar.to)
+        print(f"suite {plan.suite.name}: " + ", ".join(f"{n} {s}" for s, n in sorted(tally.done.items()))
+              + (f", {tally.elsewhere} left to another runner" if tally.elsewhere else ""))
+        for record in tally.failures:
+            message = record.failure.message if record.failure else ""
+            print(f"regatta: {record.spec.dataset} {record.method.text} seed {record.spec.seed}: {record.status}: "
+                  f"{message}", file=sys.stderr)
+        status = 1 if tally.failures else 0
+    else:
+        counts = plan.count()
+        print(f"suite {plan.suite.name}: nothing to run; "
+              + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
+        status = 1 if counts["failed"] else 0
+    if not args.no_report:
+        status = max(status, _report(suite_file.stem))
+    return status
+
+
+def _report(suite: str) -> int:
+    """Rewrite the tables from every record and suite there is."""
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "reports", "build", "--keep-going"], check=False)
+    return done.returncode
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = wanted.partition(":")[0]
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        there = "cpu, cuda" if torch.cuda.is_available() else "cpu alone"
+        raise UsageError([f"there is no device {wanted!r} here; this machine has {there}"])
+    return wanted
+
+
+def _where(args: argparse.Namespace, root: Path, device: str) -> Any:
+    from .engine.where import Where
+
+    return Where(data_root=root, cache_root=None if args.no_cache else CACHE, weights_file=None, device=device)
+
+
+def _need_standins(todo: Sequence[Planned]) -> None:
+    """Write the stand-ins that the runs need and that are not there yet."""
+    from datasets.standins import write_all
+
+    from .progress import Bar
+
+    names = list(dict.fromkeys(r.spec.dataset for r in todo if r.spec.standin))
+    if names:
+        with Bar(len(names), "stand-ins") as bar:
+            write_all(names, STANDINS, bar.one_more)
+
+
+def _data(args: argparse.Namespace) -> int:
+    from datasets import registry
+
+    cards = [registry.get(n) for n in args.names] or registry.cards()
+    if args.action == "standin":
+        from datasets.standins import write_all
+        from datasets.standins.write import has_standin
+
+        from .progress import Bar
+
+        names = [c.name for c in cards if has_standin(c.name)]
+        root = args.root or STANDINS
+        with Bar(len(names), "stand-ins") as bar:
+            write_all(names, root, bar.one_more)
+        print(f"{len(names)} stand-ins are in {root.name}/")
+        return 0
+    return show.check_data(cards, args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None))

@@ -1,0 +1,201 @@
+"""Several runs on this machine: each in a process of its own, forked from a server that has imported everything.
+
+A crash, a memory kill or a leak takes one run. A child whose parent dies ends itself. Runs that another runner has
+claimed are left to it, and looked at again at the end.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from results import store
+from results.schema import Attempt, Failure, Provenance, RunResult, RunSpec, Scalar, Status, Throughput, Time
+
+from .state import HEARTBEAT_S, Claims
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be done and what its child needs to know."""
+
+    spec: RunSpec
+    passed: dict[str, Scalar]
+    where: Any  # engine.train.Where; not imported here, so that a plan needs no torch
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: Any
+    pipe: Connection
+    started: float
+    oom_kills: int
+    share: float = 0.0
+    outcome: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the jobs."""
+
+    done: dict[str, int] = field(default_factory=dict)  # status -> count
+    elsewhere: int = 0  # left to another runner
+    failures: list[RunResult] = field(default_factory=list)
+
+    def add(self, status: str) -> None:
+        self.done[status] = self.done.get(status, 0) + 1
+
+
+def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
+            report: Callable[[float, str], None]) -> Tally:
+    """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["bench.dispatch.preload"])
+    tally, waiting, running = Tally(), list(jobs), {}
+    finished, beat = 0.0, time.monotonic()
+    interrupted = False
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                if not claims.take(job.spec.id):
+                    tally.elsewhere += 1
+                    finished += 1
+                    continue
+                if store.path_of(job.spec, root).exists() and not job.passed.get("_again"):
+                    claims.release(job.spec.id)  # another runner finished it between our plan and now
+                    finished += 1
+                    continue
+                running[job.spec.id] = _start(context, job, root)
+            wait([r.pipe for r in running.values()] + [r.process.sentinel for r in running.values()], timeout=POLL_S)
+            for run_id, one in list(running.items()):
+                _listen(one)
+                if one.process.exitcode is not None:
+                    _listen(one)
+                    finished += 1
+                    _close(one, root, tally)
+                    claims.release(run_id)
+                    del running[run_id]
+            if time.monotonic() - beat > HEARTBEAT_S:
+                beat = time.monotonic()
+                for run_id in running:
+                    claims.touch(run_id)
+            label = next((f"{r.job.spec.dataset} {r.job.spec.method}" for r in running.values()), "")
+            report(finished + sum(r.share for r in running.values()), label)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        for run_id, one in running.items():
+            one.process.kill()
+            one.process.join()
+            if interrupted:
+                _note_interrupted(one, root)
+            claims.release(run_id)
+    return tally
+
+
+def _start(context: Any, job: Job, root: Path) -> _Running:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(job, root, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return _Running(job, process, ours, time.monotonic(), oom_kills())
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed a process for memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _listen(one: _Running) -> None:
+    try:
+        while one.pipe.poll():
+            kind, value = one.pipe.recv()
+            if kind == "share":
+                one.share = value
+            else:
+                one.outcome = value
+    except (EOFError, OSError):
+        pass
+
+
+def _close(one: _Running, root: Path, tally: Tally) -> None:
+    """Take the child's outcome; a child that died without one gets a record that says so."""
+    one.process.join()
+    path = store.path_of(one.job.spec, root)
+    if not one.outcome:
+        code = one.process.exitcode or 0
+        killed = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        starved = oom_kills() > one.oom_kills
+        status: Status = "oom" if starved else "failed"
+        reason = f"the run's process ended {killed}" + (" while the kernel was short of memory" if starved else "")
+        store.save(died(one.job, status, Failure("memory" if starved else "killed", reason, "train")), root)
+        one.outcome = status
+    tally.add(one.outcome)
+    if one.outcome != "ok" and path.exists():
+        tally.failures.append(store.load(path))
+
+
+def died(job: Job, status: Status, failure: Failure) -> RunResult:
+    """The record of a run that could not write its own."""
+    from bench.engine import env
+    from bench.engine.describe import method_info
+
+    commit, dirty, diff = env.code_state()
+    here = Provenance(commit, dirty, diff, env.versions(), "cpu", env.cpu_name(), os.cpu_count() or 1, None, False,
+                      env.now())
+    return RunResult(job.spec, job.passed, status, failure, (Attempt(env.now(), env.now(), status),), None, None,
+                     method_info(job.spec), {}, 0, None, None, Time(None, None, None, None, None),
+                     Throughput(None, None), {}, (), here)
+
+
+def _note_interrupted(one: _Running, root: Path) -> None:
+    """An interrupted run goes to scratch: it is no finding."""
+    result = died(one.job, "cancelled", Failure("killed", "interrupted by the user", "train"))
+    store.save(result, root.parent / "scratch")
+
+
+def _child(job: Job, root: Path, pipe: Connection) -> None:
+    """In the forked process: follow the parent's life, run, say how it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    if not sys.stderr.isatty():
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - warnings of libraries belong to no table
+    from bench.engine.record import execute
+
+    last = 0.0
+
+    def progress(step: int, steps: int) -> None:
+        nonlocal last
+        if step / steps - last >= 0.05:
+            last = step / steps
+            pipe.send(("share", last))
+
+    result = execute(job.spec, {k: v for k, v in job.passed.items() if not k.startswith("_")}, job.where, root,
+                     progress)
+    pipe.send(("outcome", result.status))
+    pipe.close()
+
+
+def _die_with_parent() -> None:
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

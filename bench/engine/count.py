@@ -1,0 +1,25 @@
+"""How many weights a method trains on a backbone: counted from the live model, built without memory."""
+
+from __future__ import annotations
+
+import torch
+
+from methods import compose
+from methods.grammar import MethodText
+from methods.vit import head_names
+
+from . import backbones
+
+
+def trained_weights(method: MethodText, backbone: str, classes: int) -> tuple[int, int]:
+    """(without the head, of the head)."""
+    import timm
+
+    backbones.check_name(backbone)
+    if backbone == backbones.EMBEDDED:
+        from bench.embedded import model as _registers  # noqa: F401
+    with torch.device("meta"):
+        model = compose.create(method).adapter.build(timm.create_model(backbone, num_classes=0), classes)
+    head = head_names(model)
+    trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
+    return sum(n for name, n in trained.items() if name not in head), sum(n for x, n in trained.items() if x in head)

@@ -1,0 +1,89 @@
+"""Where a run happens: commit, dirty flag with the hash of the difference, versions, device. No names, no paths."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from results.schema import Provenance
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("bench", "datasets", "methods", "results/*.py", "reports/*.py", "pyproject.toml", "Makefile")
+
+
+def now() -> str:
+    """UTC, ISO 8601, seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+@cache
+def code_state() -> tuple[str, bool, str | None]:
+    """(commit, dirty, hash of the difference) of the source paths alone; a fork server's children ask once."""
+    commit = os.environ.get("REGATTA_COMMIT") or _git("rev-parse", "HEAD").strip() or "unknown"
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
+    if not changed.strip():
+        return commit, False, None
+    digest = hashlib.sha256(_git("diff", "HEAD", "--", *SOURCES).encode())
+    for line in sorted(changed.splitlines()):
+        digest.update(line.encode())
+        path = ROOT / line[3:]
+        if line.startswith("??") and path.is_file():
+            digest.update(path.read_bytes())
+    return commit, True, digest.hexdigest()[:12]
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model as the kernel names it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of what may move the numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def provenance(device: str, deterministic: bool, started: str) -> Provenance:
+    """Gather it; `device` is torch's name of it."""
+    import torch
+
+    commit, dirty, diff = code_state()
+    cuda = device.startswith("cuda")
+    return Provenance(
+        commit=commit, dirty=dirty, diff_hash=diff, versions=versions(),
+        device=torch.cuda.get_device_name() if cuda else "cpu", cpu=cpu_name(), cores=os.cpu_count() or 1,
+        driver=torch.version.cuda if cuda else None, deterministic=deterministic, started=started,
+        snapshot=os.environ.get("REGATTA_SNAPSHOT"),
+    )
+
+
+def job_id() -> str | None:
+    """SLURM's job id, with the array's index, where there is one."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

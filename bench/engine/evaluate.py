@@ -1,0 +1,95 @@
+"""Scoring: predictions of one split through the method, and every metric that follows from them.
+
+Evaluation leaves no trace: trained weights are saved before a split and copied back after it, so that a method which
+adapts at test time may move them while it reads. Metrics are computed from what is stored (`metrics_of`), so that a
+wrong metric can be mended without training anything again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Fit
+from methods.compose import Method
+
+from .loaders import Batches
+
+ECE_BINS = 15  # Guo et al., ICML 2017
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per image, in the split's order: predicted class, margin of the top logit over the second, confidence, NLL."""
+
+    pred: np.ndarray[Any, Any]  # (N,) int32
+    label: np.ndarray[Any, Any]  # (N,) int32
+    margin: Floats  # (N,)
+    confidence: Floats  # (N,) softmax of the predicted class
+    nll: Floats  # (N,)
+
+    def save(self, path: Path, items_hash: str) -> None:
+        """A compressed .npz that also names the items' order by its hash."""
+        with path.open("wb") as stream:
+            np.savez_compressed(stream, pred=self.pred, label=self.label, margin=self.margin,
+                                confidence=self.confidence, nll=self.nll, items=np.array(items_hash))
+
+
+def predict(method: Method, fit: Fit, batches: Batches) -> Predictions:
+    """Score one split in order, in eval mode; the method decides how a batch is predicted."""
+    was_training = fit.model.training
+    kept = {name: p.detach().clone() for name, p in fit.trainable.items()}
+    fit.model.eval()
+    rows: list[tuple[Tensor, ...]] = []
+    try:
+        with torch.no_grad():
+            for part in method.regularizers:
+                start = getattr(part, "start_split", None)
+                if start is not None:
+                    start(fit)
+            for batch in batches.in_order():
+                logits = method.predict(fit, batch.x).float()
+                top = logits.topk(min(2, logits.shape[1]), dim=1)
+                margin = top.values[:, 0] - top.values[:, -1]
+                confidence = logits.softmax(1).amax(1)
+                nll = F.cross_entropy(logits, batch.y, reduction="none")
+                rows.append(tuple(t.cpu() for t in (top.indices[:, 0], batch.y, margin, confidence, nll)))
+    finally:
+        with torch.no_grad():
+            for name, value in kept.items():
+                fit.trainable[name].copy_(value)
+        fit.model.train(was_training)
+    pred, label, margin, confidence, nll = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
+    return Predictions(pred.astype(np.int32), label.astype(np.int32), margin.astype(np.float32),
+                       confidence.astype(np.float32), nll.astype(np.float32))
+
+
+def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:
+    """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`."""
+    right = found.pred == found.label
+    n = len(right)
+    top1 = float(right.mean())
+    counts = np.bincount(found.label)
+    hits = np.bincount(found.label, weights=right, minlength=len(counts))
+    present = counts > 0
+    bins = np.minimum((found.confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = [abs(float(found.confidence[bins == b].mean()) - float(right[bins == b].mean())) * float((bins == b).sum())
+            for b in range(ECE_BINS) if (bins == b).any()]
+    nll = float(found.nll.astype(np.float64).mean())
+    values: dict[str, float | None] = {
+        "top1": top1,
+        "class_mean": float((hits[present] / counts[present]).mean()),
+        "nll": nll if np.isfinite(nll) else None,
+        "ece": sum(gaps) / n if np.isfinite(found.confidence).all() else None,
+        "n": float(n),
+        "se": (top1 * (1 - top1) / n) ** 0.5,
+        "majority": float(counts.max() / n),  # what the best constant answer scores
+    }
+    return {f"{prefix}.{name}": value for name, value in values.items()}

@@ -1,0 +1,241 @@
+"""From a card to batches: which images a phase may see, how they are resized, normalised and ordered.
+
+The test split is sealed by type. `TuneData` has no door to it at all; `FinalData.test()` opens once, after training
+has been declared over; only `PeekData` may look along the way, and its records are refused by every leaderboard.
+Decoded images are kept as uint8 and shared between runs through a memory map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.card import Card, DataError, Item
+from datasets.images import open_rgb
+from methods.base import Batch
+from results.schema import RunSpec
+
+from .cache import ImageCache
+from .seeds import derive, generator
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RESIZE_SHARE = 256 / 224  # FGVC habit: the shorter side to 256, then a crop of 224
+
+
+class SealedTest(RuntimeError):
+    """Something asked for the test split where the protocol forbids it."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A split, ready to be batched: items, their labels, and decoded pixels when they are held."""
+
+    items: Sequence[Item]
+    labels: Tensor  # (N,) int64
+    pixels: np.ndarray[Any, Any] | None  # (N, 3, S, S) uint8, or None when decoded on the fly
+    size: int
+    augment: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, keep: Sequence[int]) -> Pictures:
+        """The same pictures, fewer and in the given order; indices are counted anew."""
+        rows = list(keep)
+        pixels = None if self.pixels is None else self.pixels[rows]
+        return Pictures([self.items[i] for i in rows], self.labels[rows], pixels, self.size, self.augment)
+
+
+class Normaliser:
+    """(B, 3, S, S) uint8 -> float32, `x / 255 - mean` over `std` in exactly this order."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device)
+        self.std = torch.tensor(std, device=device)
+        self.device = device
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        x = raw.to(self.device, non_blocking=True).float().div_(255)
+        return x.sub_(self.mean.view(3, 1, 1)).div_(self.std.view(3, 1, 1))
+
+
+class TuneData:
+    """What phase `tune` sees: the training list and the validation list. It has no test split to give."""
+
+    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> None:
+        self._card, self._root, self._spec, self._cache = card, root, spec, cache
+        self.train, self.val = self._training()
+
+    def _training(self) -> tuple[Pictures, Pictures | None]:
+        if not self._spec.fold:
+            return self._open("train"), self._open("val")
+        number, of = (int(n) for n in self._spec.fold.split("/"))
+        every = self._open("trainval")
+        rows = stratified(every.labels, 1 / of, seed=0, part=number - 1)
+        inside = set(rows)
+        return every.take([i for i in range(len(every)) if i not in inside]), every.take(rows)
+
+    def _open(self, split: str) -> Pictures:
+        items = list(self._card.items(self._root, split))
+        if not items:
+            raise DataError(f"split {split!r} of {self._card.name!r} lists no image")
+        labels = torch.tensor([i.label for i in items], dtype=torch.int64)
+        wrong = int(labels.max())
+        if wrong >= self._card.classes or int(labels.min()) < 0:
+            raise DataError(f"split {split!r} of {self._card.name!r} has the label {wrong}; its card promises "
+                            f"{self._card.classes} classes, 0 to {self._card.classes - 1}")
+        augmented = self._spec.augment != "none"
+        pixels = None if augmented else self._cache.pixels(
+            f"{self._card.name}-{split}-{self._spec.data}", items, self._spec.image_size)
+        augment = self._spec.augment if split in ("train", "trainval") else _evaluation(self._spec.augment)
+        return Pictures(items, labels, pixels, self._spec.image_size, augment)
+
+    def finish_training(self) -> None:
+        """Training is over; only phase `final` cares."""
+
+    def test(self) -> Pictures:
+        raise SealedTest(f"phase {self._spec.phase!r} must not look at the test split of {self._card.name!r}")
+
+    @property
+    def test_passes(self) -> int:
+        return 0
+
+
+class FinalData(TuneData):
+    """Phase `final`: trains on train and val together, may read test exactly once, after the last epoch."""
+
+    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> None:
+        super().__init__(card, root, spec, cache)
+        self._over, self._passes = False, 0
+
+    def _training(self) -> tuple[Pictures, Pictures | None]:
+        return self._open("trainval"), None
+
+    def finish_training(self) -> None:
+        self._over = True
+
+    def test(self) -> Pictures:
+        if not self._over:
+            raise SealedTest(f"the test split of {self._card.name!r} is sealed until training is over")
+        if self._passes:
+            raise SealedTest(f"the test split of {self._card.name!r} was read already; a final run reads it once")
+        self._passes += 1
+        return self._open("test")
+
+    @property
+    def test_passes(self) -> int:
+        return self._passes
+
+
+class PeekData(FinalData):
+    """Phase `peek`: looks at test whenever asked, and counts how often."""
+
+    def test(self) -> Pictures:
+        self._passes += 1
+        return self._open("test")
+
+
+def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> TuneData:
+    """The data as the spec's phase may see it."""
+    kinds: dict[str, type[TuneData]] = {"tune": TuneData, "final": FinalData, "peek": PeekData}
+    return kinds[spec.phase](card, root, spec, cache)
+
+
+def stratified(labels: Tensor, share: float, seed: int, part: int = 0) -> list[int]:
+    """Positions of a seeded, class-balanced share of a list, at least one in all; `part` takes the n-th such share."""
+    shuffled = torch.randperm(len(labels), generator=generator(seed, "holdout")).tolist()
+    by_class: dict[int, list[int]] = {}
+    for position in shuffled:
+        by_class.setdefault(int(labels[position]), []).append(position)
+    ordered = [p for rank in range(max(map(len, by_class.values()))) for c in sorted(by_class)
+               for p in by_class[c][rank:rank + 1]]
+    count = max(1, round(share * len(labels)))
+    # Ranks are dealt class by class, so that every window of this order is as balanced as it can be.
+    return sorted(ordered[part * count:(part + 1) * count])
+
+
+class Batches:
+    """Endless or one-epoch batches of one split; index counts positions in the split."""
+
+    def __init__(self, pictures: Pictures, normalise: Normaliser, batch_size: int, seed: int,
+                 drop_last: bool = False, cast: torch.dtype | None = None) -> None:
+        self.pictures, self.normalise, self.seed, self.cast = pictures, normalise, seed, cast
+        self.batch_size = min(batch_size, len(pictures))  # a list shorter than a batch is one batch
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.pictures), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """One shuffled pass; the order follows from (seed, number) alone."""
+        order = torch.randperm(len(self.pictures), generator=generator(self.seed, "order", number))
+        for start in range(len(self)):
+            yield self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every image once, in the list's order, last batch short: for evaluation."""
+        for start in range(0, len(self.pictures), self.batch_size):
+            stop = min(start + self.batch_size, len(self.pictures))
+            yield self.batch(torch.arange(start, stop), 0)
+
+    def endless(self) -> Iterator[Batch]:
+        """Reshuffled for ever, full batches only."""
+        number = 0
+        while True:
+            order = torch.randperm(len(self.pictures), generator=generator(self.seed, "endless", number))
+            for start in range(len(self.pictures) // self.batch_size):
+                yield self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
+            number += 1
+
+    def batch(self, rows: Tensor, epoch: int) -> Batch:
+        """(B,) positions -> the batch."""
+        pictures = self.pictures
+        if pictures.pixels is not None:
+            raw = torch.from_numpy(pictures.pixels[rows.numpy()])
+        else:
+            raw = torch.stack([_transformed(pictures, int(r), derive(self.seed, "augment", epoch, int(r)))
+                               for r in rows])
+        x = self.normalise(raw)
+        return Batch(x if self.cast is None else x.to(self.cast), pictures.labels[rows].to(x.device),
+                     rows.to(x.device))
+
+
+def _evaluation(augment: str) -> str:
+    return "centre_crop" if augment == "crop_flip" else "none"
+
+
+def _transformed(pictures: Pictures, row: int, seed: int) -> Tensor:
+    """One image, decoded, resized and cropped -> (3, S, S) uint8."""
+    from PIL.Image import Resampling, Transpose
+
+    size = pictures.size
+    image = open_rgb(pictures.items[row].image)
+    if pictures.augment == "none":
+        image = image.resize((size, size), Resampling.BICUBIC)
+    else:
+        scale = round(size * RESIZE_SHARE) / min(image.size)
+        wide, high = (max(size, round(side * scale)) for side in image.size)
+        image = image.resize((wide, high), Resampling.BICUBIC)
+        random = np.random.default_rng(seed)
+        if pictures.augment == "crop_flip":
+            left, top = (int(random.integers(0, side - size + 1)) for side in (wide, high))
+            if random.random() < 0.5:
+                image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+        else:
+            left, top = (wide - size) // 2, (high - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return torch.from_numpy(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).copy())
+
+
+def normalisation(spec: RunSpec, native: tuple[tuple[float, ...], tuple[float, ...]]
+                  ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) by the spec's name: the checkpoint's own, ImageNet's as the peers use, or none."""
+    return {"native": native, "peer": IMAGENET, "none": ((0.0,) * 3, (1.0,) * 3)}[spec.normalise]
+

@@ -1,0 +1,412 @@
+"""From words to checked, fully resolved RunSpecs; what is done, missing, stale or failed; and the price. No torch.
+
+Everything that can be refused is refused here, before data, weights or a queue are touched, all problems at once.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import registry
+from datasets.card import Card, DataError
+from methods.catalog import Scalar, catalog
+from methods.grammar import MethodError, MethodText, parse
+from results import store
+from results.schema import RecordError, RunResult, RunSpec
+from results.suites import Column, Entry, Row, SuiteView, load_suite
+
+from .engine import backbones
+from .engine.backbones import BackboneError, Weights
+from .suites import GROUPS, SUITES, Suite
+
+ROOT = Path(__file__).resolve().parent.parent
+STANDINS = ROOT / "data" / "standins"
+CACHE = ROOT / ".cache" / "images"
+RUNS = ROOT / "results" / "runs"
+CLAIMS = ROOT / "results" / "claims"
+AGAIN = {"killed"}  # kinds of failure that say nothing about the run itself: run again without being asked
+State = Literal["done", "missing", "failed", "stale", "running"]
+SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
+            "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
+            "optimizer", "schedule", "attention", "threads", "image_size")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
+    "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}
+BYTES_PER_RECORD = 9_000  # a record and its predictions, measured on the demo
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be; one sentence per problem."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("; ".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed; None where nothing was."""
+
+    suite: str | None = None
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    sets: tuple[str, ...] = ()
+    epochs: int | None = None
+    batch_size: int | None = None
+    data: str | None = None  # a folder, or "standin"
+    weights: Path | None = None
+    no_pretrained: bool = False
+    download: bool = False
+    phase: Literal["tune", "final", "peek"] = "final"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the plan: its spec, where its inputs lie, and what is known of it."""
+
+    spec: RunSpec
+    text: str  # the method as shown
+    passed: dict[str, Scalar]
+    data_root: Path
+    weights: Path | None
+    state: State = "missing"
+    why: str = ""
+    record: RunResult | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    suite: Suite
+    runs: tuple[Planned, ...]
+    view: SuiteView
+
+    def count(self) -> dict[str, int]:
+        """State -> number of runs, every state named."""
+        states: dict[str, int] = dict.fromkeys(("done", "missing", "running", "failed", "stale"), 0)
+        for run in self.runs:
+            states[run.state] += 1
+        return states
+
+    def to_do(self) -> list[Planned]:
+        return [r for r in self.runs if r.state == "missing"]
+
+
+@dataclass
+class _Resolved:
+    suite: Suite
+    cards: list[Card]
+    methods: list[tuple[str, MethodText]]
+    weights: dict[str, Weights]
+    seeds: tuple[int, ...]
+    data_root: Path
+    standins: bool
+    fields: dict[str, Any]
+    overrides: dict[str, Scalar] = field(default_factory=dict)
+
+
+def make(request: Request, runs: Path = RUNS, alive: set[str] | None = None) -> Plan:
+    """Resolve, check, and look up what exists. Raises UsageError with every problem that was found."""
+    found = _resolve(request)
+    planned = [_look_up(p, runs, alive or set()) for p in _specs(request, found)]
+    return Plan(found.suite, tuple(planned), _view(request, found, planned))
+
+
+def suite_of(request: Request) -> Suite:
+    """The suite that is meant: the named one; `custom` when a backbone or data is named without a suite; else demo."""
+    name = request.suite
+    if name is None:
+        own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
+        name = "custom" if own or request.no_pretrained or request.weights else "demo"
+    if name not in SUITES:
+        near = get_close_matches(name, SUITES, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(SUITES)}"
+        raise UsageError([f"no suite is called {name!r}; {hint}"])
+    return SUITES[name]()
+
+
+def _resolve(request: Request) -> _Resolved:
+    suite = suite_of(request)
+    problems: list[str] = []
+    cards, methods, weights = [], [], {}
+    for name in request.datasets or suite.datasets:
+        try:
+            cards.append(registry.get(name))
+        except DataError as error:
+            problems.append(str(error))
+    values, overrides = _sets(request, suite, problems)
+    for text in request.methods or suite.methods:
+        try:
+            methods.append((text, parse(text, overrides)))
+        except MethodError as error:
+            problems.append(str(error))
+    _unused(overrides, methods, problems)
+    names = request.backbones or suite.backbones
+    if suite.standins and any(n != backbones.EMBEDDED for n in names):
+        problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
+                        f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
+        names = ()
+    for name in names:
+        try:
+            backbones.check_name(name)
+            weights[name] = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
+        except BackboneError as error:
+            problems.append(str(error))
+            continue
+        problems += _family_problems(name, methods)
+    if not (request.datasets or suite.datasets):
+        problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
+    if not (request.methods or suite.methods):
+        problems.append(f"suite {suite.name!r} needs --methods, for instance 'lora' or 'lora(rank=4)+pace'")
+    standins = suite.standins or request.data == "standin"
+    root = STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
+    if not standins and cards:
+        problems += _data_problems(cards, root, request.data or os.environ.get("DATA") or "")
+    if problems:
+        raise UsageError(problems)
+    return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, values, overrides)
+
+
+def _family_problems(backbone: str, methods: list[tuple[str, MethodText]]) -> list[str]:
+    family, problems = backbones.family(backbone), []
+    for text, method in methods:
+        if family not in method.adapter.info.families:
+            fitting = [i.name for i in catalog().values() if i.kind == "adapter" and family in i.families]
+            problems.append(f"{text!r} cannot run on {backbone!r} (family {family}); adapters that can: "
+                            f"{', '.join(fitting) or 'none'}")
+    return problems
+
+
+def _data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
+    """What is missing of the real data, one message for all data sets."""
+    needed = [c for c in cards if c.group != "real"]
+    if not needed:
+        return []
+    if not given:
+        return [f"real data is needed for {', '.join(c.name for c in needed[:5])}"
+                f"{' ...' if len(needed) > 5 else ''}: say where it lies with DATA=folder (or --root), or use "
+                "DATA=standin for generated miniatures"]
+    if not root.is_dir():
+        return [f"the data folder {given!r} does not exist; it should hold "
+                + "; ".join(f"{c.folder}/ ({c.layout})" for c in needed[:3])
+                + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]
+    absent = [c for c in needed if not (root / c.folder).is_dir()]
+    if not absent:
+        return []
+    return ["missing below the data folder: " + "; ".join(f"{c.folder}/ for {c.name} ({c.layout})" for c in absent[:5])
+            + (f"; and {len(absent) - 5} more" if len(absent) > 5 else "")]
+
+
+def _sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
+    """`lr=1e-3` -> a field of the spec; `lora.rank=4` -> an option of a part."""
+    values: dict[str, Any] = {}
+    overrides: dict[str, Scalar] = {}
+    for text in request.sets:
+        key, equals, raw = text.partition("=")
+        if not equals or not key:
+            problems.append(f"--set takes name=value, as in lr=1e-3 or lora.rank=4, not {text!r}")
+        elif "." in key:
+            overrides[key] = _value(raw)
+        elif key not in SETTABLE:
+            near = get_close_matches(key, SETTABLE, n=3, cutoff=0.5)
+            problems.append(f"--set knows no {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else
+                                                            f"there are: {', '.join(SETTABLE)}, and part.option"))
+        else:
+            values[key] = _typed(key, _value(raw), suite, problems)
+    for key in ("epochs", "batch_size"):
+        if getattr(request, key) is not None:
+            values[key] = _typed(key, getattr(request, key), suite, problems)
+    return values, overrides
+
+
+def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
+    """A spec field's value, of its type and in its range."""
+    kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            problems.append(f"{key} must be True or False, not {value!r}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    low = 1 if key in ("epochs", "batch_size", "eval_batch_size", "threads", "image_size") else 0
+    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
+    if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
+        wanted = "a whole number" if kind == "int" else "a number"
+        problems.append(f"{key} must be {wanted} of {low:g} or more{f' and at most {high:g}' if high < 1 else ''}, "
+                        f"not {value!r}")
+        return suite.protocol.get(key, 1)
+    return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
+
+
+def _value(raw: str) -> Scalar:
+    import ast
+
+    try:
+        value = ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        return raw
+    return value if isinstance(value, str | int | float | bool | None) else raw
+
+
+def _unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]], problems: list[str]) -> None:
+    parts = {p.name for _, m in methods for p in m.parts}
+    for key in overrides:
+        part = key.partition(".")[0]
+        if methods and part not in parts:
+            problems.append(f"--set {key}: none of the methods has the part {part!r}; they have: "
+                            f"{', '.join(sorted(parts))}")
+
+
+def _specs(request: Request, found: _Resolved, ) -> list[Planned]:
+    planned = []
+    for name, weights in found.weights.items():
+        for typed, method in found.methods:
+            protocol = found.suite.protocol | found.suite.rates.get(typed, found.suite.rates.get(method.name, {}))
+            protocol = {"image_size": backbones.image_size(name), "threads": 1} | protocol | found.fields
+            for card in found.cards:
+                for seed in found.seeds:
+                    spec = RunSpec(dataset=card.name, model=name, method=method.name, options=method.options, seed=seed,
+                                   phase=request.phase, select="last", data=_data_id(card, found),
+                                   weights=weights.sha256, **protocol)
+                    passed: dict[str, Scalar] = {"suite": found.suite.name, "method": typed}
+                    passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
+                    planned.append(Planned(spec, method.text(), passed, found.data_root, weights.file))
+    unique = {p.spec.id: p for p in planned}
+    return list(unique.values())
+
+
+def _data_id(card: Card, found: _Resolved) -> str:
+    """What names the images: the generator's hash for stand-ins, the lists' hash for real data."""
+    from datasets.standins import standin_hash
+
+    if card.group == "real":
+        return f"shipped:{card.name}"
+    if found.standins:
+        return f"standin:{standin_hash(card.name)}"
+    return "lists:" + list_hash(card, found.data_root)
+
+
+def list_hash(card: Card, root: Path) -> str:
+    """Of every split's names, labels and file sizes: cheap, and changes when the images on disk do."""
+    from hashlib import sha256
+
+    from datasets.images import name_of
+
+    digest = sha256()
+    try:
+        for split in sorted(card.splits):
+            for item in card.items(root, split):
+                size = item.image.stat().st_size if isinstance(item.image, Path) else 0
+                digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{size}\n".encode())
+    except DataError as error:
+        raise UsageError([str(error)]) from None
+    except FileNotFoundError as error:
+        raise UsageError([f"{card.name}: {Path(error.filename).name} is listed but does not exist"]) from None
+    return digest.hexdigest()[:16]
+
+
+def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
+    spec, path = planned.spec, store.path_of(planned.spec, runs)
+    base = {f.name: getattr(planned, f.name) for f in fields(planned)}
+    if not path.exists():
+        if spec.id in alive:
+            return Planned(**base | {"state": "running", "why": "a runner has claimed it"})
+        return planned
+    try:
+        record = store.load(path)
+    except RecordError as error:
+        raise UsageError([f"{error}; remove the file to run it again"]) from None
+    base["record"] = record
+    if record.status == "ok":
+        current = parse(planned.text).source_hash
+        if record.method.source_hash != current:
+            return Planned(**base | {"state": "stale", "why": "the method's source changed since"})
+        return Planned(**base | {"state": "done"})
+    kind = record.failure.kind if record.failure else ""
+    if kind in AGAIN or record.status in ("cancelled", "preempted", "timeout"):
+        return Planned(**base | {"state": "missing", "why": f"{record.status} before: {kind}"})
+    message = record.failure.message if record.failure else ""
+    return Planned(**base | {"state": "failed", "why": f"{record.status}: {message}"})
+
+
+def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteView:
+    """The suite as the reports see it: the whole suite, what was run of it before, and what is asked for now."""
+    suite = found.suite
+    entries = {(p.spec.dataset, p.text, p.spec.model, p.spec.seed): p for p in planned}
+    extra: dict[tuple[str, str, str, int], Entry] = {}
+    rows_before: dict[tuple[str, str], Row] = {}
+    if suite.name != "custom":
+        whole = Request(suite=suite.name, data=request.data, weights=request.weights,
+                        no_pretrained=request.no_pretrained, download=request.download)
+        if whole != request and request.phase == "final":
+            entries = {(p.spec.dataset, p.text, p.spec.model, p.spec.seed): p
+                       for p in _specs(whole, _resolve(whole))} | entries
+        path = store.ROOT / "suites" / f"{suite.name}.json"
+        if path.exists():
+            try:
+                before = load_suite(path)
+            except RecordError:
+                before = None  # the file is ours and is written anew below
+            if before is not None:
+                rows_before = {(r.method, r.backbone): r for r in before.rows}
+                extra = {k: e for e in before.entries
+                         if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries}
+    cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
+    rows: dict[tuple[str, str], Row] = {}
+    for (_, text, model, _), p in entries.items():
+        method = parse(text)
+        ours = "; ".join(str(c.info.facts["ours"]) for c in method.parts if c.info.facts.get("ours"))
+        rows[text, model] = Row(text, model, budget=suite.budget, note=ours, source_hash=method.source_hash)
+    for key in {(e.method, e.backbone) for e in extra.values()} - rows.keys():
+        rows[key] = rows_before[key]
+    sample = planned[0].spec
+    protocol = (f"{sample.epochs} epochs, batch {sample.batch_size}, {sample.optimizer}, {sample.schedule} schedule, "
+                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train and "
+                "val, tested once after the last epoch")
+    return SuiteView(
+        name=suite.name, title=suite.title, note=suite.note, protocol=protocol,
+        columns=tuple(Column(c.name, c.title, c.group, found.standins and c.group != "real", c.classes)
+                      for c in cards),
+        groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in cards)}, rows=tuple(rows.values()),
+        entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()))
+
+
+def _ordered(names: set[str]) -> list[Card]:
+    order = registry.names()
+    return [registry.get(n) for n in sorted(names, key=order.index)]
+
+
+def price(plan: Plan, runs: Path, workers: int) -> dict[str, float | None]:
+    """Seconds, bytes of disk and peak bytes kept for backward of what is missing, from records of like runs."""
+    known: dict[str, list[float]] = {}
+    saved: list[int] = []
+    for planned in plan.runs:
+        record = planned.record
+        if record and record.status == "ok" and record.time.total_s:
+            known.setdefault(planned.spec.method, []).append(record.time.total_s)
+            if record.memory and record.memory.saved_bytes:
+                saved.append(record.memory.saved_bytes)
+    every = [s for seconds in known.values() for s in seconds]
+    todo = plan.to_do()
+    total = None
+    if every:
+        total = sum(statistics.median(known.get(p.spec.method, every)) for p in todo) / max(1, workers)
+    return {"seconds": total, "disk_bytes": float(BYTES_PER_RECORD * len(todo)),
+            "saved_bytes": float(max(saved)) if saved else None}
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan for a program to read."""
+    return {"suite": plan.suite.name, "counts": plan.count(),
+            "runs": [{"id": p.spec.id, "state": p.state, "why": p.why, "method": p.text, "spec": asdict(p.spec)}
+                     for p in plan.runs]}

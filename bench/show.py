@@ -1,0 +1,198 @@
+"""What `list`, `show` and `data check` print. No torch, unless trained weights are to be counted on a backbone."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from datasets import registry
+from datasets.card import Card, DataError
+from methods.catalog import PartInfo, aliases, catalog
+from methods.grammar import FEATURES, parse
+from results import store
+
+from .engine.backbones import KNOWN, family, image_size
+from .plan import UsageError
+from .suites import SUITES
+
+KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
+
+
+def listing(kind: str) -> list[dict[str, str]]:
+    """Rows with `name` and `about`."""
+    if kind == "datasets":
+        return [{"name": c.name, "about": f"{c.title}: {c.classes} classes, {c.group}"
+                 + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
+    if kind == "backbones":
+        return [{"name": name, "about": about} for name, about in KNOWN.items()] + [
+            {"name": "any timm name", "about": "ViT, Swin or ResNet, with its weights tag after a dot"}]
+    if kind == "suites":
+        return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]
+    parts = [p for p in catalog().values() if kind == "methods" or p.kind == KINDS[kind]]
+    return [{"name": p.name, "about": (f"{p.kind}: " if kind == "methods" else "") + p.doc
+             + (f" (short: {', '.join(p.aliases)})" if p.aliases else "")} for p in parts]
+
+
+def card(name: str, backbone: str | None, runs: Path) -> str:
+    """The card of whatever bears the name: a part or a whole method, a data set, a backbone, a suite, a run's id."""
+    if name in SUITES:
+        suite = SUITES[name]()
+        return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(inspect.getdoc(SUITES[name]) or ""),
+                          _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
+                          f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
+                          f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}", f"cost: {suite.cost}",
+                          "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
+    if name in KNOWN:
+        return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"
+    record = _record(name, runs)
+    if record is not None:
+        return record
+    lead = name.partition("(")[0].partition("+")[0].strip().replace("-", "_")
+    if lead in catalog() or lead in aliases():
+        part = catalog()[aliases().get(lead, lead)]
+        if name == lead or part.kind != "adapter":
+            return _part(part, backbone)
+        return _method(name, backbone)
+    try:
+        return _dataset(registry.get(name))
+    except DataError:
+        pass
+    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *SUITES]
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    raise UsageError([f"nothing is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else
+                                                       "; `python -m bench list ...` names everything")])
+
+
+def _part(part: PartInfo, backbone: str | None) -> str:
+    facts = part.facts
+    lines = [f"{part.kind} {part.name}" + (f" (short: {', '.join(part.aliases)})" if part.aliases else ""),
+             _wrap(part.doc)]
+    lines += [f"paper: {facts['paper']}"] if facts.get("paper") else []
+    lines += [_wrap(f"ours: {facts['ours']}")] if facts.get("ours") else []
+    lines.append("options:" if part.options else "options: none")
+    for option in part.options:
+        allowed = ", ".join(repr(c) for c in option.choices) or " ".join(filter(None, (option.type, option.range)))
+        lines.append(f"  {option.name} = {option.default!r:<10} {allowed:<28} {option.doc}")
+    if part.kind == "adapter":
+        lines.append(f"trained weights without the head: {facts.get('formula') or 'see the paper'}"
+                     " (d width, L blocks)")
+        lines.append(f"merges into the backbone: {'yes' if facts.get('mergeable') else 'no'}; at the start its output "
+                     f"is {_START[str(facts.get('at_start', 'exact'))]}")
+        lines.append(f"runs on: {', '.join(sorted(part.families))}")
+        lines.append("offers: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.offers)) or "nothing"))
+        fits = [p.name for p in catalog().values() if p.kind != "adapter" and p.needs <= part.offers]
+        lines.append(f"composes with: {', '.join(fits) or 'nothing'}")
+        if backbone:
+            lines.append(_count(part.name, backbone))
+    else:
+        lines.append("needs: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.needs)) or "nothing"))
+        fits = [p.name for p in catalog().values() if p.kind == "adapter" and part.needs <= p.offers]
+        lines.append(f"composes with: {', '.join(fits)}")
+    return "\n".join(lines)
+
+
+_START = {"exact": "the pre-trained function", "near": "near the pre-trained function",
+          "never": "not the pre-trained function"}
+
+
+def _method(text: str, backbone: str | None) -> str:
+    method = parse(text)
+    lines = [f"method {method.text()}", f"fully resolved: {method.text(full=True)}",
+             *(f"  {p.name}: {p.info.doc}" for p in method.parts)]
+    return "\n".join(lines + ([_count(text, backbone)] if backbone else []))
+
+
+def _count(text: str, backbone: str) -> str:
+    """Trained weights of the live model, counted on the meta device."""
+    from .engine.count import trained_weights
+
+    adapter, head = trained_weights(parse(text), backbone, classes=100)
+    return f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})"
+
+
+def _dataset(found: Card) -> str:
+    sizes = ", ".join(f"{split} {n:,}" for split, n in found.splits.items())
+    lines = [f"data set {found.name}" + (f" (also: {', '.join(found.aliases)})" if found.aliases else ""),
+             f"{found.title}; {found.classes} classes; group {found.group}; metric {found.metric}",
+             f"images: {sizes}", f"folder: {found.folder}/  ({found.layout})", f"source: {found.source}",
+             f"licence: {found.license}", f"cite: {found.cite}"]
+    lines += [f"by hand: {found.by_hand}"] if found.by_hand else []
+    lines += [f"note: {found.note}"] if found.note else []
+    return "\n".join(_wrap(line) for line in lines)
+
+
+def _record(name: str, runs: Path) -> str | None:
+    """A run by its id, or by enough of its first digits."""
+    if len(name) < 6 or not all(c in "0123456789abcdef" for c in name):
+        return None
+    hits = [p for p in store.record_files(runs) if p.stem.rpartition("-")[2].startswith(name)]
+    if not hits:
+        raise UsageError([f"no run is called {name!r}; the ids stand in `plan --why` and in the records' names"])
+    if len(hits) > 1:
+        raise UsageError([f"{name!r} begins {len(hits)} ids; give more digits"])
+    run = store.load(hits[0])
+    spec = {k: v for k, v in asdict(run.spec).items() if k not in ("options", "also_test")}
+    shown: dict[str, Any] = {"status": run.status, "method": run.method.text, "metrics": run.metrics,
+                             "params": asdict(run.params) if run.params else None,
+                             "memory": asdict(run.memory) if run.memory else None, "time": asdict(run.time),
+                             "failure": asdict(run.failure) if run.failure else None,
+                             "provenance": asdict(run.provenance)}
+    return "\n".join([f"run {run.run_id}: {run.status}", "spec:", _pairs(spec), _pairs(dict(run.spec.options)),
+                      "result:", json.dumps(shown, indent=1)])
+
+
+def check_data(cards: Sequence[Card], root: Path | None) -> int:
+    """List every split of every data set and compare with the card's promises; all problems, exit 1 when there are."""
+    if root is None:
+        raise UsageError(["say which data folder to check with --root DIR (or the variable DATA)"])
+    if not root.is_dir():
+        raise UsageError([f"the data folder {str(root)!r} does not exist"])
+    problems = 0
+    for one in cards:
+        if one.group == "real":
+            continue
+        for split, promised in one.splits.items():
+            try:
+                items = one.items(root, split)
+                absent = [i for i in items if isinstance(i.image, Path) and not i.image.is_file()]
+                found = [f"{one.name} {split}: {len(items)} images, its card promises {promised}"] * (
+                    len(items) != promised) + [f"{one.name} {split}: {len(absent)} listed images do not exist, first "
+                                               f"{absent[0].image.name}"] * bool(absent)  # type: ignore[union-attr]
+            except DataError as error:
+                found = [f"{one.name} {split}: {error}"]
+            problems += len(found)
+            print("\n".join(found) if found else f"{one.name} {split}: {promised} images, as promised")
+    return 1 if problems else 0
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return textwrap.fill("  " + ", ".join(f"{k}={v}" for k, v in values.items()), 110, subsequent_indent="  ")
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 110, subsequent_indent="  ")
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `7 min`, `12 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(number: float) -> str:
+    """Bytes with a binary unit."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return ""
+
+
