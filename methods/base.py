@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuple's own `index` is never wanted here
 
 
 Terms = dict[str, Tensor]  # "loss" () is minimised, "logits" (B, C); everything else is logged

@@ -86,6 +86,10 @@ class PartInfo:
     def families(self) -> frozenset[str]:
         return frozenset(self.facts.get("families", ("vit",)))
 
+    def takes(self, adapter: PartInfo) -> bool:
+        """Whether the adapter offers what the part needs, or is one of those that it `accepts` by name."""
+        return self.needs <= adapter.offers or adapter.name in self.facts.get("accepts", ())
+
     @property
     def source_hash(self) -> str:
         return sha256(self.path.read_bytes()).hexdigest()
@@ -96,7 +100,9 @@ def _bounds(text: str) -> list[tuple[str, str]]:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, of `frozenset({...})` or of adjacent strings; raises ValueError for anything else."""
+    """The value of a literal, of `frozenset({...})`, of dicts of them; raises ValueError for anything else."""
+    if isinstance(node, ast.Dict) and all(k is not None for k in node.keys):
+        return {_literal(k): _literal(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "frozenset":
         return frozenset(_literal(node.args[0])) if node.args else frozenset()
     return ast.literal_eval(node)

@@ -54,8 +54,10 @@ class Method:
         self.adapter.prepare(fit, train)
 
     def attach(self, fit: Fit) -> None:
-        for one in (*self.regularizers, *self.constraints):
-            one.attach(fit)
+        for regularizer in self.regularizers:
+            regularizer.attach(fit)
+        for constraint in self.constraints:
+            constraint.attach(fit)
 
     def grads(self, fit: Fit, batch: Batch) -> Terms:
         """Fill .grad: grads_n( ... grads_1( backward of loss_n( ... loss_1(cross-entropy) ) ) )."""

@@ -34,6 +34,12 @@ class Choice:
     def name(self) -> str:
         return self.info.name
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Features the adapter must offer: the part's own, and those that hold for its options (`needs_if`)."""
+        extra = dict(self.info.facts.get("needs_if", {}))
+        return self.info.needs.union(*(f for rule, f in extra.items() if _holds(rule, dict(self.options))))
+
     def text(self, full: bool = False) -> str:
         """`lora(rank=4)`: options that differ from the defaults, or all of them."""
         default = {o.name: o.default for o in self.info.options}
@@ -143,6 +149,8 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
         if problem := known[key].problem(value):
             raise MethodError(f"option {key!r} of {name!r} {problem}, not {value!r}")
     resolved = {o.name: o.normal(given.get(o.name, o.default)) for o in info.options}
+    for key, allowed in dict(info.facts.get("lists", {})).items():
+        resolved[key] = _listed(str(resolved[key]), allowed, f"option {key!r} of {name!r}")
     for rule, message in dict(info.facts.get("checks", {})).items():
         if not _holds(rule, resolved):
             raise MethodError(f"{name!r}: {message}")
@@ -169,7 +177,18 @@ def _keywords(call: str, piece: str, text: str) -> dict[str, Scalar]:
     return given
 
 
-_ALLOWED = (ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub, ast.Compare, ast.Name,
+def _listed(text: str, allowed: tuple[str, ...], what: str) -> str:
+    """A comma-separated choice out of `allowed`, in their order; 'all' is every one. One spelling per meaning."""
+    given = [t.strip() for t in text.split(",") if t.strip()]
+    wrong = [t for t in given if t not in allowed]
+    if text.strip() in ("all", ",".join(allowed)):
+        return "all"
+    if wrong or not given:
+        raise MethodError(f"{what} must be some of {', '.join(allowed)}, joined by commas, or 'all', not {text!r}")
+    return ",".join(t for t in allowed if t in given)
+
+
+_ALLOWED = (ast.Expression, ast.BinOp, ast.Mod, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub, ast.Compare, ast.Name,
             ast.Load, ast.Constant, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Tuple,
             ast.Is, ast.IsNot)
 
@@ -184,8 +203,7 @@ def _holds(rule: str, options: dict[str, Scalar]) -> bool:
 def _check_composition(chosen: list[Choice]) -> None:
     first, rest = chosen[0], chosen[1:]
     if first.info.kind != "adapter":
-        needs = set().union(*(c.info.needs for c in chosen))
-        fitting = _offering(needs)
+        fitting = _fitting(chosen)
         tries = " or ".join(repr(f"{a}+{first.name}") for a in fitting[:2])
         article = "an" if first.info.kind[0] in "aeiou" else "a"
         raise MethodError(f"{first.name!r} must begin with an adapter; {first.name!r} is {article} {first.info.kind}."
@@ -202,15 +220,21 @@ def _check_composition(chosen: list[Choice]) -> None:
     if len(owners) > 1:
         raise MethodError(f"{' and '.join(repr(o) for o in owners)} both run the model themselves; keep one of them")
     for part in rest:
-        for feature in sorted(part.info.needs - first.info.offers):
-            fitting = ", ".join(_offering(part.info.needs))
+        for feature in sorted(_missing(part, first.info)):
+            known = ", ".join(_fitting([part]))
             raise MethodError(f"{part.name!r} needs {feature!r} ({FEATURES[feature]}), which {first.name!r} does not "
-                              f"offer. Adapters that do: {fitting}")
+                              f"offer. Adapters that do: {known}")
         clash = set(part.info.facts.get("excludes", ())) & set(names)
         if clash:
             why = part.info.facts.get("excludes_why", "they act on the same thing")
             raise MethodError(f"{part.name!r} and {sorted(clash)[0]!r} cannot be combined: {why}")
 
 
-def _offering(needs: set[str] | frozenset[str]) -> list[str]:
-    return [i.name for i in catalog().values() if i.kind == "adapter" and needs <= i.offers]
+def _missing(part: Choice, adapter: PartInfo) -> frozenset[str]:
+    """Features that the part needs and the adapter does not offer."""
+    return part.needs - adapter.offers - (part.info.needs if part.info.takes(adapter) else frozenset())
+
+
+def _fitting(parts: list[Choice]) -> list[str]:
+    """The adapters that offer what all the parts need."""
+    return [i.name for i in catalog().values() if i.kind == "adapter" and not any(_missing(p, i) for p in parts)]

@@ -1,0 +1,39 @@
+"""BitFit (Ben Zaken, Ravfogel, Goldberg, ACL 2022, arXiv:2106.10199): only the bias vectors train.
+
+True biases of linear layers, convolutions and norms are found by module, not by the text "bias" in a name: that would
+also catch Swin's relative position tables, which are not biases of a layer and stay frozen here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from ..base import Adapter, Feature
+from ..compose import part
+from ..insertion import require
+from ..vit import freeze, replace_head
+
+
+@part("bitfit")
+class BitFit(Adapter):
+    """BitFit: only the bias vectors train."""
+
+    title = "BitFit"
+    paper = "Ben Zaken, Ravfogel, Goldberg, ACL 2022, arXiv:2106.10199"
+    formula = "11 d L + 2 d"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    mergeable = True
+
+    norms: Annotated[bool, "train the biases of LayerNorms too"] = True
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        require(self, backbone)
+        freeze(backbone)
+        for module in backbone.modules():
+            wanted = isinstance(module, nn.Linear | nn.Conv2d) or (self.norms and isinstance(module, nn.LayerNorm))
+            if wanted and module.bias is not None:
+                module.bias.requires_grad_(True)
+        return replace_head(backbone, classes)

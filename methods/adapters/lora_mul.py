@@ -1,0 +1,31 @@
+"""lora_mul, PACE's multiplicative base adapter (Ni, Zhang, Koniusz, NeurIPS 2024, arXiv:2409.17137).
+
+W * (1 + P Q) and b * (1 + d), elementwise, on every linear layer; d is left out where there is no bias.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from ..base import Feature
+from ..compose import part
+from .residual_linear import Residual, weave
+
+
+@part("lora_mul")
+class LoraMul(Residual):
+    """lora_mul: a low-rank factor of the weight and a factor of the bias on every linear layer."""
+
+    title = "lora_mul"
+    paper = "Ni, Zhang, Koniusz, NeurIPS 2024, arXiv:2409.17137"
+    formula = "L (16 d rank + 9 d)"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    mergeable = True
+
+    rank: Annotated[int, ">= 1", "rank of each update"] = 10
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        return weave(self, backbone, classes, self.rank, "mul", "none")

@@ -1,0 +1,46 @@
+"""Partial-k: the last k blocks and the final norm train (baseline of VPT, Jia et al., ECCV 2022, arXiv:2203.12119).
+
+On Swin a patch merging that lies between two trained blocks trains too; the one before the first of them does not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from ..base import Adapter, Feature
+from ..compose import part
+from ..grammar import MethodError
+from ..insertion import blocks, final_norms, require
+from ..swin import is_swin, mergings
+from ..vit import freeze, replace_head
+
+
+@part("partial_k", "partial")
+class PartialK(Adapter):
+    """Partial-k: the last blocks and the final norm train."""
+
+    title = "Partial-k"
+    paper = "as in Jia et al., ECCV 2022, arXiv:2203.12119"
+    formula = "k (12 d^2 + 13 d) + 2 d"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    mergeable = True
+
+    k: Annotated[int, ">= 1", "how many blocks train, counted from the end"] = 1
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        require(self, backbone)
+        chain = blocks(backbone)
+        if self.k > len(chain):
+            raise MethodError(f"partial_k(k={self.k}) on a backbone of {len(chain)} blocks; k is at most {len(chain)}")
+        freeze(backbone)
+        first = len(chain) - self.k
+        between = [m for depth, m in mergings(backbone) if depth > first] if is_swin(backbone) else []
+        for module in [*chain[first:], *between, *final_norms(backbone)]:
+            module.requires_grad_(True)
+        return replace_head(backbone, classes)
+
+    def frozen_blocks(self, model: nn.Module) -> int:
+        return len(blocks(model)) - self.k

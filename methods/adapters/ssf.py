@@ -1,0 +1,110 @@
+"""SSF (Lian et al., NeurIPS 2022, arXiv:2210.08823): scale and shift the channels behind every operation.
+
+y = g * op(x) + t behind the patch embedding, every norm and every linear layer, on Swin also behind the norms of patch
+embedding and merging. The authors start at g ~ N(1, 0.02), t ~ N(0, 0.02), which is not the pre-trained function;
+`init="identity"` is. Written as the residual (g - 1) * y + t, so that it can be perturbed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..base import Adapter, Delta, Feature
+from ..compose import part
+from ..insertion import blocks, deltas, final_norms, linears, require
+from ..swin import is_swin, mergings
+from ..vit import freeze, replace_head
+
+
+class ScaleShift(Delta):
+    """(g - 1) * y + t, (..., D) -> (..., D)."""
+
+    def __init__(self, like: Tensor, channels: int, depth: int, start: str) -> None:
+        super().__init__()
+        self.depth = depth
+        spread = 0.02 if start == "official" else 0.0
+        self.scale = nn.Parameter(torch.empty(channels, device=like.device, dtype=like.dtype).normal_(1.0, spread))
+        self.shift = nn.Parameter(torch.empty(channels, device=like.device, dtype=like.dtype).normal_(0.0, spread))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return (self.scale - 1) * y + self.shift
+
+
+class Scaled(nn.Module):
+    """An operation whose channels are scaled and shifted; a convolution has them on axis 1, all else on the last."""
+
+    def __init__(self, base: nn.Module, channels: int, depth: int, start: str) -> None:
+        super().__init__()
+        self.base = base
+        self.delta = ScaleShift(base.weight, channels, depth, start)  # type: ignore[arg-type]
+        self.first = isinstance(base, nn.Conv2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        return y + (self.delta(y.movedim(1, -1)).movedim(-1, 1) if self.first else self.delta(y))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The operation alone, with scale and shift inside its weight and bias."""
+        g, t, weight, bias = self.delta.scale, self.delta.shift, self.base.weight, self.base.bias
+        assert isinstance(weight, Tensor)
+        self.base.weight = nn.Parameter(weight * g.reshape(-1, *[1] * (weight.ndim - 1)), requires_grad=False)
+        shifted = t.clone() if bias is None else bias * g + t  # type: ignore[operator]
+        self.base.bias = nn.Parameter(shifted, requires_grad=False)
+        return self.base
+
+
+@part("ssf")
+class SSF(Adapter):
+    """SSF: scale and shift the channels behind every operation."""
+
+    title = "SSF"
+    paper = "Lian et al., NeurIPS 2022, arXiv:2210.08823"
+    formula = "22 d L + 4 d"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    mergeable = True
+    at_start = "never"
+
+    init: Annotated[Literal["official", "identity"], "official: around 1 and 0 with deviation 0.02"] = "official"
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        require(self, backbone)
+        freeze(backbone)
+        sites = self._sites(backbone)
+        for path, module in list(backbone.named_modules()):
+            if id(module) in sites:
+                channels, depth = sites[id(module)]
+                backbone.set_submodule(path, Scaled(module, channels, depth, self.init))
+        return replace_head(backbone, classes)
+
+    def _sites(self, model: nn.Module) -> dict[int, tuple[int, int]]:
+        """id of each scaled operation -> (channels, depth); the final norm counts with the last block."""
+        chain = blocks(model)
+        norms = [(n, depth) for depth, b in enumerate(chain) for n in (b.norm1, b.norm2)]
+        norms += [(n, len(chain) - 1) for n in final_norms(model)]
+        if is_swin(model):
+            norms += [(model.patch_embed.norm, 0)]  # type: ignore[union-attr, list-item]
+            norms += [(m.norm, depth) for depth, m in mergings(model)]
+        sites = {id(n): (int(n.weight.shape[0]), depth) for n, depth in norms  # type: ignore[union-attr, arg-type]
+                 if isinstance(n, nn.LayerNorm)}
+        sites |= {id(s.linear): (s.linear.out_features, s.depth) for s in linears(model) if s.role != "reduction"}
+        embed = model.patch_embed.proj  # type: ignore[union-attr]
+        return sites | {id(embed): (int(embed.weight.shape[0]), 0)}  # type: ignore[union-attr, index, arg-type]
+
+    def anchors(self, model: nn.Module) -> dict[str, Tensor]:
+        found = {}
+        for path, delta in deltas(model):
+            if isinstance(delta, ScaleShift):
+                found[f"{path}.scale"] = torch.ones_like(delta.scale)
+                found[f"{path}.shift"] = torch.zeros_like(delta.shift)
+        return found
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        for path, module in list(model.named_modules()):
+            if isinstance(module, Scaled):
+                model.set_submodule(path, module.folded())
+        return model

@@ -1,0 +1,39 @@
+"""VPT-shallow (Jia et al., ECCV 2022, arXiv:2203.12119): prompt tokens enter once, before the first block."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from ..base import Adapter, Feature
+from ..compose import part
+from ..insertion import blocks, require
+from ..vit import freeze, replace_head
+from .vpt_deep import new_prompts, prompt_block
+
+
+@part("vpt_shallow")
+class VPTShallow(Adapter):
+    """VPT-shallow: trained prompt tokens in the input sequence."""
+
+    title = "VPT-shallow"
+    paper = "Jia et al., ECCV 2022, arXiv:2203.12119"
+    formula = "prompts d"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit"})
+    at_start = "never"
+
+    prompts: Annotated[int, ">= 0", "prompt tokens"] = 10
+    dropout: Annotated[float, ">= 0, < 1", "on the prompts while training"] = 0.0
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        require(self, backbone)
+        freeze(backbone)
+        chain = blocks(backbone)
+        first, last = chain[0], chain[-1]
+        prompt_block(backbone, first, new_prompts(backbone, first, self.prompts),
+                     self.prompts if len(chain) == 1 else 0, self.dropout)
+        if len(chain) > 1:
+            prompt_block(backbone, last, None, self.prompts, 0.0)
+        return replace_head(backbone, classes)
