@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
     status = verb("status", _status, "how far the set is: done, running, missing, failed by class")
     _what(status)
-    data = verb("data", _data, "work with data sets: standin NAME... writes miniatures, check NAME... verifies a folder")
+    data = verb("data", _data, "data sets: standin NAME... writes miniatures, check NAME... verifies a folder")
     data.add_argument("action", choices=("check", "standin"))
     data.add_argument("names", nargs="*", help="data sets; all when none is named")
     data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin)")
@@ -110,6 +111,11 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
 
 
+def words_of(text: str) -> list[str]:
+    """Cut at spaces outside brackets and quotes, so that one make variable can hold several methods."""
+    return re.findall(r"(?:[^\s('\"]|\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)|'[^']*'|\"[^\"]*\"|[('\"])+", text)
+
+
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
                "no_pretrained", "download", "jobs")
 
@@ -120,14 +126,15 @@ def request_of(args: argparse.Namespace) -> Request:
 
     def pick(name: str, default: Any) -> Any:
         typed = getattr(args, name, None)
-        return typed if typed not in (None, [], False) else told.get(name, default)
+        return told.get(name, default) if typed is None or typed is False or typed == [] else typed
 
     seeds = pick("seeds", ())
     if any(s < 0 for s in seeds):
         raise UsageError([f"seeds are whole numbers of 0 or more, not {min(seeds)}"])
     weights = pick("weights", None)
     return Request(
-        suite=pick("suite", None), datasets=tuple(pick("datasets", ())), methods=tuple(pick("methods", ())),
+        suite=pick("suite", None), datasets=tuple(pick("datasets", ())),
+        methods=tuple(m for text in pick("methods", ()) for m in words_of(text)),
         backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
@@ -206,6 +213,7 @@ def workers(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    at_once = workers(args)
     plan = _make(args)
     if args.json:
         from .plan import as_json
@@ -215,10 +223,10 @@ def _plan(args: argparse.Namespace) -> int:
     counts = plan.count()
     print(f"suite {plan.suite.name}: {len(plan.runs)} runs, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
-    cost = price(plan, RUNS, workers(args))
+    cost = price(plan, at_once)
     if counts["missing"]:
         seconds = cost["seconds"]
-        print("time for the missing: " + (show.duration(seconds) + f" on {workers(args)} processes, from like runs"
+        print("time for the missing: " + (show.duration(seconds) + f" on {at_once} processes, from like runs"
                                           if seconds is not None else f"no like run is recorded ({plan.suite.cost})"))
         kept = cost["saved_bytes"]
         print("memory kept for backward: " + (show.size(kept) + " at most, per process" if kept else "not measured yet")
@@ -243,6 +251,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    at_once = workers(args)
     plan = _make(args)
     from results.suites import save_suite
 
@@ -259,13 +268,13 @@ def _run(args: argparse.Namespace) -> int:
     status = 0
     if todo:
         where = {root: _where(args, root, device) for root in {r.data_root for r in todo}}
-        jobs = [Job(r.spec, r.passed | ({"_again": True} if r.state != "missing" else {}),
-                    where[r.data_root].with_weights(r.weights)) for r in todo]
-        count = min(workers(args), len(jobs)) if device == "cpu" else 1
+        jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
+                for r in todo]
+        count = min(at_once, len(jobs)) if device == "cpu" else 1
         with Bar(len(jobs), f"{plan.suite.name}: runs") as bar:
             tally = run_all(jobs, RUNS, _claims(), count, bar.to)
         print(f"suite {plan.suite.name}: " + ", ".join(f"{n} {s}" for s, n in sorted(tally.done.items()))
-              + (f", {tally.elsewhere} left to another runner" if tally.elsewhere else ""))
+              + (f", {tally.elsewhere} done by another runner" if tally.elsewhere else ""))
         for record in tally.failures:
             message = record.failure.message if record.failure else ""
             print(f"regatta: {record.spec.dataset} {record.method.text} seed {record.spec.seed}: {record.status}: "
@@ -324,8 +333,9 @@ def _data(args: argparse.Namespace) -> int:
 
     cards = [registry.get(n) for n in args.names] or registry.cards()
     if args.action == "standin":
-        from datasets.standins import write_all
         from datasets.standins.write import has_standin
+
+        from datasets.standins import write_all
 
         from .progress import Bar
 

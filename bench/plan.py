@@ -108,6 +108,7 @@ class _Resolved:
     seeds: tuple[int, ...]
     data_root: Path
     standins: bool
+    data: dict[str, str]  # data set -> what names its images
     fields: dict[str, Any]
     overrides: dict[str, Scalar] = field(default_factory=dict)
 
@@ -147,7 +148,8 @@ def _resolve(request: Request) -> _Resolved:
             methods.append((text, parse(text, overrides)))
         except MethodError as error:
             problems.append(str(error))
-    _unused(overrides, methods, problems)
+    if len(methods) == len(request.methods or suite.methods):
+        _unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
     if suite.standins and any(n != backbones.EMBEDDED for n in names):
         problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
@@ -169,9 +171,11 @@ def _resolve(request: Request) -> _Resolved:
     root = STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
     if not standins and cards:
         problems += _data_problems(cards, root, request.data or os.environ.get("DATA") or "")
+    data = {} if problems else {c.name: _data_id(c, root, standins, problems) for c in cards}
     if problems:
         raise UsageError(problems)
-    return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, values, overrides)
+    return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
+                     overrides)
 
 
 def _family_problems(backbone: str, methods: list[tuple[str, MethodText]]) -> list[str]:
@@ -193,15 +197,11 @@ def _data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
         return [f"real data is needed for {', '.join(c.name for c in needed[:5])}"
                 f"{' ...' if len(needed) > 5 else ''}: say where it lies with DATA=folder (or --root), or use "
                 "DATA=standin for generated miniatures"]
-    if not root.is_dir():
-        return [f"the data folder {given!r} does not exist; it should hold "
-                + "; ".join(f"{c.folder}/ ({c.layout})" for c in needed[:3])
-                + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]
-    absent = [c for c in needed if not (root / c.folder).is_dir()]
-    if not absent:
+    if root.is_dir():
         return []
-    return ["missing below the data folder: " + "; ".join(f"{c.folder}/ for {c.name} ({c.layout})" for c in absent[:5])
-            + (f"; and {len(absent) - 5} more" if len(absent) > 5 else "")]
+    return [f"the data folder {given!r} does not exist; it should hold "
+            + "; ".join(f"{c.folder}/ ({c.layout})" for c in needed[:3])
+            + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]
 
 
 def _sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
@@ -220,6 +220,8 @@ def _sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str
                                                             f"there are: {', '.join(SETTABLE)}, and part.option"))
         else:
             values[key] = _typed(key, _value(raw), suite, problems)
+    if values.get("warmup_epochs", 0) >= (request.epochs or values.get("epochs", suite.protocol["epochs"])):
+        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
     for key in ("epochs", "batch_size"):
         if getattr(request, key) is not None:
             values[key] = _typed(key, getattr(request, key), suite, problems)
@@ -267,16 +269,19 @@ def _unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]],
                             f"{', '.join(sorted(parts))}")
 
 
-def _specs(request: Request, found: _Resolved, ) -> list[Planned]:
+def _specs(request: Request, found: _Resolved) -> list[Planned]:
     planned = []
+    rates = {parse(text).name: values for text, values in found.suite.rates.items()}
     for name, weights in found.weights.items():
         for typed, method in found.methods:
-            protocol = found.suite.protocol | found.suite.rates.get(typed, found.suite.rates.get(method.name, {}))
+            protocol = found.suite.protocol | rates.get(method.name, {})
             protocol = {"image_size": backbones.image_size(name), "threads": 1} | protocol | found.fields
+            if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
+                protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
             for card in found.cards:
                 for seed in found.seeds:
                     spec = RunSpec(dataset=card.name, model=name, method=method.name, options=method.options, seed=seed,
-                                   phase=request.phase, select="last", data=_data_id(card, found),
+                                   phase=request.phase, select="last", data=found.data[card.name],
                                    weights=weights.sha256, **protocol)
                     passed: dict[str, Scalar] = {"suite": found.suite.name, "method": typed}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
@@ -285,33 +290,33 @@ def _specs(request: Request, found: _Resolved, ) -> list[Planned]:
     return list(unique.values())
 
 
-def _data_id(card: Card, found: _Resolved) -> str:
+def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str:
     """What names the images: the generator's hash for stand-ins, the lists' hash for real data."""
     from datasets.standins import standin_hash
 
-    if card.group == "real":
-        return f"shipped:{card.name}"
-    if found.standins:
-        return f"standin:{standin_hash(card.name)}"
-    return "lists:" + list_hash(card, found.data_root)
+    try:
+        if card.group == "real":
+            return f"shipped:{card.name}"
+        return f"standin:{standin_hash(card.name)}" if standins else "lists:" + list_hash(card, root)
+    except DataError as error:
+        problems.append(str(error))
+        return ""
 
 
 def list_hash(card: Card, root: Path) -> str:
-    """Of every split's names, labels and file sizes: cheap, and changes when the images on disk do."""
+    """Of every split's names, labels and file sizes: cheap, and changes when the images on disk do.
+
+    Raises DataError for a list or a file that is missing or malformed.
+    """
     from hashlib import sha256
 
     from datasets.images import name_of
 
     digest = sha256()
-    try:
-        for split in sorted(card.splits):
-            for item in card.items(root, split):
-                size = item.image.stat().st_size if isinstance(item.image, Path) else 0
-                digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{size}\n".encode())
-    except DataError as error:
-        raise UsageError([str(error)]) from None
-    except FileNotFoundError as error:
-        raise UsageError([f"{card.name}: {Path(error.filename).name} is listed but does not exist"]) from None
+    for split in sorted(card.splits):
+        for item in card.items(root, split):
+            size = item.image.stat().st_size if isinstance(item.image, Path) else 0
+            digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{size}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -363,16 +368,14 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
                          if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries}
     cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
-    for (_, text, model, _), p in entries.items():
-        method = parse(text)
-        ours = "; ".join(str(c.info.facts["ours"]) for c in method.parts if c.info.facts.get("ours"))
-        rows[text, model] = Row(text, model, budget=suite.budget, note=ours, source_hash=method.source_hash)
-    for key in {(e.method, e.backbone) for e in extra.values()} - rows.keys():
+    for _, text, model, _ in entries:
+        rows[text, model] = Row(text, model, budget=suite.budget, source_hash=parse(text).source_hash)
+    for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
     sample = planned[0].spec
     protocol = (f"{sample.epochs} epochs, batch {sample.batch_size}, {sample.optimizer}, {sample.schedule} schedule, "
-                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train and "
-                "val, tested once after the last epoch")
+                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train and val, "
+                "tested once after the last epoch")
     return SuiteView(
         name=suite.name, title=suite.title, note=suite.note, protocol=protocol,
         columns=tuple(Column(c.name, c.title, c.group, found.standins and c.group != "real", c.classes)
@@ -386,7 +389,7 @@ def _ordered(names: set[str]) -> list[Card]:
     return [registry.get(n) for n in sorted(names, key=order.index)]
 
 
-def price(plan: Plan, runs: Path, workers: int) -> dict[str, float | None]:
+def price(plan: Plan, workers: int) -> dict[str, float | None]:
     """Seconds, bytes of disk and peak bytes kept for backward of what is missing, from records of like runs."""
     known: dict[str, list[float]] = {}
     saved: list[int] = []

@@ -15,7 +15,8 @@ class Bar:
 
     def __init__(self, total: int, name: str) -> None:
         self.bar = tqdm(total=total, desc=name, file=sys.stderr, disable=not sys.stderr.isatty(), delay=AFTER_S,
-                        bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}")
+                        bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total} [{elapsed}<{remaining}] "
+                                   "{postfix}")
 
     def to(self, done: float, label: str = "") -> None:
         """So much is done now; `label` says what is at work."""

@@ -46,7 +46,8 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
         return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(inspect.getdoc(SUITES[name]) or ""),
                           _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
                           f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
-                          f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}", f"cost: {suite.cost}",
+                          f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}",
+                          f"cost: {suite.cost}",
                           "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
     if name in KNOWN:
         return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"

@@ -17,7 +17,8 @@ from .engine.backbones import EMBEDDED
 VIT_B = "vit_base_patch16_224.augreg_in21k"
 CORE = ("linear", "full", "bitfit", "vpt", "adapter", "lora", "lora+pace", "full+tpgm")
 GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured", "fgvc": "FGVC",
-          "imagenet": "ImageNet-1k", "real": "Real data", "fewshot": "Few-shot", "shift": "Shift"}
+          "imagenet": "ImageNet-1k", "real": "Real data", "fewshot": "Few-shot", "shift": "Shift",
+          "other": "Others"}
 
 # What every method of a suite shares. PEFT practice on VTAB-1k, see the README's fairness rules.
 VTAB = dict(epochs=100, batch_size=64, eval_batch_size=256, lr=1e-3, weight_decay=1e-4, warmup_epochs=10,

@@ -1,7 +1,7 @@
 """Several runs on this machine: each in a process of its own, forked from a server that has imported everything.
 
 A crash, a memory kill or a leak takes one run. A child whose parent dies ends itself. Runs that another runner has
-claimed are left to it, and looked at again at the end.
+claimed are left to it; whatever it leaves undone is done here at the end.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from results import store
 from results.schema import Attempt, Failure, Provenance, RunResult, RunSpec, Scalar, Status, Throughput, Time
 
+from ..engine.where import Where
 from .state import HEARTBEAT_S, Claims
 
 POLL_S = 0.2
@@ -32,7 +33,8 @@ class Job:
 
     spec: RunSpec
     passed: dict[str, Scalar]
-    where: Any  # engine.train.Where; not imported here, so that a plan needs no torch
+    where: Where
+    again: bool = False  # although a record exists
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Tally:
     """What became of the jobs."""
 
     done: dict[str, int] = field(default_factory=dict)  # status -> count
-    elsewhere: int = 0  # left to another runner
+    elsewhere: int = 0  # done by another runner meanwhile
     failures: list[RunResult] = field(default_factory=list)
 
     def add(self, status: str) -> None:
@@ -63,22 +65,29 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
     """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["bench.dispatch.preload"])
-    tally, waiting, running = Tally(), list(jobs), {}
+    tally, waiting = Tally(), list(jobs)
+    running: dict[str, _Running] = {}
+    claimed: list[Job] = []  # by another runner
     finished, beat = 0.0, time.monotonic()
     interrupted = False
     try:
-        while waiting or running:
+        while waiting or running or claimed:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 if not claims.take(job.spec.id):
+                    claimed.append(job)
+                elif store.path_of(job.spec, root).exists() and not job.again:
+                    claims.release(job.spec.id)  # another runner finished it between our plan and now
                     tally.elsewhere += 1
                     finished += 1
-                    continue
-                if store.path_of(job.spec, root).exists() and not job.passed.get("_again"):
-                    claims.release(job.spec.id)  # another runner finished it between our plan and now
-                    finished += 1
-                    continue
-                running[job.spec.id] = _start(context, job, root)
+                else:
+                    running[job.spec.id] = _start(context, job, root)
+            if not running and not waiting and claimed:
+                time.sleep(POLL_S)
+                waiting = [j for j in claimed if not claims.alive(j.spec.id)]  # done there, or left there by a dead one
+                claimed = [j for j in claimed if j not in waiting]
+                report(finished, "waiting for another runner")
+                continue
             wait([r.pipe for r in running.values()] + [r.process.sentinel for r in running.values()], timeout=POLL_S)
             for run_id, one in list(running.items()):
                 _listen(one)
@@ -177,7 +186,7 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if not sys.stderr.isatty():
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - warnings of libraries belong to no table
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - warnings of libraries belong to no table
     from bench.engine.record import execute
 
     last = 0.0
@@ -188,8 +197,7 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
             last = step / steps
             pipe.send(("share", last))
 
-    result = execute(job.spec, {k: v for k, v in job.passed.items() if not k.startswith("_")}, job.where, root,
-                     progress)
+    result = execute(job.spec, job.passed, job.where, root, progress)
     pipe.send(("outcome", result.status))
     pipe.close()
 

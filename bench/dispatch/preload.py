@@ -6,6 +6,5 @@ Nothing here may compute: a fork of a process whose thread pool has run once can
 import timm  # noqa: F401
 import torch  # noqa: F401
 
-import bench.engine.record
 import datasets.registry  # noqa: F401
 import methods.compose  # noqa: F401

@@ -102,7 +102,7 @@ def _download(name: str) -> Path | None:
     try:
         return Path(hf_hub_download(f"timm/{name}", "model.safetensors"))
     except Exception as error:
-        raise BackboneError(f"the weights of backbone {name!r} could not be downloaded: {type(error).__name__}") from None
+        raise BackboneError(f"the weights of {name!r} could not be downloaded: {type(error).__name__}") from None
 
 
 @cache
@@ -153,7 +153,7 @@ def load(name: str, weights: Weights, drop_path: float = 0.0) -> Backbone:
     model = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
     if weights.file is not None:
         _fill(model, weights.file, name)
-    cfg = model.pretrained_cfg
+    cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     return Backbone(model, name, tuple(cfg["mean"]), tuple(cfg["std"]), image_size(name), weights)
 
 
@@ -167,15 +167,16 @@ def _fill(model: nn.Module, file: Path, name: str) -> None:
     from timm.models import vision_transformer
 
     try:
+        state: dict[str, Any]
         if file.suffix == ".safetensors":
-            state = load_file(file)
+            state = dict(load_file(file))
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise BackboneError(f"{file.name} is no file of tensors: {str(error).splitlines()[0][:120]}") from None
     state = state.get("state_dict", state.get("model", state))
     if family(name) == "vit" and hasattr(vision_transformer, "checkpoint_filter_fn"):
-        state = vision_transformer.checkpoint_filter_fn(state, model)
+        state = vision_transformer.checkpoint_filter_fn(state, model)  # type: ignore[arg-type, assignment]
     state = {k: v for k, v in state.items() if not k.startswith(("head.", "fc.", "head_dist."))}
     missing, unexpected = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
     if missing or unexpected:

@@ -40,7 +40,7 @@ class ImageCache:
             try:
                 with os.fdopen(handle, "wb") as stream:
                     np.save(stream, _decode(items, size))
-                os.replace(name, path)
+                Path(name).replace(path)
             finally:
                 Path(name).unlink(missing_ok=True)
         loaded: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")

@@ -66,9 +66,10 @@ def predict(method: Method, fit: Fit, batches: Batches) -> Predictions:
             for name, value in kept.items():
                 fit.trainable[name].copy_(value)
         fit.model.train(was_training)
-    pred, label, margin, confidence, nll = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
-    return Predictions(pred.astype(np.int32), label.astype(np.int32), margin.astype(np.float32),
-                       confidence.astype(np.float32), nll.astype(np.float32))
+    columns = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
+    pred, label = (c.astype(np.int32) for c in columns[:2])
+    margin, confidence, nll = (c.astype(np.float32) for c in columns[2:])
+    return Predictions(pred, label, margin, confidence, nll)
 
 
 def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:
@@ -79,17 +80,22 @@ def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:
     counts = np.bincount(found.label)
     hits = np.bincount(found.label, weights=right, minlength=len(counts))
     present = counts > 0
-    bins = np.minimum((found.confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [abs(float(found.confidence[bins == b].mean()) - float(right[bins == b].mean())) * float((bins == b).sum())
-            for b in range(ECE_BINS) if (bins == b).any()]
     nll = float(found.nll.astype(np.float64).mean())
     values: dict[str, float | None] = {
         "top1": top1,
         "class_mean": float((hits[present] / counts[present]).mean()),
         "nll": nll if np.isfinite(nll) else None,
-        "ece": sum(gaps) / n if np.isfinite(found.confidence).all() else None,
+        "ece": _calibration_error(found.confidence, right) if np.isfinite(found.confidence).all() else None,
         "n": float(n),
         "se": (top1 * (1 - top1) / n) ** 0.5,
         "majority": float(counts.max() / n),  # what the best constant answer scores
     }
     return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _calibration_error(confidence: Floats, right: np.ndarray[Any, Any]) -> float:
+    """Expected calibration error over equal-width bins of confidence."""
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = [abs(float(confidence[bins == b].mean()) - float(right[bins == b].mean())) * float((bins == b).sum())
+            for b in range(ECE_BINS) if (bins == b).any()]
+    return sum(gaps) / len(right)

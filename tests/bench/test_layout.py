@@ -1,0 +1,99 @@
+"""The four packages are ours, import one way only, and importing opens nothing and prints nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("bench", "datasets", "methods", "results", "reports")
+MAY_IMPORT = {"bench": {"bench", "datasets", "methods", "results"}, "reports": {"reports", "results"},
+              "datasets": {"datasets"}, "methods": {"methods"}, "results": {"results"}}
+MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+                 for package in PACKAGES for p in (ROOT / package).rglob("*.py") if p.stem != "__main__")
+TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "methods.grammar", "bench.cli",
+              "bench.plan", "bench.show", "bench.suites")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        wrong = (_imports(path) & set(PACKAGES)) - MAY_IMPORT[package]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("package", ("datasets", "methods", "results", "reports"))
+def test_packages_import_their_own_relatively(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        assert package not in _imports(path), f"{path.relative_to(ROOT)} spells its own package's name"
+
+
+def test_the_packages_resolve_inside_the_checkout() -> None:
+    for package in PACKAGES:
+        module = __import__(package)
+        assert Path(str(module.__file__)).is_relative_to(ROOT)
+
+
+def _python(code: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_another_library_called_datasets_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("")
+    done = _python(f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import bench")
+    assert done.returncode == 1
+    assert "run from the checkout's root" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_importing_any_module_opens_no_file_and_prints_nothing() -> None:
+    code = f"""
+import sys, os
+root = {str(ROOT)!r}
+names = {MODULES!r}
+import torch, torchvision, timm, timm.models, pandas, numpy, scipy.stats, scipy.optimize, safetensors.torch, tqdm, yaml
+import matplotlib, PIL.Image, tabulate, torch.func
+opened = []
+def watch(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes)):
+        path = os.path.abspath(os.fsdecode(args[0]))
+        if path.startswith(root) and "/.venv/" not in path and not path.endswith((".py", ".pyc")) \\
+                and "__pycache__" not in path:
+            opened.append(path)
+sys.addaudithook(watch)
+import importlib
+for name in names:
+    importlib.import_module(name)
+sys.exit(str(opened) if opened else 0)
+"""
+    done = _python(code)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_tables_lists_and_plans_need_no_torch(module: str) -> None:
+    done = _python(f"import sys; sys.modules['torch'] = None; sys.modules['timm'] = None; import {module}")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kind", ("methods", "datasets", "backbones", "suites"))
+def test_lists_answer_with_torch_made_unimportable(kind: str) -> None:
+    done = _python("import sys; sys.modules['torch'] = sys.modules['timm'] = None\n"
+                   f"from bench.cli import main; sys.exit(main(['list', '{kind}']))")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) >= 3
