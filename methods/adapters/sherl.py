@@ -1,0 +1,253 @@
+"""SHERL (Diao et al., ECCV 2024, arXiv:2407.07523): merge the early layers beside the network, adapt the last one.
+
+Early route: a small module squeezes the outputs of all early layers and merges them per token, weighted by relevance to
+the deepest one and damped by redundancy among them. Late route: the merged tokens replace the input of the last frozen
+layer, through whose activations (never its weights) the gradient flows. Written from the formulas; the authors have no
+image classifier, so the ViT form is ours: Linear + LayerNorm squeezes (their BERT and detection form, because a ViT's
+stream grows with depth). The ResNet form follows their image branch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..base import Adapter, Feature
+from ..compose import part
+from ..grammar import MethodError
+from ..insertion import require
+from ..resnet import ResNetSide
+from ..side import SideNetwork, States, class_query, every
+
+TEMPERATURE = 0.1  # of the gate; fixed
+EPS = 1e-6
+
+Weighting = Literal["mtsa", "no_redundancy", "uniform", "guide"]
+
+
+@part("sherl")
+class SHERL(Adapter):
+    """SHERL: early layers merged beside the frozen network, gradients through its last layer only."""
+
+    title = "SHERL"
+    paper = "Diao et al., ECCV 2024, arXiv:2407.07523"
+    ours = ("our reading: the paper has no image classifier; squeezes are Linear + LayerNorm on ViT, and "
+            "start='identity' (skip fixed at 1, expansion zero) is ours")
+    formula = "N (d h + 3 h) + (h + 1) + (h d + d) + 2 d + 1, h = d / reduction, N early states"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet"})
+    at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
+    frozen_backbone = True
+    checks: ClassVar[dict[str, str]] = {
+        "n_late >= 1 or class_query == False": "class_query=True shortens the last late block; it needs n_late >= 1",
+        "start == 'paper' or gate == 'free'": "start='identity' has no gate: its skip is fixed at 1",
+    }
+
+    n_late: Annotated[int, ">= 0", "frozen layers behind the merge, through which the gradient flows"] = 1
+    reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8
+    tap_every: Annotated[int, ">= 1", "read every so many early states, counted back from the deepest"] = 1
+    start: Annotated[Literal["paper", "identity"], "gate 0 (skip closed), or the plain network"] = "paper"
+    squeeze: Annotated[Literal["norm", "glu"], "Linear + LayerNorm, or CLIP-ViL's gated unit"] = "norm"
+    weighting: Annotated[Literal["mtsa", "no_redundancy", "uniform", "guide"],
+                         "ablations: no damping, equal weights, or only the deepest state"] = "mtsa"
+    gate: Annotated[Literal["free", "zero"], "ablation: the skip stays closed"] = "free"
+    class_query: Annotated[bool, "compute only the class token in the last block; for class-token pooling"] = False
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        found = require(self, backbone)
+        return SherlResNet(backbone, classes, self) if found == "resnet" else SherlViT(backbone, classes, self)
+
+    def frozen_blocks(self, model: nn.Module) -> int:
+        return int(model.guide) if isinstance(model, SherlViT) else 0
+
+
+class MTSA(nn.Module):
+    """Multi-tiered sensing adapter: merges the shallow states of each token, sensed by the deepest one."""
+
+    def __init__(self, width: int, weighting: Weighting) -> None:
+        super().__init__()
+        self.weighting = weighting
+        if weighting in ("mtsa", "no_redundancy"):
+            self.relevance = nn.Linear(width, 1)
+
+    def weights(self, shallow: Tensor, guide: Tensor) -> Tensor:
+        """(B, K, n, h), (B, K, h) -> alpha (B, K, n), non-negative; sums to 1, or to 0 where nothing is relevant."""
+        if self.weighting == "uniform":
+            return shallow.new_full(shallow.shape[:3], 1 / shallow.shape[2])
+        m = F.relu(self.relevance(shallow * guide[:, :, None])[..., 0])
+        if self.weighting == "mtsa":
+            m = m / redundancy(shallow)
+        return m / (m.sum(2, keepdim=True) + EPS)
+
+    def forward(self, shallow: Tensor, guide: Tensor) -> Tensor:
+        """-> (B, K, h): the weighted sum plus the guide."""
+        alpha = self.weights(shallow, guide)
+        return torch.einsum("bkn,bknh->bkh", alpha, shallow) + guide
+
+
+def redundancy(shallow: Tensor) -> Tensor:
+    """(B, K, n, h) -> (B, K, n): sum of the positive cosines with all states of the token, itself included."""
+    unit = shallow / (shallow.norm(dim=3, keepdim=True) + EPS)
+    return F.relu(unit @ unit.mT).sum(3).clamp_min(EPS)  # the floor: a zero feature is redundant with nothing
+
+
+class GatedSqueeze(nn.Module):
+    """u = relu(W1 x); (W2 u + u) * sigmoid(W3 u): the form of the vision-language and T5 branches."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(inputs, width), nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = F.relu(self.fc1(x))
+        return (self.fc2(u) + u) * self.fc3(u).sigmoid()
+
+
+class _Sherl(SideNetwork):
+    """What the two forms share: squeeze, merge, expand, and the gated skip."""
+
+    guide: int  # the deepest early state
+    squeeze: nn.ModuleDict
+    expand: nn.Module
+
+    def _common(self, width: int, options: SHERL) -> None:
+        self.options = options
+        if len(self.taps) > 1:
+            self.mtsa = MTSA(width, options.weighting)
+        if options.start == "paper" and options.gate == "free":
+            self.g = nn.Parameter(torch.zeros(()))
+        self.settle()
+
+    def skip(self) -> Tensor | float:
+        """What the pre-trained stream is multiplied with: tanh(g / T), or a constant."""
+        if self.options.start == "identity":
+            return 1.0
+        return torch.tanh(self.g / TEMPERATURE) if self.options.gate == "free" else 0.0
+
+    def merged(self, states: States) -> Tensor:
+        """Early states -> z (B, K, h)."""
+        squeezed = [self.squeeze[str(i)](states[i]) for i in self.taps]
+        if len(squeezed) == 1:
+            return squeezed[0]
+        return self.mtsa(torch.stack(squeezed[:-1], dim=2), squeezed[-1])
+
+    def update(self, states: States) -> Tensor:
+        """Early states -> y, like the stream."""
+        return self.expand(self.merged(states))
+
+    def stream(self, states: States) -> Tensor:
+        """Early states -> the input of the late layers."""
+        skip = self.skip()
+        y = self.update(states)
+        return y if isinstance(skip, float) and skip == 0 else y + skip * states[self.guide]
+
+
+class SherlViT(_Sherl):
+    """SHERL on a vision transformer."""
+
+    def __init__(self, backbone: nn.Module, classes: int, options: SHERL) -> None:
+        net: Any = backbone
+        depth, d = len(net.blocks), int(net.embed_dim)
+        if options.n_late > depth:
+            raise MethodError(f"'sherl' cannot keep n_late={options.n_late} late blocks of {depth}")
+        if d % options.reduction:
+            raise MethodError(f"'sherl': reduction={options.reduction} does not divide the width {d}")
+        if options.class_query and net.global_pool != "token":
+            raise MethodError("'sherl': class_query=True needs a backbone that pools the class token")
+        guide = depth - options.n_late
+        taps = (guide,) if options.weighting == "guide" else every(guide, options.tap_every)
+        super().__init__(backbone, taps, classes)
+        self.guide = guide
+        h = d // options.reduction
+        glu = options.squeeze == "glu"
+        self.squeeze = nn.ModuleDict(
+            {str(i): GatedSqueeze(d, h) if glu else nn.Sequential(nn.Linear(d, h), nn.LayerNorm(h)) for i in taps})
+        self.expand = nn.Sequential(nn.ReLU(), nn.Linear(h, d), *([] if glu else [nn.LayerNorm(d)]))
+        if options.start == "identity":
+            zero_affine(self.expand[-1])
+        self._common(h, options)
+
+    def tokens(self, states: States) -> Tensor:
+        """Early states -> (B, K, D) behind the late blocks and the final norm."""
+        return self._late(states, only_class=False)
+
+    def pooled(self, states: States) -> Tensor:
+        net: Any = self.backbone
+        return net.forward_head(self._late(states, self.options.class_query), pre_logits=True)
+
+    def _late(self, states: States, only_class: bool) -> Tensor:
+        """-> (B, K, D), or (B, 1, D) where the last block computes the class token alone."""
+        net: Any = self.backbone
+        t = self.stream(states)
+        for i in range(self.guide, len(net.blocks)):
+            last = i == len(net.blocks) - 1
+            t = class_query(net.blocks[i], t) if only_class and last else net.blocks[i](t)
+        return net.norm(t)
+
+
+class SherlResNet(ResNetSide, _Sherl):
+    """SHERL on a ResNet: states are the first three stages and stage four without its late bottlenecks."""
+
+    def __init__(self, backbone: nn.Module, classes: int, options: SHERL) -> None:
+        if options.class_query or options.squeeze == "glu":
+            raise MethodError("'sherl' has neither class_query nor squeeze='glu' on a ResNet")
+        channels = self.channels_of(backbone)
+        if options.n_late >= len(backbone.layer4):  # type: ignore[arg-type]
+            raise MethodError(f"'sherl' on a ResNet keeps at most n_late={len(backbone.layer4) - 1} late bottlenecks")  # type: ignore[arg-type]
+        taps = (3,) if options.weighting == "guide" else every(3, options.tap_every)
+        super().__init__(backbone, taps, classes)
+        self.guide, self.n_late = 3, options.n_late
+        h = channels[3] // options.reduction
+        self.squeeze = nn.ModuleDict({str(i): GridSqueeze(channels[i], h, 2 ** (3 - i)) for i in taps})
+        self.expand = GridExpand(h, channels[3], rectify=options.start == "paper")
+        if options.start == "identity":
+            zero_affine(self.expand.norm)
+        self._common(h, options)
+
+    def update(self, states: States) -> Tensor:
+        """Early states -> y (B, C, H, W)."""
+        return self.expand(self.merged(states), states[self.guide].shape[2:])
+
+    def tokens(self, states: States) -> Tensor:
+        """Early states -> (B, C, H, W) behind the late bottlenecks."""
+        return self.behind(self.stream(states), self.n_late)
+
+
+class GridSqueeze(nn.Module):
+    """Pool to the last grid (max + average), 1x1 convolution, BatchNorm; grid cells become tokens."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv, self.norm = nn.Conv2d(inputs, width, 1), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, K, h)."""
+        pooled = F.max_pool2d(x, self.stride) + F.avg_pool2d(x, self.stride)
+        return self.norm(self.conv(pooled)).flatten(2).mT
+
+
+class GridExpand(nn.Module):
+    """relu, 1x1 convolution, BatchNorm, relu: tokens back to the stream's grid, non-negative as the stream is.
+
+    The identity start leaves the last relu out: at zero it has no slope, and nothing would ever learn.
+    """
+
+    def __init__(self, width: int, outputs: int, rectify: bool) -> None:
+        super().__init__()
+        self.rectify = rectify
+        self.conv, self.norm = nn.Conv2d(width, outputs, 1), nn.BatchNorm2d(outputs)
+
+    def forward(self, z: Tensor, grid: torch.Size) -> Tensor:
+        """(B, K, h) -> (B, C, H, W)."""
+        y = self.norm(self.conv(F.relu(z).mT.reshape(len(z), -1, *grid)))
+        return F.relu(y) if self.rectify else y
+
+
+def zero_affine(module: nn.Module) -> None:
+    """Scale and shift (or weight and bias) 0: the expansion adds nothing until it has learned."""
+    for p in module.parameters():
+        nn.init.zeros_(p)

@@ -1,0 +1,133 @@
+"""UniPT (Diao et al., CVPR 2024, arXiv:2308.14316): a guide from the last layer attends to every layer beside the net.
+
+All states are squeezed; per layer, the last state attends to it with relu weights that sum to one (plus the state
+itself); a softmax over layers says how much each counts. No gradient enters the backbone. The ViT form is ours: the
+last state passes the frozen final norm, the result is pooled as the backbone pools. `form='cls'` has one query, the
+class token, as in the authors' video branch, and needs no K x K attention.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..base import Adapter, Feature
+from ..compose import part
+from ..grammar import MethodError
+from ..insertion import require
+from ..side import SideNetwork, States, real_tokens
+
+EPS = 1e-6
+
+
+@part("unipt")
+class UniPT(Adapter):
+    """UniPT: all layers aggregated beside the frozen network, guided by the last one."""
+
+    title = "UniPT"
+    paper = "Diao et al., CVPR 2024, arXiv:2308.14316"
+    ours = ("our reading: the image-classifier form (frozen final norm on the last state, the backbone's pooling); in "
+            "form='cls' the confidences are those of the token form; no bias in front of the softmax, which ignores it")
+    formula = "(L + 1) (d h + 3 h) + h^2 + 3 h + h + h d + d, h = d / reduction"
+    offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
+    frozen_backbone = True
+    checks: ClassVar[dict[str, str]] = {
+        "form == 'tokens' or residual == False":
+            "form='cls' adds the backbone's own feature by itself; leave residual off"}
+
+    reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8
+    form: Annotated[Literal["tokens", "cls"], "every token is a query, or the class token alone"] = "tokens"
+    residual: Annotated[bool, "add the backbone's own normed tokens to the result"] = False
+
+    def build(self, backbone: nn.Module, classes: int) -> nn.Module:
+        require(self, backbone)
+        net: Any = backbone
+        if int(net.embed_dim) % self.reduction:
+            raise MethodError(f"'unipt': reduction={self.reduction} does not divide the width {net.embed_dim}")
+        if self.form == "cls" and net.global_pool != "token":
+            raise MethodError("'unipt': form='cls' needs a backbone that pools the class token")
+        return (UniPTClass if self.form == "cls" else UniPTTokens)(backbone, classes, self)
+
+    def frozen_blocks(self, model: nn.Module) -> int:
+        return int(model.depth) if isinstance(model, _UniPT) else 0
+
+
+class _UniPT(SideNetwork):
+    """Squeezes, confidences, and the way up."""
+
+    def __init__(self, backbone: nn.Module, classes: int, options: UniPT) -> None:
+        net: Any = backbone
+        depth, d = len(net.blocks), int(net.embed_dim)
+        super().__init__(backbone, range(depth + 1), classes)
+        self.depth, self.residual = depth, options.residual
+        h = d // options.reduction
+        self.squeeze = nn.ModuleList([self.squeezer(d, h) for _ in self.taps])
+        self.confidence = nn.Linear(h, 1, bias=False)  # the softmax over layers would ignore a bias
+        self.up = nn.Linear(h, d)
+        self.make(h)
+        self.settle()
+
+    @staticmethod
+    def squeezer(d: int, h: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(d, h), nn.LayerNorm(h))
+
+    def make(self, h: int) -> None:
+        """Modules of one form only."""
+
+    def final(self, states: States) -> Tensor:
+        """The last state behind the frozen final norm, (B, K, D)."""
+        return self.backbone.norm(states[self.depth])  # type: ignore[operator]
+
+    def squeezed(self, states: States) -> list[Tensor]:
+        last = self.final(states)
+        return [s(last if i == self.depth else states[i]) for i, s in enumerate(self.squeeze)]
+
+    def confidences(self, guide: Tensor, layers: list[Tensor]) -> Tensor:
+        """Mean guide (B, h), states (B, K, h) -> (B, n), positive, sum 1."""
+        means = torch.stack([real_tokens(self.backbone, x).mean(1) for x in layers], dim=1)  # (B, n, h)
+        return self.confidence(guide[:, None] * means)[..., 0].softmax(1)
+
+
+class UniPTTokens(_UniPT):
+    """Every token of the last state is a query."""
+
+    def make(self, h: int) -> None:
+        self.project = nn.Sequential(nn.Linear(h, h), nn.LayerNorm(h))
+
+    def tokens(self, states: States) -> Tensor:
+        *layers, guide = self.squeezed(states)
+        share = self.confidences(real_tokens(self.backbone, guide).mean(1), layers)  # (B, n)
+        merged = torch.zeros_like(guide)
+        for i, x in enumerate(layers):
+            merged = merged + share[:, i, None, None] * (attention(guide, x) @ x + x)
+        out: Tensor = self.up(F.relu(guide + self.project(merged)))
+        return out + self.final(states) if self.residual else out
+
+
+class UniPTClass(_UniPT):
+    """The class token of the last state is the only query; all states are attended to."""
+
+    @staticmethod
+    def squeezer(d: int, h: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(), nn.Linear(d, h))
+
+    def pooled(self, states: States) -> Tensor:
+        layers = self.squeezed(states)
+        query = layers[-1][:, :1]  # (B, 1, h)
+        share = self.confidences(query[:, 0], layers)
+        read = torch.stack([(attention(query, x) @ x + x[:, :1])[:, 0] for x in layers], dim=1)  # (B, n, h)
+        merged = (share[:, :, None] * read).sum(1)
+        return self.final(states)[:, 0] + self.up(F.relu(merged))
+
+    def tokens(self, states: States) -> Tensor:
+        return self.final(states)
+
+
+def attention(query: Tensor, x: Tensor) -> Tensor:
+    """(B, Q, h), (B, K, h) -> (B, Q, K): relu scores, each row divided by its sum; a row without any stays 0."""
+    scores = F.relu(query @ x.mT)
+    return scores / (scores.sum(2, keepdim=True) + EPS)
