@@ -1,0 +1,105 @@
+"""Raw data to the list layouts: VTAB-1k's export, VPT's split files, PACE's HDF5 form of an export's images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from . import registry
+from .card import Card, DataError
+from .fgvc_raw import READERS
+from .folder import publish
+from .lists import Tree
+from .vtab.cut import Codec, vtab1k
+from .vtab.export import LISTS
+
+VAL_SHARE = 10  # percent of each class; VPT drew its tenth at random, so ours is another split of the same size
+
+
+PREFIX = {"cub": "images/", "nabirds": "images/", "stanford_dogs": "Images/"}  # which VPT's keys leave out
+
+
+def convert(name: str, root: Path, out: Path, codec: Codec = "jpeg75") -> Path:
+    """The list layout of a data set from its raw form; returns the folder made. Nothing existing is overwritten."""
+    card = registry.get(name)
+    if card.group in ("natural", "specialized", "structured"):
+        return vtab1k(card.name, root, out, codec)
+    if card.name in READERS:
+        return fgvc(card, Path(root), Path(out))
+    raise DataError(f"{card.name} needs no conversion: it is read as it is distributed ({card.layout})")
+
+
+def hold_out(items: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """(train, val): a tenth of each class, at least one image, by SHA-256 of the path."""
+    classes: dict[int, list[str]] = defaultdict(list)
+    for path, identifier in items:
+        classes[identifier].append(path)
+    held: set[str] = set()
+    for paths in classes.values():
+        ordered = sorted(paths, key=lambda path: hashlib.sha256(f"fgvc|hold-out|{path}".encode()).digest())
+        held |= set(ordered[: max(1, len(ordered) * VAL_SHARE // 100)])
+    return [item for item in items if item[0] not in held], [item for item in items if item[0] in held]
+
+
+def fgvc(card: Card, root: Path, out: Path) -> Path:
+    """VPT's three files beside the images, which are linked hard or copied. Flowers keeps its official val split."""
+    official = READERS[card.name](root)
+    if "val" not in official:
+        official["train"], official["val"] = hold_out(official["train"])
+    first = official["train"][0][0]
+    base = next((found for found in (root, *sorted(root.iterdir())) if (found / first).is_file()), None)
+    if base is None:
+        raise DataError(f"{root / first} is missing; expected there: the images that the tables name")
+    tree = Tree(base)
+    with publish(out / card.folder) as folder:
+        for split, items in official.items():
+            for path, _ in items:
+                source = tree.file(path, f"the raw tables of {card.title}")
+                assert source is not None
+                _place(source, folder / path)
+            listed = {path.removeprefix(PREFIX.get(card.name, "")): identifier for path, identifier in items}
+            (folder / f"{split}.json").write_text(json.dumps(listed) + "\n")
+        ours = "" if card.name == "flowers_fgvc" else "; val is our own tenth of train, by hash order, not VPT's"
+        (folder / "ORIGIN.txt").write_text(f"converted from the raw tables{ours}\n")
+    return out / card.folder
+
+
+def _place(source: Path, target: Path) -> None:
+    """A hard link where the file system allows it, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def to_hdf5(name: str, root: Path) -> Path:
+    """PACE's `images.hdf5` of an export: a group per split, a dataset of encoded bytes per file name.
+
+    Bytes are stored as vectors of uint8; fixed-length strings, which PACE wrote, lose trailing zero bytes.
+    """
+    import h5py
+    import numpy as np
+
+    card = registry.get(name)
+    base = Path(root) / card.folder
+    with NamedTemporaryFile(dir=base, prefix=".images.", suffix=".part", delete=False) as part:
+        pass
+    try:
+        with h5py.File(part.name, "w") as handle:
+            for split, group in LISTS.items():
+                for item in card.items(Path(root), split):
+                    assert isinstance(item.image, Path)
+                    data = np.frombuffer(item.image.read_bytes(), np.uint8)
+                    handle.create_dataset(f"{group}/{item.image.name}", data=data)
+        Path(part.name).replace(base / "images.hdf5")
+    except BaseException:
+        Path(part.name).unlink(missing_ok=True)
+        raise
+    return base / "images.hdf5"

@@ -1,0 +1,135 @@
+"""Whatever bytes lie in a list, a split file or a TFRecord: the named error or a result, never another crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from datasets import registry
+from datasets.card import DataError
+from datasets.fgvc import read_json
+from datasets.folder import MANIFEST, compare_manifest
+from datasets.vtab import tfrecord
+from datasets.vtab.arrays import read_norb
+
+few = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+PATHS = st.sampled_from(
+    ["images/train800/000000.jpg", "../x", "/etc/passwd", "images", "", ".", "a\0b", "images/../images"]
+)
+LINES = st.one_of(
+    st.binary(max_size=60),
+    st.builds(lambda path, label: f"{path} {label}".encode(), PATHS, st.integers(-5, 300)),
+    st.builds(lambda path, label: f"{path} {label}".encode(), st.text(max_size=20), st.text(max_size=5)),
+)
+
+
+@pytest.fixture(scope="module")
+def fuzz_root() -> Path:
+    root = Path(tempfile.mkdtemp())
+    (root / "svhn/images/train800").mkdir(parents=True)
+    (root / "svhn/images/train800/000000.jpg").write_bytes(b"x")
+    (root / "nabirds").mkdir()
+    return root
+
+
+@few
+@given(rows=st.lists(LINES, max_size=6), end=st.sampled_from([b"\n", b"\r\n", b"\r", b""]))
+def test_list_files(rows: list[bytes], end: bytes, fuzz_root: Path) -> None:
+    (fuzz_root / "svhn/train800.txt").write_bytes(end.join(rows))
+    with contextlib.suppress(DataError):
+        for item in registry.get("svhn").items(fuzz_root, "train"):
+            assert isinstance(item.image, Path) and item.image.resolve().is_relative_to(fuzz_root.resolve() / "svhn")
+            assert 0 <= item.label < 10
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@few
+@given(data=st.one_of(st.binary(max_size=80), JSON.map(lambda value: json.dumps(value).encode())))
+@example(data=b'{"":[Infinity,null]}')
+def test_split_files_and_manifests(data: bytes, fuzz_root: Path) -> None:
+    file = fuzz_root / "nabirds/train.json"
+    file.write_bytes(data)
+    with contextlib.suppress(DataError):
+        assert all(isinstance(label, int) and label >= 0 for label in read_json(file).values())
+    (fuzz_root / "nabirds" / MANIFEST).write_bytes(data)
+    assert isinstance(compare_manifest(fuzz_root / "nabirds"), list)
+    (fuzz_root / "nabirds" / MANIFEST).unlink()
+
+
+RECORD = tfrecord.encode({"image": b"picture" * 3, "filename": b"name", "label": 3})
+
+
+def read_dmlab(data: bytes, folder: Path) -> None:
+    for split in ("train", "validation", "test"):
+        (folder / f"dmlab-{split}.tfrecord").write_bytes(data)
+    with contextlib.suppress(DataError):
+        for records in tfrecord.dmlab(folder).values():
+            for record in records:
+                assert 0 <= record.label < 6
+
+
+@few
+@given(data=st.binary(max_size=120))
+def test_any_bytes_as_tfrecord_file_and_as_payload(data: bytes, fuzz_root: Path) -> None:
+    read_dmlab(data, fuzz_root)
+    read_dmlab(tfrecord.frame(data), fuzz_root)
+    with contextlib.suppress(ValueError, UnicodeDecodeError):
+        tfrecord.example(data)
+
+
+@few
+@given(at=st.integers(0, len(RECORD) - 1), value=st.integers(0, 255))
+def test_any_altered_byte_of_a_payload(at: int, value: int, fuzz_root: Path) -> None:
+    altered = bytearray(RECORD)
+    altered[at] = value
+    read_dmlab(tfrecord.frame(bytes(altered)), fuzz_root)
+
+
+def test_any_altered_byte_of_a_record_is_noticed_by_its_checksums(tmp_path: Path) -> None:
+    data, file = tfrecord.frame(RECORD), tmp_path / "x.tfrecord"
+    for at in range(len(data)):
+        altered = bytearray(data)
+        altered[at] ^= 0x10
+        file.write_bytes(bytes(altered))
+        with pytest.raises(DataError, match=r"x\.tfrecord"):
+            list(tfrecord.records(file))
+    for length in range(1, len(data)):
+        file.write_bytes(data[:length])
+        with pytest.raises(DataError, match=r"x\.tfrecord.* is cut off"):
+            list(tfrecord.records(file))
+
+
+def test_the_checksum_is_castagnolis_and_examples_read_back() -> None:
+    assert tfrecord.crc32c(b"123456789") == 0xE3069283 and tfrecord.crc32c(bytes(32)) == 0x8A9136AA
+    found = tfrecord.example(tfrecord.encode({"image": b"abc", "filename": b"", "label": 300}))
+    (image,) = found["image"]
+    assert isinstance(image, tfrecord.Span) and image.stop - image.start == 3 and found["label"] == [300]
+
+
+def test_a_packed_list_of_integers_and_a_negative_one_are_read() -> None:
+    inner = b"\x0a\x0c" + b"\x05" + b"\xff" * 9 + b"\x01" + b"\x07"
+    feature = b"\x1a" + bytes([len(inner)]) + inner
+    entry = b"\x0a\x01x\x12" + bytes([len(feature)]) + feature
+    features = b"\x0a" + bytes([len(entry)]) + entry
+    assert tfrecord.example(b"\x0a" + bytes([len(features)]) + features) == {"x": [5, -1, 7]}
+
+
+@few
+@given(data=st.binary(max_size=64))
+def test_norb_files(data: bytes, fuzz_root: Path) -> None:
+    (fuzz_root / "x.mat").write_bytes(b"\x55\x4c\x3d\x1e" + data)
+    with contextlib.suppress(DataError):
+        read_norb(fuzz_root / "x.mat")
