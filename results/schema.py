@@ -216,7 +216,7 @@ class RunResult:
     dataset: DatasetInfo | None
     backbone: BackboneInfo | None
     method: MethodInfo
-    metrics: dict[str, float | None]  # "val.top1", "test.top1", "test.class_mean", "test.nll", "test.ece", "test.n", ...
+    metrics: dict[str, float | None]  # "val.top1", "test.top1", "test.class_mean", "test.nll", "test.n", ...
     test_passes: int
     params: Params | None
     memory: Memory | None

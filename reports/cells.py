@@ -1,0 +1,198 @@
+"""Runs become cells: one method on one data set, over the seeds the suite wants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from results.columns import Columns
+from results.suites import Column, Entry, Row, SuiteView
+
+from . import rules, stats
+
+RowKey = tuple[str, str]  # method, backbone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is known of one method on one data set. Shares lie in [0, 1]."""
+
+    state: str  # "ok" or a key of rules.MARKS
+    runs: tuple[int, ...] = ()  # rows of the records that gave a number
+    seeds: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()  # per seed
+    wanted: int = 0  # seeds that the suite wants
+    items: int | None = None  # test items
+    interval: stats.Interval | None = None
+    chance: float | None = None  # best constant answer that is known
+    signs: tuple[str, ...] = ()  # keys of rules.SIGNS
+    notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number
+
+    @cached_property
+    def mean(self) -> float:
+        return math.fsum(self.values) / len(self.values)
+
+    @cached_property
+    def std(self) -> float | None:
+        return spread_of(self.values) if len(self.values) > 1 else None
+
+    @property
+    def complete(self) -> bool:
+        return self.state == "ok" and len(self.values) == self.wanted
+
+    @cached_property
+    def variance(self) -> float | None:
+        """Of the mean: items (never zero) and, with several seeds, seeds; errs to the wide side."""
+        if not self.values or self.items is None:
+            return None
+        seeds = self.std**2 / len(self.values) if self.std is not None else 0.0
+        return stats.item_variance(self.mean, self.items) + seeds
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A suite's cells. `worlds` keep stand-in and real columns apart: they never share a table."""
+
+    suite: SuiteView
+    records: Columns
+    cells: dict[tuple[RowKey, str], Cell]
+
+    def cell(self, row: Row, column: Column) -> Cell:
+        return self.cells[(row.method, row.backbone), column.name]
+
+    def worlds(self) -> list[tuple[bool, tuple[Column, ...]]]:
+        """[(stand-in?, columns)], stand-ins first, empty ones left out."""
+        split = [(kind, tuple(c for c in self.suite.columns if c.standin == kind)) for kind in (True, False)]
+        return [(kind, columns) for kind, columns in split if columns]
+
+    def rows(self, columns: Iterable[Column]) -> list[Row]:
+        """Rows that want at least one run of these columns."""
+        wanted = list(columns)
+        return [r for r in self.suite.rows if any(self.cell(r, c).wanted or self.cell(r, c).state == "refused"
+                                                  for c in wanted)]
+
+    def complete(self, row: Row, columns: Iterable[Column]) -> bool:
+        return all(self.cell(row, c).complete for c in columns)
+
+    def runs(self, row: Row, columns: Iterable[Column]) -> list[int]:
+        return [run for c in columns for run in self.cell(row, c).runs]
+
+    def protocol(self, row: Row, columns: Iterable[Column]) -> str:
+        """What the row's runs have in common with rows they may be ranked with: the protocol id of every column."""
+        ids = [sorted({self.records.get_text("protocol_id", run) for run in self.cell(row, c).runs}) for c in columns]
+        return "|".join(",".join(part) for part in ids)
+
+
+def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> Grid:
+    """Every cell of a suite, also those that no run fills."""
+    wanted: dict[tuple[RowKey, str], list[Entry]] = {}
+    for entry in suite.entries:
+        wanted.setdefault(((entry.method, entry.backbone), entry.dataset), []).append(entry)
+    good = _good(records)
+    cells, lenses = {}, {split: _lens(records, split) for split in {c.split for c in suite.columns}}
+    for column in suite.columns:
+        lens = replace(lenses[column.split], column=column, good=good[column.standin])
+        for row in suite.rows:
+            key = (row.method, row.backbone)
+            entries = wanted.get((key, column.run_dataset or column.name), [])
+            cells[key, column.name] = _cell(row, lens, entries, by_run)
+    return Grid(suite, records, cells)
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """What cells of one test split read of every record, looked up once; then pointed at a column."""
+
+    records: Columns
+    top1: Sequence[float]
+    items: Sequence[float]
+    majority: Sequence[float]
+    chance: Sequence[float]
+    classes: Sequence[float]
+    sources: Sequence[str]
+    dirty: Sequence[float]
+    column: Column | None = None
+    good: Sequence[bool] = ()
+
+
+def _lens(records: Columns, split: str) -> _Lens:
+    nothing = [math.nan] * len(records)
+
+    def numbers(name: str) -> Sequence[float]:
+        return records.number.get(name, nothing)
+
+    items = numbers(f"metrics.{split}.n")
+    if split == "test":  # records say the size of the test split twice; either will do
+        items = [a if a == a else b for a, b in zip(items, numbers("dataset.test"), strict=True)]
+    return _Lens(records, numbers(f"metrics.{split}.top1"), items, numbers(f"metrics.{split}.majority"),
+                 numbers(f"metrics.{split}.chance"), numbers("dataset.classes"),
+                 records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"))
+
+
+def _good(records: Columns) -> dict[bool, list[bool]]:
+    """By kind of column: which records may fill its cells, as rules.state would say."""
+    text = records.text
+    if not len(records):
+        return {True: [], False: []}
+    final = [s == "ok" and p == "final" for s, p in zip(text["status"], text["phase"], strict=True)]
+    standin = [d.startswith("standin:") for d in text["spec.data"]]
+    return {kind: [f and s == kind for f, s in zip(final, standin, strict=True)] for kind in (True, False)}
+
+
+def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]) -> Cell:
+    good: list[tuple[int, int]] = []
+    bad: list[tuple[str, str]] = []
+    for entry in entries:
+        run = by_run.get(entry.run_id)
+        if run is not None and lens.good[run] and lens.top1[run] == lens.top1[run]:
+            good.append((entry.seed, run))
+        elif entry.refused:
+            bad.append(("refused", entry.refused))
+        elif lens.column is not None:
+            bad.append(rules.state(lens.records, run, lens.column))
+    if not good:
+        found = {state for state, _ in bad}
+        state = next((s for s in rules.ORDER if s in found), "missing")
+        return Cell(state, wanted=sum(not e.refused for e in entries), notes=tuple(bad))
+    good.sort()
+    runs = tuple(run for _, run in good)
+    values = tuple(lens.top1[run] for run in runs)
+    items = {lens.items[run] for run in runs}
+    first = items.pop()
+    n = int(first) if not items and first == first else None
+    level = _chance(lens, runs[0])
+    interval = _interval(values, n)
+    signs = [name for name, holds in (
+        ("stale", row.source_hash is not None and any(lens.sources[run] != row.source_hash for run in runs)),
+        ("chance", interval is not None and level is not None and interval.low <= level),
+        ("dirty", any(lens.dirty[run] == 1 for run in runs))) if holds]
+    return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, interval, level,
+                tuple(signs), tuple(bad))
+
+
+def _interval(values: tuple[float, ...], n: int | None) -> stats.Interval | None:
+    """Of the mean: Wilson for one seed; for more, items and seeds together (errs to the wide side)."""
+    if n is None:
+        return None
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return stats.wilson(mean * n, n)
+    half = stats.z_value() * math.sqrt(stats.item_variance(mean, n) + spread_of(values) ** 2 / len(values))
+    return stats.Interval(max(0.0, mean - half), min(1.0, mean + half))
+
+
+def spread_of(values: Sequence[float]) -> float:
+    """Standard deviation of a sample."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def _chance(lens: _Lens, run: int) -> float | None:
+    """The better of guessing and of the most frequent class, as far as the record knows."""
+    classes = lens.classes[run]
+    if classes != classes:
+        classes = (lens.column.classes if lens.column else None) or 0
+    known = [v for v in (lens.majority[run], lens.chance[run], 1 / classes if classes else math.nan) if v == v]
+    return max(known) if known else None

@@ -1,0 +1,169 @@
+"""The command line of reports: results on stdout, progress on stderr; exit 0 success, 1 findings, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import gc
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.schema import RecordError
+from results.store import ROOT
+from results.suites import SuiteView, load_suites
+
+OUT = Path(__file__).parent
+
+
+class UsageError(Exception):
+    """The user asked for something that does not exist; the message says what does."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; a user's mistake is one sentence and exit 2."""
+    parser = _parser()
+    args = parser.parse_args(list(argv))
+    try:
+        return int(args.run(args))
+    except (UsageError, RecordError) as error:
+        print(f"reports: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        print(f"reports: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports", description="Tables, pages and comparisons of records.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    build = verbs.add_parser("build", help="write the leaderboard from results/runs")
+    build.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
+    build.add_argument("--suites", type=Path, default=ROOT / "suites", help="folder of suite files (results/suites)")
+    build.add_argument("--out", type=Path, default=OUT, help="folder to write to (reports)")
+    build.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite; may be repeated")
+    build.add_argument("--keep-going", action="store_true", help="list unreadable records and go on; exit 1 then")
+    build.add_argument("--no-index", action="store_true", help="read every record, neither use nor write the index")
+    build.add_argument("--reference", action="store_true", help="write reports/reference from results/reference")
+    build.set_defaults(run=_build)
+    check = verbs.add_parser("check", help="prove that the committed tables follow from the committed records")
+    check.add_argument("--reference", type=Path, default=ROOT / "reference", help="records (results/reference)")
+    check.add_argument("--tables", type=Path, default=OUT / "reference", help="tables (reports/reference)")
+    check.set_defaults(run=_check)
+    compare = verbs.add_parser("compare", help="paired differences between two sets of records; exit 1 on differences")
+    compare.add_argument("a", metavar="A", help="runs, reference, git:<commit>, or a folder of records")
+    compare.add_argument("b", metavar="B", help="the same; differences are B - A")
+    compare.add_argument("--all", action="store_true", help="show every pair and every run of one side alone")
+    compare.set_defaults(run=_compare)
+    serve = verbs.add_parser("serve", help="show the pages at a loopback address")
+    serve.add_argument("--out", type=Path, default=OUT, help="folder that `build` wrote to (reports)")
+    serve.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (8000)")
+    serve.set_defaults(run=_serve)
+    published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
+                                                   "a row does not follow and its file has no note on it")
+    published.add_argument("--folder", type=Path, default=ROOT / "published", help="folder of JSON files")
+    published.set_defaults(run=_published)
+    return parser
+
+
+def _build(args: argparse.Namespace) -> int:
+    from . import leaderboard
+
+    gc.disable()  # hundreds of thousands of small objects and no cycles: a sixth of the time went into looking for some
+    if args.reference:
+        files = leaderboard.build_reference(ROOT / "reference", args.out / "reference", args.suite)
+        for path, text in files.items():
+            leaderboard.put(path, text)
+        print(f"{len(files)} files below {_shown(args.out / 'reference')}")
+        return 0
+    if not args.records.is_dir():
+        raise UsageError(f"there is no folder of records {_shown(args.records)}; `python -m bench run` makes one")
+    suites = chosen(load_suites(args.suites), args.suite, args.suites)
+    problems: list[RecordError] = []
+    written = leaderboard.build(suites, args.records, args.out, index=not args.no_index,
+                                on_error=problems.append if args.keep_going else None, progress=_progress)
+    for problem in problems:
+        print(f"unreadable: {problem}")
+    print(f"{_shown(written[0])}: {len(suites)} suites, {len(written) - 1} files beside it")
+    return 1 if problems else 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from . import check
+
+    if not args.reference.is_dir():
+        if args.reference != ROOT / "reference":
+            raise UsageError(f"there is no folder of reference records {_shown(args.reference)}")
+        print("ok: there are no reference records yet, so there is nothing to check")
+        return 0
+    found = list(check.findings(args.reference, args.tables))
+    for finding in found:
+        print(finding)
+    suites = len(list(args.reference.glob("*/suite.json")))
+    print(f"{len(found)} findings" if found else f"ok: the tables of {suites} suites follow from their records")
+    return 1 if found else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from . import compare
+
+    with tempfile.TemporaryDirectory() as scratch:
+        sides = [compare.load(compare.roots_of(what, ROOT, Path(scratch) / name))
+                 for what, name in ((args.a, "a"), (args.b, "b"))]
+        found = compare.compare(*sides)
+        print(compare.report(found, args.a, args.b, args.all), end="")
+    return 1 if found.changed() or not found.pairs else 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from .serve import serve
+
+    folder = args.out / "site"
+    if not any(folder.glob("*.html")):
+        raise UsageError(f"there is no page in {_shown(folder)}; `python -m reports build` writes them")
+    if not 0 <= args.port < 65536:
+        raise UsageError(f"--port {args.port}: a port is a number from 0 to 65535")
+    return serve(folder, args.port)
+
+
+def _published(args: argparse.Namespace) -> int:
+    from results.published import load_published
+
+    from . import ledger
+
+    tables = load_published(args.folder)
+    if not tables:
+        raise UsageError(f"there is no JSON file in {_shown(args.folder)}")
+    text, new = ledger.listing(tables)
+    print(text, end="")
+    return 1 if new else 0
+
+
+def chosen(suites: Sequence[SuiteView], names: Sequence[str], folder: Path) -> list[SuiteView]:
+    """The named suites, or all; an unknown name is answered with the near ones."""
+    known = {s.name: s for s in suites}
+    if not known:
+        raise UsageError(f"there is no suite file in {_shown(folder)}; `python -m bench run --suite demo` writes one")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"unknown suite {name!r}{hint} There are: {', '.join(known)}")
+    return [s for s in suites if not names or s.name in names]
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() and total > 2000:
+        print(f"\rreading records {done}/{total}", end="", file=sys.stderr, flush=True)
+
+
+def _shown(path: Path) -> str:
+    """Relative to the working folder where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,82 @@
+"""matplotlib, made deterministic: equal input gives equal bytes, text stays text, colours have names.
+
+A file of its own is drawn on white; inside a page the colours become CSS variables, so that light and dark are the
+page's choice, and marks get a tooltip and a place in the order of the tab key.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, BAR, FRONT, POINT, ON_MARK = "#1f2328", "#d0d7de", "#8c959f", "#b35900", "#0550ae", "#fefefe"
+NAMES = {INK: "--ink", FAINT: "--faint", BAR: "--bar", FRONT: "--front", POINT: "--point", ON_MARK: "--on-mark"}
+# eight hues that stay apart for most kinds of colour vision (Okabe and Ito 2008), then again with dashes
+HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#882255")
+DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+SETTINGS: Any = {"svg.hashsalt": "regatta", "svg.fonttype": "none", "font.family": "sans-serif",
+                 "font.sans-serif": ["DejaVu Sans"], "text.parse_math": False}  # a name with $ is a name
+
+
+@contextmanager
+def figure(width: float, height: float, inside: bool = False) -> Iterator[Figure]:
+    """A figure in inches; `inside` a page it has no ground of its own."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        yield Figure(figsize=(width, height), facecolor="none" if inside else "white")
+
+
+def plain_axes(fig: Figure, box: tuple[float, float, float, float], grid: bool = True) -> Axes:
+    """Axes with the house's lines: no box, faint grid, small ticks."""
+    axes = fig.add_axes(box, facecolor="none")
+    if grid:
+        axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(BAR)
+    axes.tick_params(labelsize=8.5, colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return axes
+
+
+def to_svg(fig: Figure, title: str) -> str:
+    """The file's text without a date; matplotlib's version is the caller's to write down."""
+    out = io.StringIO()
+    fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def version() -> str:
+    import matplotlib
+
+    return str(matplotlib.__version__)
+
+
+def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str]) -> str:
+    """An SVG for the inside of a page: own ids, named colours, tooltips on the marks whose ids are in `tips`."""
+    body = svg[svg.index("<svg"):]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r"<title>.*?</title>", "", body, count=1, flags=re.S)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    body = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", body)
+    for colour, name in NAMES.items():
+        body = body.replace(colour, f"var({name})")
+    for mark, text in tips.items():
+        body = body.replace(f'id="{prefix}-{mark}"', f'id="{prefix}-{mark}" class="mark" tabindex="0" role="img" '
+                            f'aria-label="{html.escape(text)}" data-tip="{html.escape(text)}"', 1)
+    # as large as the card allows, but no more than half as large again as drawn
+    body = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'style="max-width: {1.5 * float(m[1]):g}pt"',
+                  body, count=1)
+    return body.replace("<svg ", f'<svg role="group" aria-label="{html.escape(title)}" ', 1)

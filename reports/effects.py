@@ -1,0 +1,138 @@
+"""Adapter × regulariser: what a part adds on average over adapters, and where it adds more or less than that.
+
+The rows of a suite that form a full table (every adapter alone and with each part) are read as a two-way layout.
+Main effect of a part: mean over adapters of (with - without). Interaction of a part and an adapter: its own difference
+minus the main effect. Intervals come from the paired resamples of test items and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import fields, stats
+from .pairs import RESAMPLES, Predictions, answers_of
+from .table import Field, Table
+from .tables import World, title_of
+
+PLAIN = "alone"
+
+
+@dataclass(frozen=True)
+class Effect:
+    value: float
+    interval: stats.Interval
+
+
+@dataclass(frozen=True)
+class Effects:
+    adapters: tuple[str, ...]
+    parts: tuple[str, ...]
+    mean: stats.Array  # (adapters, 1 + parts), accuracy; the first column is the adapter alone
+    difference: tuple[tuple[Effect, ...], ...]  # (adapters, parts)
+    main: tuple[Effect, ...]  # per part
+    interaction: tuple[tuple[Effect, ...], ...]  # (adapters, parts)
+
+
+def split(method: str) -> tuple[str, str]:
+    """`lora(rank=4)+pace` -> ("lora(rank=4)", "pace"); plus signs inside brackets or quotes separate nothing."""
+    depth, quote = 0, ""
+    for i, sign in enumerate(method):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in "([":
+            depth += 1
+        elif sign in ")]":
+            depth -= 1
+        elif sign == "+" and depth == 0:
+            return method[:i], method[i + 1:]
+    return method, PLAIN
+
+
+def full_table(methods: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Adapters and parts of which every combination is there, and each adapter alone; at least two adapters."""
+    have: dict[str, set[str]] = {}
+    for method in methods:
+        adapter, part = split(method)
+        have.setdefault(adapter, set()).add(part)
+    have = {a: parts for a, parts in have.items() if PLAIN in parts and len(parts) > 1}
+    sets = [frozenset(parts) for parts in have.values()]
+    best: tuple[list[str], list[str]] = ([], [])
+    for own in sorted({a & b for a in sets for b in sets}, key=lambda s: (-len(s), sorted(s))):
+        adapters = [a for a, parts in have.items() if own <= parts]
+        if len(adapters) > 1 and len(own) > 1 and len(adapters) * len(own) > len(best[0]) * (len(best[1]) + 1):
+            best = adapters, sorted(own - {PLAIN})
+    return best
+
+
+def effects(world: World, predictions: Predictions) -> Effects | None:
+    """None when the complete rows of one backbone and protocol hold no full table, or predictions are missing."""
+    groups: dict[tuple[str, str], dict[str, int]] = {}
+    for i, row in enumerate(world.rows):
+        if world.grid.complete(row, world.columns):
+            protocol = world.grid.protocol(row, world.columns)
+            groups.setdefault((row.backbone, protocol), {})[row.method] = i
+    for members in groups.values():
+        adapters, parts = full_table(list(members))
+        if not adapters:
+            continue
+        rows = [world.rows[members[a if p == PLAIN else f"{a}+{p}"]] for a in adapters for p in (PLAIN, *parts)]
+        sets = answers_of(world.grid, predictions, rows, world.columns)
+        if sets is None:
+            continue
+        weights = [1 / len(sets)] * len(sets)
+        shape = (len(adapters), 1 + len(parts))
+        draws = stats.resample(sets, weights, len(rows), RESAMPLES).reshape(-1, *shape)
+        mean = np.array([sum(world.grid.cell(r, c).mean for c in world.columns) / len(world.columns)
+                         for r in rows]).reshape(shape)
+        return two_way(tuple(adapters), tuple(parts), mean, draws)
+    return None
+
+
+def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], mean: stats.Array, draws: stats.Array) -> Effects:
+    """Effects of a full table from its means (adapters, 1 + parts) and resampled means (resamples, ...)."""
+    gap, gaps = mean[:, 1:] - mean[:, :1], draws[:, :, 1:] - draws[:, :, :1]
+    main, mains = gap.mean(0), gaps.mean(1)
+    rest, rests = gap - main, gaps - mains[:, None, :]
+    return Effects(adapters, parts, mean, _table(gap, gaps),
+                   tuple(_effect(m, mains[:, j]) for j, m in enumerate(main)), _table(rest, rests))
+
+
+def _table(value: stats.Array, draws: stats.Array) -> tuple[tuple[Effect, ...], ...]:
+    return tuple(tuple(_effect(v, draws[:, i, j]) for j, v in enumerate(row)) for i, row in enumerate(value))
+
+
+def _effect(value: float, draws: stats.Array) -> Effect:
+    half = stats.z_value() * float(np.std(draws, ddof=1))
+    return Effect(float(value), stats.Interval(float(value) - half, float(value) + half))
+
+
+def table(world: World, found: Effects) -> Table:
+    """One row per adapter: alone, then what each part adds and its interaction; the last row holds main effects."""
+    header = ["Adapter", "Alone"]
+    for part in found.parts:
+        header += [f"+{part}", f"+{part}, beyond its mean"]
+    body = []
+    for i, adapter in enumerate(found.adapters):
+        line = [Field(adapter, code=True), Field(fields.percent(found.mean[i, 0]), 100 * found.mean[i, 0])]
+        for j in range(len(found.parts)):
+            line += [_field(found.difference[i][j]), _field(found.interaction[i][j])]
+        body.append(tuple(line))
+    last = [Field("mean over adapters"), Field(fields.percent(found.mean[:, 0].mean()), 100 * found.mean[:, 0].mean())]
+    for effect in found.main:
+        last += [_field(effect), Field("")]
+    words = ("points with 95 % intervals from paired resamples of test items and seeds; not corrected for their number",
+             "beyond its mean: how much more the part adds here than on average over the adapters")
+    return Table(f"{world.key}-effects", title_of(world, "Adapter × added part"), f"Mean of {len(world.columns)}.",
+                 tuple(header), (*body, tuple(last)), words, (), frozenset(range(1, len(header))))
+
+
+def _field(effect: Effect) -> Field:
+    low, high = effect.interval
+    return Field(f"{fields.points(effect.value)} [{fields.points(low)}, {fields.points(high)}]", 100 * effect.value,
+                 100 * low, 100 * high)
+

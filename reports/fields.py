@@ -1,0 +1,131 @@
+"""How numbers become text: shares as percent, bytes in one unit per column, ranges over data sets. Only here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from results.suites import Column, Row
+
+from . import rules, stats
+from .cells import Cell, Grid, spread_of
+from .table import Field
+
+UNITS = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, signed, with a true minus."""
+    text = f"{100 * difference:+.1f}"
+    return text.replace("-", "−") if text.strip("+-0.") else "0.0"
+
+
+def bracket(interval: stats.Interval) -> str:
+    return f"[{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def accuracy(cell: Cell) -> Field:
+    """`54.0 ± 0.6 (3)` for several seeds, `54.0 [47.1, 60.8]` for one, else the mark of its state."""
+    if cell.state != "ok":
+        return Field(rules.MARKS[cell.state], mark=cell.state)
+    short = len(cell.values) < cell.wanted
+    count = f"({len(cell.values)} of {cell.wanted})" if short else f"({len(cell.values)})"
+    text = percent(cell.mean)
+    if cell.std is not None:
+        text += f" ± {percent(cell.std)} {count}"
+    else:
+        text += f" {bracket(cell.interval)}" if cell.interval else ""
+        text += f" {count}" if short else ""
+    signs = "".join(rules.SIGNS[s] for s in cell.signs)
+    low, high = cell.interval if cell.interval else (None, None)
+    return Field(text + (f" {signs}" if signs else ""), 100 * cell.mean, _hundred(low), _hundred(high),
+                 _hundred(cell.std), len(cell.values), " ".join(cell.signs + (("partial",) if short else ())))
+
+
+def hint(grid: Grid, row: Row, column: Column) -> str:
+    """Everything that is known of a cell, for the page's tooltip."""
+    cell = grid.cell(row, column)
+    lines = [f"{row.method} on {column.title}", accuracy(cell).text + (" %" if cell.values else "")]
+    if cell.interval is not None:
+        lines.append(f"95 % interval {bracket(cell.interval)}")
+    if cell.std is not None:
+        lines.append(f"std {percent(cell.std)} over {len(cell.values)} seeds")
+    lines += [f"seed {seed}: {percent(value)}, run {grid.records.get_text('run_id', run)}"
+              for seed, value, run in zip(cell.seeds, cell.values, cell.runs, strict=True)]
+    lines += [f"n = {cell.items} test images"] if cell.items is not None else []
+    lines += [f"a constant answer scores {percent(cell.chance)}"] if cell.chance is not None else []
+    lines += [f"tuning: {row.budget}"] if row.budget else []
+    lines += [f"backbone {row.backbone}"] + ([_why(cell)] if cell.notes else [])
+    return "\n".join(lines)
+
+
+def _why(cell: Cell) -> str:
+    return "; ".join(f"{state}: {why}" if why else state for state, why in cell.notes)
+
+
+def _hundred(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def mean_of(grid: Grid, row: Row, columns: Sequence[Column], parts: Sequence[Sequence[Column]] | None = None) -> Field:
+    """Mean over complete cells, or coverage `17/19`. With `parts`, the mean of the parts' means."""
+    cells = {c.name: grid.cell(row, c) for c in columns}
+    done = sum(cell.complete for cell in cells.values())
+    if done < len(columns):
+        return Field(f"{done}/{len(columns)}", mark="incomplete")
+    groups = [list(columns)] if parts is None else [list(p) for p in parts]
+    weight = {c.name: 1 / len(groups) / len(group) for group in groups for c in group}
+    mean = sum(w * cells[name].mean for name, w in weight.items())
+    variances = [(w, cells[name].variance) for name, w in weight.items()]
+    half = None
+    if all(v is not None for _, v in variances):
+        half = stats.z_value() * math.sqrt(sum(w * w * v for w, v in variances if v is not None))
+    seeds = {cell.seeds for cell in cells.values()}
+    signs = [s for s in rules.SIGNS if s != "chance" and any(s in c.signs for c in cells.values())]
+    marks = "".join(rules.SIGNS[s] for s in signs)
+    tail = f" {marks}" if marks else ""
+    low, high = (100 * (mean - half), 100 * (mean + half)) if half is not None else (None, None)
+    if len(seeds) == 1 and len(next(iter(seeds))) > 1:
+        per_seed = [sum(w * cells[name].values[s] for name, w in weight.items()) for s in range(len(next(iter(seeds))))]
+        spread = spread_of(per_seed)
+        return Field(f"{percent(mean)} ± {percent(spread)} ({len(per_seed)}){tail}", 100 * mean, low, high,
+                     100 * spread, len(per_seed), " ".join(signs))
+    text = percent(mean) + (f" [{low:.1f}, {high:.1f}]" if low is not None and high is not None else "")
+    return Field(text + tail, 100 * mean, low, high, None, None if len(seeds) != 1 else 1, " ".join(signs))
+
+
+def unit_of(values: Sequence[float]) -> tuple[str, int]:
+    """The unit that shows the largest value with one to four digits."""
+    top = max(values, default=0.0)
+    return next(((name, size) for name, size in reversed(UNITS) if top >= size), UNITS[0])
+
+
+def spread(values: Sequence[float], scale: float = 1.0, whole: bool = False) -> Field:
+    """One number when all agree within 0.05 %, else the median and its range over data sets; a dash for unknown."""
+    if not values:
+        return Field("–", mark="unknown")
+    low, middle, high = min(values) / scale, median(values) / scale, max(values) / scale
+    show = _count if whole else significant
+    text = show(middle) if show(low) == show(high) else f"{show(middle)} ({show(low)}–{show(high)})"
+    return Field(text, middle, low if low != high else None, high if low != high else None)
+
+
+def _count(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def ratio(value: float) -> Field:
+    return Field(f"{significant(value)}×", value)

@@ -1,0 +1,93 @@
+"""What was built before: a suite whose records, code and libraries are the same is not drawn again.
+
+The note lies beside the files (`site/.built.json`, deletable). Files that someone changed or removed are built again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from results.columns import Columns
+from results.store import ROOT, write_text
+from results.suites import SuiteView
+
+NOTE = ".built.json"
+LIBRARIES = ("matplotlib", "numpy", "scipy", "tabulate")
+
+
+@dataclass
+class Kept:
+    """The note of one folder of files."""
+
+    folder: Path
+    notes: dict[str, Any]
+
+    def section(self, name: str, key: str) -> str | None:
+        """The suite's section, when it and all its files are still what was written under this key."""
+        note = self.notes.get(name)
+        if not isinstance(note, dict) or note.get("key") != key:
+            return None
+        try:
+            for file, digest in note["files"].items():
+                if sha256((self.folder / file).read_bytes()).hexdigest() != digest:
+                    return None
+            return str(note["section"])
+        except (OSError, KeyError, AttributeError):
+            return None
+
+    def files(self, name: str) -> set[str]:
+        """Names of the files written for a suite before; none that leads out of the folder."""
+        note = self.notes.get(name)
+        files = note.get("files") if isinstance(note, dict) else None
+        return {f for f in files if Path(f).name == f} if isinstance(files, dict) else set()
+
+    def put(self, name: str, key: str, section: str, files: dict[str, str]) -> None:
+        digests = {file: sha256(text.encode()).hexdigest() for file, text in files.items()}
+        self.notes[name] = {"key": key, "section": section, "files": digests}
+        text = json.dumps(self.notes, indent=1, sort_keys=True) + "\n"
+        path = self.folder / NOTE
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+
+def kept(folder: Path) -> Kept:
+    """Read the note; one that is damaged counts as none."""
+    try:
+        notes = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        notes = {}
+    return Kept(folder, notes if isinstance(notes, dict) else {})
+
+
+def key_maker() -> Callable[[str], str]:
+    """records hash -> key: together with our code, the printed rows and the libraries that draw."""
+    digest = sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *here.glob("page.*"), *ROOT.glob("*.py"), *ROOT.glob("published/*.json")]):
+        digest.update(path.read_bytes())
+    for name in LIBRARIES:
+        try:
+            digest.update(f"{name} {version(name)}\n".encode())
+        except PackageNotFoundError:
+            digest.update(f"{name} ?\n".encode())
+    base = digest.hexdigest()
+    return lambda records: sha256(f"{base} {records}".encode()).hexdigest()
+
+
+def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> str:
+    """Of what a suite's tables depend on: the suite itself and the bytes of its records."""
+    digest = sha256(repr(replace(suite, entries=())).encode())
+    digest.update("\n".join(f"{e.run_id}|{e.dataset}|{e.method}|{e.backbone}|{e.seed}|{e.refused}"
+                            for e in suite.entries).encode())
+    for run_id in sorted(e.run_id for e in suite.entries if e.run_id in by_run):
+        digest.update(f"{run_id} {records.get_text('sha256', by_run[run_id])}\n".encode())
+    for row, phase in enumerate(records.text.get("phase", [])):
+        if phase == "tune":  # they are drawn as budget curves
+            digest.update(f"tune {records.get_text('run_id', row)} {records.get_text('sha256', row)}\n".encode())
+    return digest.hexdigest()[:16]

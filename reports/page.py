@@ -1,0 +1,188 @@
+"""One self-contained HTML page per suite: sortable and filterable tables, tooltips, pictures. No network, ever.
+
+Everything that comes from records is escaped here, once, on its way into HTML; the script moves it as text. A content
+policy with the script's hash keeps the browser from running or loading anything else.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+
+from results.suites import SuiteView
+
+from . import draw, fields, tables
+from .plots import Plot
+from .table import Field, Table
+from .tables import World
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Section:
+    """One world of a page."""
+
+    world: World
+    tables: list[Table]
+    plots: list[Plot] = field(default_factory=list)
+    learning: list[Plot] = field(default_factory=list)
+    left_out: str = ""  # what is not drawn, and why
+
+
+def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section]) -> str:
+    """The whole file."""
+    script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
+                        "img-src data:", "base-uri 'none'", "form-action 'none'"])
+    possible = sum(not e.refused for e in suite.entries)
+    links = " · ".join(f'<a href="#{s.world.key}">{escape(_short(s.world))}</a>' for s in sections)
+    body = "\n".join(_section(s) for s in sections)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="Regatta; records {records}; matplotlib {draw.version()}">
+<title>{escape(suite.title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<div>
+<h1>{escape(suite.title)}</h1>
+<p>{escape(suite.note)}</p>
+<p class="soft">Suite <code>{escape(suite.name)}</code>: {present} of {possible} runs have a record.
+Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</code>.</p>
+<nav class="soft" aria-label="Sections">{links}</nav>
+</div>
+<button id="theme" type="button" aria-label="Change the colour theme">Theme: auto</button>
+</header>
+<main>
+{body}
+</main>
+<div id="tip" role="tooltip" hidden></div>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(sha256(text.encode()).digest()).decode()
+
+
+def _short(world: World) -> str:
+    return "Stand-in data" if world.standin else "Real data"
+
+
+def _section(section: Section) -> str:
+    world, key = section.world, section.world.key
+    tabs, panels = [], []
+    for i, table in enumerate(section.tables):
+        name = f"{key}-panel{i}"
+        tabs.append(f'<button role="tab" type="button" id="{name}-tab" aria-controls="{name}" '
+                    f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">'
+                    f"{escape(_tab(table))}</button>")
+        panels.append(_panel(world, table, name, i == 0))
+    css = ' class="warn"' if world.standin else ""
+    return f"""<section class="world" id="{key}" aria-labelledby="{key}-title">
+<h2 id="{key}-title"><span{css}>{escape(tables.banner(world))}</span></h2>
+<div class="tools">
+<label>Filter rows <input type="search" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
+<label><input type="checkbox"> complete rows only</label>
+<span class="count soft" role="status"></span>
+</div>
+<div role="tablist" aria-label="Tables">
+{"".join(tabs)}
+</div>
+{"".join(panels)}
+{_pictures(section)}
+</section>"""
+
+
+def _tab(table: Table) -> str:
+    """`Accuracy, Natural (STAND-IN DATA, ...)` -> `Accuracy, Natural`."""
+    return table.title.split(" (")[0]
+
+
+def _panel(world: World, table: Table, name: str, first: bool) -> str:
+    heads = "".join(_head(label, i in table.numeric) for i, label in enumerate(table.header))
+    rows = []
+    for i, line in enumerate(table.body):
+        attributes = f' data-order="{i}"'
+        if table.by_row:
+            row = world.rows[i]
+            name_, done = escape(f"{row.method} {row.backbone}".lower()), world.grid.complete(row, world.columns)
+            attributes += f' data-name="{name_}" data-complete="{int(done)}"'
+        hints = {j: fields.hint(world.grid, world.rows[i], column) for j, column in table.sets.items()}
+        cells = "".join(_cell(f, j in table.numeric, i == 0 and j == 1, hints.get(j, f.hint))
+                        for j, f in enumerate(line) if j)
+        rows.append(f'<tr{attributes}><th scope="row">{_text(line[0])}</th>{cells}</tr>')
+    hidden = "" if first else " hidden"
+    return f"""<div role="tabpanel" id="{name}" aria-labelledby="{name}-tab" data-first="{int(first)}"{hidden}>
+<p class="caption">{escape(table.title)}. {escape(table.caption)}</p>
+<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>
+{chr(10).join(rows)}
+</tbody></table></div>
+{_list(table.legend)}{_list(table.notes)}</div>
+"""
+
+
+def _head(label: str, numeric: bool) -> str:
+    # of numbers, the largest first, but for ranks
+    first = "down" if numeric and label != "Rank" else "up"
+    kind = "number" if numeric or label == "Rank" else "text"
+    css = ' class="num"' if numeric else ""
+    return f'<th scope="col"{css} aria-sort="none" data-first="{first}" data-kind="{kind}">' \
+           f'<button type="button">{escape(label)}</button></th>'
+
+
+def _cell(cell: Field, numeric: bool, entry: bool, hint: str) -> str:
+    classes = ["num"] if numeric else []
+    if "†" in cell.text:
+        classes.append("mark-bad")
+    elif cell.mark in ("missing", "refused", "unknown", "incomplete"):
+        classes.append("mark-missing")
+    css = f' class="{" ".join(classes)}"' if classes else ""
+    value = f' data-value="{cell.value:.10g}"' if cell.value is not None else ""
+    tip = f' data-tip="{escape(hint)}"' if hint else ""
+    return f'<td{css}{value}{tip} tabindex="{0 if entry else -1}">{_text(cell)}</td>'
+
+
+def _text(cell: Field) -> str:
+    return f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<ul class="legend">{items}</ul>\n' if items else ""
+
+
+def _pictures(section: Section) -> str:
+    key = section.world.key
+    figures = [_figure(plot, f"{key}-{plot.key}") for plot in section.plots]
+    if section.learning:
+        options = "".join(f'<option value="{i}">{escape(p.title.removeprefix("Training loss on "))}</option>'
+                          for i, p in enumerate(section.learning))
+        drawn = "".join(f'<div class="picture" data-picture="{i}"{"" if i == 0 else " hidden"}>'
+                        f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips)}</div>'
+                        for i, p in enumerate(section.learning))
+        figures.append(f'<figure><h3>Learning curves</h3><label>Data set <select data-pictures>{options}</select>'
+                       f'</label>{drawn}<figcaption class="soft">Training loss of every run of one data set.'
+                       "</figcaption></figure>")
+    note = f'<p class="soft">{escape(section.left_out)}</p>' if section.left_out else ""
+    return f'<div class="plots">{"".join(figures)}</div>{note}' if figures or note else ""
+
+
+def _figure(plot: Plot, prefix: str) -> str:
+    css = ' class="full"' if plot.key == "heat" else ""
+    words = f'<figcaption class="soft">{escape(plot.words)}</figcaption>' if plot.words else ""
+    return f'<figure{css}><h3>{escape(plot.title)}</h3><div class="picture">' \
+           f'{draw.inline(plot.svg, prefix, plot.title, plot.tips)}</div>{words}</figure>'

@@ -1,0 +1,166 @@
+"""Accuracy against its price, Pareto rows marked: for files of their own and for the inside of a page.
+
+Points carry numbers and a list names them, as method names would cover each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from results.suites import Row
+
+from . import draw, fields
+from .draw import BAR, FRONT, INK, ON_MARK, POINT
+from .tables import World, several_backbones
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Point:
+    label: str
+    price: float
+    accuracy: float  # percent
+    low: float | None
+    high: float | None
+    best: bool = False  # on the Pareto line
+
+
+@dataclass(frozen=True)
+class Picture:
+    key: str
+    title: str
+    x_label: str
+    points: tuple[Point, ...]
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        return tuple(p.label for p in self.points if p.best)
+
+    def tips(self) -> dict[str, str]:
+        """Mark -> what a reader sees when pointing at it."""
+        return {f"point{i + 1}": _tip(self, p) for i, p in enumerate(self.points)}
+
+
+NAMED = 40  # points with a number and a name
+PRICES = (
+    ("saved", "kept for the backward pass", "memory.saved_bytes_per_image"),
+    ("params", "trained parameters, head included", "params.trained"),
+    ("speed", "training time per image", "throughput.train_images_per_s"),
+)
+
+
+def pareto(prices: Sequence[float], gains: Sequence[float]) -> list[bool]:
+    """Which points no other point beats: none is at most as dear and at least as good, and better in one."""
+    return [not any((p <= q and g >= h) and (p < q or g > h) for p, g in zip(prices, gains, strict=True))
+            for q, h in zip(prices, gains, strict=True)]
+
+
+def pictures(world: World) -> list[Picture]:
+    """One picture per price that is known of at least two complete rows."""
+    found = []
+    for key, words, name in PRICES:
+        points = [p for row in world.rows if (p := _point(world, row, key, name)) is not None]
+        if len(points) < 2:
+            continue
+        unit, size = fields.unit_of([p.price for p in points]) if key == "saved" else ("", 1)
+        best = pareto([p.price for p in points], [p.accuracy for p in points])
+        label = {"saved": f"{words}, {unit} per image", "speed": f"{words}, ms", "params": words}[key]
+        drawn = tuple(Point(p.label, p.price / size, p.accuracy, p.low, p.high, b)
+                      for p, b in zip(points, best, strict=True))
+        found.append(Picture(f"{world.key}-{key}", f"Accuracy against {words}", label, drawn))
+    return found
+
+
+def label_of(world: World, row: Row) -> str:
+    return f"{row.method} · {row.backbone}" if several_backbones(world) else row.method
+
+
+def _point(world: World, row: Row, key: str, name: str) -> Point | None:
+    if not world.grid.complete(row, world.columns):
+        return None
+    prices = world.values(row, name)
+    if not prices:
+        return None
+    price = 1000 / median(prices) if key == "speed" else median(prices)
+    mean = fields.mean_of(world.grid, row, world.columns)
+    assert mean.value is not None  # complete rows have a mean
+    return Point(label_of(world, row), price, mean.value, mean.low, mean.high)
+
+
+def _tip(picture: Picture, point: Point) -> str:
+    interval = f" [{point.low:.1f}, {point.high:.1f}]" if point.low is not None and point.high is not None else ""
+    star = "\non the Pareto line: no other row is both cheaper and better" if point.best else ""
+    return f"{point.label}\n{point.accuracy:.1f} %{interval}\n{picture.x_label}: " \
+           f"{fields.significant(point.price)}{star}"
+
+
+def svg(picture: Picture, world: World, records: str) -> str:
+    """A file of its own, with the hash of its records and the version that drew it."""
+    text = f"<!-- records {records}; matplotlib {draw.version()} -->\n"
+    return drawn(picture, world, inside=False).replace("<svg ", text + "<svg ", 1)
+
+
+def drawn(picture: Picture, world: World, inside: bool) -> str:
+    # beyond a readable list only the Pareto rows are named; the others are found by pointing, or in the tables
+    named = [(i, p) for i, p in enumerate(picture.points) if p.best or len(picture.points) <= NAMED]
+    rows = len(named)
+    with draw.figure(6.9 if inside else 8.2, max(3.6 if inside else 3.9, 0.26 * rows + 1.2), inside) as fig:
+        axes = draw.plain_axes(fig, (0.1, 0.15, 0.51, 0.81 if inside else 0.71))
+        _points(axes, picture)
+        count = len(world.columns)
+        axes.set_ylabel(f"top-1, mean of {count}, %" if count > 1 else f"top-1 on {world.columns[0].title}, %")
+        if not inside:
+            fig.text(0.09, 0.945, picture.title, fontsize=11, color=INK, fontweight="bold")
+            kind = ("STAND-IN DATA: says nothing about the real data sets" if world.standin
+                    else "real data: " + ", ".join(c.title for c in world.columns)[:80])
+            fig.text(0.09, 0.895, kind, fontsize=8.5, color=FRONT if world.standin else INK)
+        top, step = (0.93 if inside else 0.84), min(0.06, 0.78 / max(rows, 1))
+        for line, (i, point) in enumerate(named):
+            star = "  ★ Pareto" if point.best else ""
+            fig.text(0.635, top - line * step, f"{i + 1:>2}  {short(point.label)}{star}", fontsize=8.5, va="center",
+                     color=FRONT if point.best else INK)
+        return draw.to_svg(fig, picture.title)
+
+
+def _points(axes: Axes, picture: Picture) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    prices = [p.price for p in picture.points]
+    narrow = max(prices) < 30 * min(prices)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    front = sorted((p for p in picture.points if p.best), key=lambda p: p.price)
+    axes.step([p.price for p in front], [p.accuracy for p in front], where="post", color=FRONT, linewidth=1.1,
+              linestyle="--", zorder=1)
+    many = len(picture.points) > NAMED
+    for i, point in enumerate(picture.points):
+        if many and not point.best:
+            axes.plot([point.price], [point.accuracy], marker="o", markersize=4, linestyle="none", color=POINT,
+                      alpha=0.5, zorder=2, gid=f"point{i + 1}")
+            continue
+        if point.low is not None and point.high is not None:
+            axes.plot([point.price] * 2, [point.low, point.high], color=BAR, linewidth=1.6, zorder=2)
+        axes.plot([point.price], [point.accuracy], marker="o", markersize=12, zorder=3, linestyle="none",
+                  color=FRONT if point.best else POINT, gid=f"point{i + 1}")
+        axes.annotate(str(i + 1), (point.price, point.accuracy), color=ON_MARK, fontsize=7.5, ha="center",
+                      va="center_baseline", zorder=4)
+    axes.margins(x=0.12, y=0.12)
+    axes.set_xlabel(picture.x_label)
+
+
+def short(label: str, size: int = 38) -> str:
+    return label if len(label) <= size else label[:size - 1] + "…"
+
+
+def _tick(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:,g}" if value < 1e4 else f"{value / 1e3:g}k"

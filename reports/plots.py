@@ -1,0 +1,217 @@
+"""Further pictures of a page: heat map, rank ranges, matrix of effects, curves over shots, steps and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results.suites import Column, Row
+
+from . import draw, fields, stats
+from .draw import BAR, DASHES, HUES, INK, POINT
+from .effects import Effects
+from .pictures import label_of, short
+from .tables import World, key_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROWS = 60  # more rows than this make no readable picture; the tables hold them all
+
+
+@dataclass(frozen=True)
+class Plot:
+    key: str
+    title: str
+    words: str
+    svg: str
+    tips: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Line:
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    tip: str = ""
+
+
+def heat_map(world: World) -> Plot | None:
+    """Difference to the reference row in points, where both have a number."""
+    rows = [r for r in world.rows if world.reference(r) not in (None, r)][:ROWS]
+    if not rows or len(world.columns) < 2 or len(world.columns) > ROWS:
+        return None
+    values = np.full((len(rows), len(world.columns)), np.nan)
+    tips = {}
+    for i, row in enumerate(rows):
+        other = world.reference(row)
+        for j, column in enumerate(world.columns):
+            cell = world.grid.cell(row, column)
+            base = world.grid.cell(other, column) if other else cell
+            if cell.values and base.values:
+                values[i, j] = 100 * (cell.mean - base.mean)
+                tips[f"cell{i}x{j}"] = (f"{label_of(world, row)} on {column.title}\n{fields.accuracy(cell).text} %\n"
+                                        f"{fields.points(cell.mean - base.mean)} points against "
+                                        f"{world.grid.suite.reference}")
+    if np.isnan(values).all():
+        return None
+    title = f"Difference to {world.grid.suite.reference}, points"
+    svg = _grid_picture(values, [label_of(world, r) for r in rows], [c.title for c in world.columns], title, "cell")
+    return Plot("heat", title, "Blue: better than the reference row, red: worse, empty: no number.", svg, tips)
+
+
+def _grid_picture(values: stats.Array, rows: Sequence[str], columns: Sequence[str], title: str, mark: str) -> str:
+    from matplotlib.patches import Rectangle
+
+    height = 1.5 + 0.3 * len(rows)
+    width = min(11.5, 3.2 + 0.42 * len(columns))
+    with draw.figure(width, height, inside=True) as fig:
+        axes = draw.plain_axes(fig, (2.3 / width, 0.1 / height, 1 - 3.1 / width, 0.3 * len(rows) / height), grid=False)
+        top = max(1.0, float(np.nanmax(np.abs(values))))
+        for (i, j), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                axes.add_patch(Rectangle((j + 0.03, i + 0.04), 0.94, 0.92, facecolor=_shade(value / top), linewidth=0,
+                                         gid=f"{mark}{i}x{j}"))
+                if len(columns) <= 30:
+                    axes.text(j + 0.5, i + 0.5, f"{value:.0f}".replace("-", "−"), ha="center", va="center_baseline",
+                              fontsize=7, color="white" if abs(value) > 0.55 * top else "#24292f")
+        axes.set_xlim(0, len(columns))
+        axes.set_ylim(len(rows), 0)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [short(r, 30) for r in rows])
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c, 20) for c in columns], rotation=55, ha="left",
+                        rotation_mode="anchor")
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0, labelsize=8)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return draw.to_svg(fig, title)
+
+
+def _shade(share: float) -> str:
+    """Red over white to blue, by strength; two ends that stay apart for most kinds of colour vision."""
+    end = (33, 102, 172) if share > 0 else (178, 24, 43)
+    weight = min(1.0, abs(share)) ** 0.8
+    return "#" + "".join(f"{round(247 + (e - 247) * weight):02x}" for e in end)
+
+
+def rank_ranges(world: World) -> Plot | None:
+    """For each ranked row the range that holds its true rank, and the middle 95 % of the resampled ranks."""
+    ranked = [(row, *world.ranked[key_of(row)]) for row in world.rows if key_of(row) in world.ranked][:ROWS]
+    if len(ranked) < 2:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    ranked.sort(key=lambda one: (-one[1].ranking.mean[one[2]], one[0].method))
+    tips = {}
+    height = 1.1 + 0.27 * len(ranked)
+    with draw.figure(7.2, height, inside=True) as fig:
+        axes = draw.plain_axes(fig, (0.32, 0.6 / height, 0.64, 1 - 0.8 / height))
+        for place, (row, group, i) in enumerate(ranked):
+            low, high = group.ranking.ranks[i]
+            near, far = group.ranking.likely[i]
+            axes.plot([low, high], [place] * 2, color=BAR, linewidth=5, solid_capstyle="round", gid=f"rank{place}")
+            axes.plot([near, far], [place] * 2, color=POINT, linewidth=2, marker="o", markersize=4)
+            tips[f"rank{place}"] = (f"{label_of(world, row)}\nrank {low} to {high} with 95 % confidence\n"
+                                    f"resampled rank {near} to {far}\ntie group {group.ranking.letters[i]}\n"
+                                    f"mean {100 * group.ranking.mean[i]:.1f} %")
+        axes.set_yticks(range(len(ranked)), [short(label_of(world, r), 30) for r, _, _ in ranked])
+        axes.set_ylim(len(ranked) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("rank (1 is best)")
+        svg = draw.to_svg(fig, "Rank ranges")
+    words = ("Wide grey: ranges that hold all true ranks at once with 95 % confidence (Holm). "
+             "Narrow: middle 95 % of ranks over resamples of test items and seeds.")
+    return Plot("ranks", "Rank ranges", words, svg, tips)
+
+
+def matrix(world: World, found: Effects) -> Plot:
+    """What each part adds to each adapter, in points."""
+    values = np.array([[100 * e.value for e in line] for line in found.difference])
+    tips = {f"cell{i}x{j}": f"{a} + {p}\nadds {fields.points(e.value)} [{fields.points(e.interval.low)}, "
+                            f"{fields.points(e.interval.high)}] points\nbeyond the part's mean: "
+                            f"{fields.points(found.interaction[i][j].value)}"
+            for i, a in enumerate(found.adapters) for j, p in enumerate(found.parts)
+            for e in (found.difference[i][j],)}
+    title = "What a part adds to an adapter, points"
+    svg = _grid_picture(values, list(found.adapters), [f"+{p}" for p in found.parts], title, "cell")
+    return Plot("matrix", title, "Mean over data sets, with the part minus without.", svg, tips)
+
+
+def shots(world: World) -> Plot | None:
+    """Few-shot: mean over data sets against images per class, complete points only."""
+    sizes = sorted({c.shots for c in world.columns if c.shots is not None})
+    lines = []
+    for row in world.rows[:ROWS]:
+        points = []
+        for size in sizes:
+            columns = [c for c in world.columns if c.shots == size]
+            if world.grid.complete(row, columns):
+                points.append((float(size), 100 * sum(world.grid.cell(row, c).mean for c in columns) / len(columns)))
+        if points:
+            x, y = zip(*points, strict=True)
+            lines.append(Line(label_of(world, row), x, y))
+    if len(sizes) < 2 or not lines:
+        return None
+    return curves("shots", "Accuracy against images per class", "Mean over data sets.", lines, "images per class",
+                  "top-1, %", log=True)
+
+
+def budget(world: World, tuned: Sequence[tuple[Row, Column, Sequence[float]]]) -> Plot | None:
+    """Expected best validation accuracy of k tried configurations, mean over data sets (Dodge et al. 2019)."""
+    by_row: dict[str, list[list[float]]] = {}
+    for row, _, values in tuned:
+        by_row.setdefault(label_of(world, row), []).append(stats.expected_best(list(values)))
+    lines = []
+    for label, many in by_row.items():
+        size = min(len(curve) for curve in many)
+        if size > 1:
+            y = tuple(100 * sum(curve[k] for curve in many) / len(many) for k in range(size))
+            lines.append(Line(label, tuple(float(k + 1) for k in range(size)), y))
+    if not lines:
+        return None
+    return curves("budget", "Validation accuracy against tuning budget", "Expected best of k configurations drawn from "
+                  "those that were tried.", lines, "configurations tried", "best val top-1, %")
+
+
+def learning(column: Column, lines: Sequence[Line]) -> Plot:
+    """Training loss of the runs of one data set."""
+    return curves(f"learning-{column.name}", f"Training loss on {column.title}", "", lines, "epoch", "training loss")
+
+
+def curves(key: str, title: str, words: str, lines: Sequence[Line], x: str, y: str, log: bool = False) -> Plot:
+    """One line per row, named in a list beside the axes."""
+    from matplotlib.lines import Line2D
+
+    tips = {}
+    with draw.figure(7.2, max(3.3, 0.22 * len(lines) + 0.9), inside=True) as fig:
+        axes = draw.plain_axes(fig, (0.1, 0.15, 0.55, 0.8))
+        for i, line in enumerate(lines):
+            colour, dash = HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)]
+            axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.6, marker="o", markersize=3.5,
+                      gid=f"line{i}")
+            tips[f"line{i}"] = line.tip or f"{line.label}\n" + ", ".join(
+                f"{a:g}: {b:.1f}" for a, b in zip(line.x, line.y, strict=True))
+            height = 0.92 - i * min(0.06, 0.85 / len(lines))
+            fig.add_artist(Line2D([0.67, 0.705], [height] * 2, color=colour, linestyle=dash, linewidth=1.6))
+            fig.text(0.715, height, short(line.label, 34), fontsize=8, va="center", color=INK)
+        _scale(axes, lines, log)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        svg = draw.to_svg(fig, title)
+    return Plot(key, title, words, svg, tips)
+
+
+def _scale(axes: Axes, lines: Sequence[Line], log: bool) -> None:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    places = sorted({x for line in lines for x in line.x})
+    if log:
+        axes.set_xscale("log")
+    if len(places) <= 12:
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,133 @@
+"""One suite from its records to texts: a section of markdown, CSV, LaTeX, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from results.columns import Columns
+from results.published import PrintedTable, load_published
+from results.suites import Column, Row, SuiteView
+
+from . import effects, ledger, page, pictures, plots, tables
+from .cells import grid
+from .kept import records_hash
+from .pairs import Predictions
+from .table import Table, latex, markdown, md, to_csv
+from .tables import World
+
+LEARNING_RUNS = 1000  # more runs than this would make a page of many megabytes
+
+
+@dataclass
+class Built:
+    """What one suite became: its section of the page and files beside it, by relative name."""
+
+    suite: SuiteView
+    records: str  # hash of the suite and of its records
+    section: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
+                with_page: bool = True, digest: str = "") -> Built:
+    """Everything of one suite; `folder` is where its files lie, seen from the markdown page; `digest` if known."""
+    built = Built(suite, digest or records_hash(suite, records, by_run), "")
+    predictions = Predictions(records)
+    papers = [] if all(c.standin for c in suite.columns) else load_published()
+    present = sum(e.run_id in by_run for e in suite.entries)
+    possible = sum(not e.refused for e in suite.entries)
+    parts = [f"## {md(suite.title)}", md(suite.note),
+             f"Suite `{suite.name}`: {present} of {possible} runs have a record. Records `{built.records}`."]
+    if with_page:
+        parts.append(f"[Page with sortable tables and more pictures]({folder}/{suite.name}.html)")
+    sections = []
+    for world in tables.worlds(grid(suite, records, by_run), predictions):
+        prices = pictures.pictures(world)
+        section = _section(world, predictions, papers, prices if with_page else None)
+        sections.append(section)
+        parts.append(f"### {md(tables.banner(world))}")
+        for table in section.tables:
+            parts.append(markdown(table).rstrip())
+            built.files[f"{suite.name}-{table.key}.csv"] = to_csv(table, built.records)
+            built.files[f"{suite.name}-{table.key}.tex"] = latex(table, built.records)
+        parts += _pictures(world, prices, built, folder)
+        parts.append(_links(suite, section.tables, folder))
+    if with_page:
+        built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections)
+    built.section = "\n\n".join(p for p in parts if p) + "\n"
+    return built
+
+
+def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTable],
+             prices: Sequence[pictures.Picture] | None) -> page.Section:
+    """Tables of one world, for markdown and page alike; with `prices` also what a page draws."""
+    found = effects.effects(world, predictions)
+    section = page.Section(world, [*tables.tables(world), *([effects.table(world, found)] if found else []),
+                                   *ledger.sections(world, papers)])
+    if prices is None:
+        return section
+    section.plots = [plots.Plot(p.key, p.title, "★ no other row is both cheaper and better.",
+                                pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
+    more = [plots.heat_map(world), plots.rank_ranges(world), plots.matrix(world, found) if found else None,
+            plots.shots(world), plots.budget(world, tuned(world))]
+    section.plots += [plot for plot in more if plot is not None]
+    runs = sum(map(len, world.runs.values()))
+    if runs > LEARNING_RUNS:
+        section.left_out = f"Learning curves are drawn for at most {LEARNING_RUNS:,} runs; this suite has {runs:,}."
+    else:
+        section.learning = [p for column in world.columns if (p := _learning(world, column)) is not None]
+    return section
+
+
+def _learning(world: World, column: Column) -> plots.Plot | None:
+    lines = []
+    for row in world.rows[:plots.ROWS]:
+        for seed, run in zip(world.grid.cell(row, column).seeds, world.grid.cell(row, column).runs, strict=True):
+            body = json.loads((world.grid.records.root / world.grid.records.get_text("path", run)).read_bytes())
+            points = [(float(h["epoch"]), float(h["train.loss"])) for h in body["history"]
+                      if h.get("epoch") is not None and h.get("train.loss") is not None]
+            if points:
+                x, y = zip(*points, strict=True)
+                label = pictures.label_of(world, row)
+                tip = f"{label}, seed {seed}\nrun {world.grid.records.get_text('run_id', run)}\n" \
+                      f"loss {y[0]:.3g} after epoch {x[0]:g}, {y[-1]:.3g} after epoch {x[-1]:g}"
+                lines.append(plots.Line(label, x, y, tip))
+    return plots.learning(column, lines) if lines else None
+
+
+def tuned(world: World) -> list[tuple[Row, Column, list[float]]]:
+    """Validation accuracies of the tuning runs of every row and column, one value per configuration."""
+    records = world.grid.records
+    wanted = {(row.method.split("(")[0], row.backbone, c.run_dataset or c.name): (row, c)
+              for row in world.rows for c in world.columns}
+    found: dict[tuple[Row, Column], dict[str, list[float]]] = {}
+    for run, phase in enumerate(records.text.get("phase", [])):
+        if phase != "tune":
+            continue
+        key = (records.get_text("method.text", run).split("(")[0], records.get_text("spec.model", run),
+               records.get_text("spec.dataset", run))
+        value = records.get_number("metrics.val.top1", run)
+        if key in wanted and value is not None:
+            found.setdefault(wanted[key], {}).setdefault(records.get_text("cell_id", run), []).append(value)
+    return [(row, column, [sum(v) / len(v) for v in cells.values()]) for (row, column), cells in found.items()]
+
+
+def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, folder: str) -> list[str]:
+    found = [p for p in prices if not p.key.endswith("-speed")]
+    if not found:
+        return ["*No picture: fewer than two rows are complete.*"]
+    parts = []
+    for picture in found:
+        name = f"{built.suite.name}-{picture.key}.svg"
+        built.files[name] = pictures.svg(picture, world, built.records)
+        front = ", ".join(md(label) for label in picture.front)
+        parts.append(f"![{md(picture.title)}]({folder}/{name})\n\n{md(picture.title)}, {md(tables.banner(world))}. "
+                     f"Pareto rows (no other row is both cheaper and better): {front}.")
+    return parts
+
+
+def _links(suite: SuiteView, shown: Sequence[Table], folder: str) -> str:
+    names = [(t.key, f"{folder}/{suite.name}-{t.key}") for t in shown]
+    return "Files: " + ", ".join(f"[{key}]({path}.csv) ([LaTeX]({path}.tex))" for key, path in names) + "."

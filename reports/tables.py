@@ -1,0 +1,308 @@
+"""The three tables of a suite, in one row order: accuracy (a summary, then every cell), memory, throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+
+from results.suites import Column, Row
+
+from . import fields, rules
+from .cells import Grid, RowKey
+from .pairs import Against, Predictions, Ranked, against, rank
+from .table import Field, Table, legend_of
+
+VTAB = ("natural", "specialized", "structured")
+LEDGER = (
+    ("Kept for backward per image", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
+    ("Frozen weights", "memory.weights_frozen_bytes"), ("Trained weights", "memory.weights_trained_bytes"),
+    ("Gradients", "memory.gradients_bytes"), ("Optimiser state", "memory.optimizer_bytes"),
+    ("Peak allocated", "memory.cuda_peak_allocated_bytes"), ("Peak reserved", "memory.cuda_peak_reserved_bytes"),
+    ("Peak in evaluation", "memory.eval_cuda_peak_allocated_bytes"),
+)
+COUNTS = (
+    ("Trained: adapter", "params.trained_adapter"), ("Trained: head", "params.trained_head"),
+    ("Trained: backbone", "params.trained_backbone"), ("Added at inference", "params.extra_inference"),
+    ("Added when merged", "params.extra_inference_merged"),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """The columns of one kind (stand-in or real) with everything that tables, pictures and pages show of them."""
+
+    grid: Grid
+    standin: bool
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    against: dict[RowKey, Against]
+    ranked: dict[RowKey, tuple[Ranked, int]]
+    problems: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return "standin" if self.standin else "real"
+
+    @cached_property
+    def runs(self) -> dict[RowKey, list[int]]:
+        """Records behind each row's cells."""
+        return {key_of(row): self.grid.runs(row, self.columns) for row in self.rows}
+
+    @cached_property
+    def headings(self) -> dict[RowKey, list[Field]]:
+        return {key_of(row): _heading(self, row) for row in self.rows}
+
+    def values(self, row: Row, name: str) -> list[float]:
+        """A number of every record of a row that has it."""
+        column = self.grid.records.number.get(name)
+        return [] if column is None else [v for run in self.runs[key_of(row)] if (v := column[run]) == v]
+
+    def words(self, name: str, row: Row | None = None) -> list[str]:
+        """The different values of a field over a row's records or all."""
+        runs = self.runs[key_of(row)] if row is not None else [run for own in self.runs.values() for run in own]
+        texts, numbers = self.grid.records.text.get(name), self.grid.records.number.get(name)
+        if texts is not None:
+            return sorted({texts[run] for run in runs} - {""})
+        return [] if numbers is None else [f"{v:g}" for v in sorted({numbers[run] for run in runs}) if v == v]
+
+    def groups(self) -> list[tuple[str, str, tuple[Column, ...]]]:
+        """(key, title, columns) in the suite's order."""
+        found = [(g, t, tuple(c for c in self.columns if c.group == g)) for g, t in self.grid.suite.groups.items()]
+        return [part for part in found if part[2]]
+
+    def reference(self, row: Row) -> Row | None:
+        """The row on the same backbone that others are compared with."""
+        name = self.grid.suite.reference
+        return next((r for r in self.rows if r.method == name and r.backbone == row.backbone), None)
+
+
+def key_of(row: Row) -> RowKey:
+    return row.method, row.backbone
+
+
+def worlds(grid: Grid, predictions: Predictions) -> list[World]:
+    """Stand-in and real columns of a suite, each with its comparisons and ranks."""
+    found = []
+    for standin, columns in grid.worlds():
+        rows = tuple(grid.rows(columns))
+        world = World(grid, standin, columns, rows, {}, {}, ())
+        for row in rows:
+            other = world.reference(row)
+            result = against(grid, predictions, row, other, columns) if other not in (None, row) and other else None
+            if result is not None:
+                world.against[key_of(row)] = result
+        for ranked in rank(grid, predictions, rows, columns):
+            world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
+        problems = [f"predictions: {text}" for text in predictions.problems]
+        if not world.ranked and sum(grid.complete(row, columns) for row in rows) > 1:
+            problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
+        found.append(replace(world, problems=tuple(problems)))
+        predictions.problems.clear()
+    return found
+
+
+def tables(world: World) -> list[Table]:
+    """Summary, details by group, memory, throughput."""
+    details = [detail(world, *group) for group in world.groups()] if len(world.columns) > 1 else []
+    return [summary(world), *details, memory(world), throughput(world)]
+
+
+def banner(world: World) -> str:
+    if world.standin:
+        return ("STAND-IN DATA (generated miniatures in the real formats): says nothing about the real data sets")
+    return "Real data: " + ", ".join(c.title for c in world.columns)
+
+
+def title_of(world: World, what: str) -> str:
+    """Every title says what the data are, as a table is read and copied alone."""
+    kind = ("STAND-IN DATA, generated miniatures that say nothing about the real data sets" if world.standin
+            else "real data")
+    return f"{what} ({kind})"
+
+
+def names(world: World, row: Row) -> list[Field]:
+    """The row's heading: method, label of test-time adaptation, backbone when there is more than one."""
+    return world.headings[key_of(row)]
+
+
+def _heading(world: World, row: Row) -> list[Field]:
+    label = world.words("method.adapts_at_test", row)
+    method = Field(row.method, code=True, hint=row.note)
+    if label:
+        method = Field(f"{row.method} (adapts at test: {', '.join(label)})", hint=row.note, mark="adapts")
+    return [method, Field(row.backbone, code=True)] if several_backbones(world) else [method]
+
+
+def name_header(world: World) -> list[str]:
+    return ["Method", "Backbone"] if several_backbones(world) else ["Method"]
+
+
+def several_backbones(world: World) -> bool:
+    return len({r.backbone for r in world.rows}) > 1
+
+
+def summary(world: World) -> Table:
+    """Means by group, both VTAB means, coverage, ranks, and the comparison with the reference row."""
+    grid, groups = world.grid, world.groups()
+    vtab = [columns for name, _, columns in groups if name in VTAB]
+    tasks = [c for columns in vtab for c in columns]
+    many = len(world.columns) > 1
+    budget = any(r.budget for r in world.rows)
+    header = [*name_header(world), "Rank", "Tie"]
+    header += [f"Mean of {len(world.columns)}"] if many else [world.columns[0].title]
+    header += [f"VTAB, {len(tasks)} tasks", "VTAB, 3 groups"] if len(vtab) == len(VTAB) else []
+    header += [f"{t} ({len(c)})" for _, t, c in groups] if many else []
+    last = len(header)
+    header += ["Done", "At chance", f"Against {grid.suite.reference}"] + (["Tuning"] if budget else [])
+    body = []
+    for row in world.rows:
+        cells = [grid.cell(row, c) for c in world.columns]
+        line = [*names(world, row), *ranks(world, row)]
+        line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0])]
+        if len(vtab) == len(VTAB):
+            line += [fields.mean_of(grid, row, tasks), fields.mean_of(grid, row, tasks, vtab)]
+        line += [fields.mean_of(grid, row, columns) for _, _, columns in groups] if many else []
+        done = sum(c.complete for c in cells)
+        ours = [c for c in cells if c.state == "ok"]
+        idle = sum("chance" in c.signs for c in ours)
+        line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
+        body.append((*line, versus(world, row), *([Field(row.budget or "none")] if budget else [])))
+    numeric = frozenset(range(len(name_header(world)) + 2, last + 2))
+    return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
+                 summary_legend(world, body), (*notes(world), *world.problems), numeric, True,
+                 {} if many else {len(name_header(world)) + 2: world.columns[0]})
+
+
+def summary_legend(world: World, body: Sequence[Sequence[Field]]) -> tuple[str, ...]:
+    lines = ["value [95 % interval over the test items] for one seed, mean ± standard deviation (seeds) for several",
+             "k/m instead of a mean: only k of m cells are complete"]
+    if world.ranked:
+        lines.append("Rank: range that holds all true ranks at once with 95 % confidence (paired bootstrap over test "
+                     "items and seeds, Holm); Tie: rows that share a letter are not told apart")
+    if world.against:
+        lines.append("Against: data sets where the row is surely better or worse on the same test items (Holm, 5 %), "
+                     "then the mean difference in points with its 95 % interval")
+    return (*lines, *legend_of(body, rules.LEGEND))
+
+
+def ranks(world: World, row: Row) -> list[Field]:
+    found = world.ranked.get(key_of(row))
+    if found is None:
+        return [Field("–"), Field("–")]
+    ranked, i = found
+    low, high = ranked.ranking.ranks[i]
+    return [Field(str(low) if low == high else f"{low}–{high}", low, low, high), Field(ranked.ranking.letters[i])]
+
+
+def versus(world: World, row: Row) -> Field:
+    found = world.against.get(key_of(row))
+    if row.method == world.grid.suite.reference:
+        return Field("(reference)")
+    if found is None:
+        return Field("–")
+    compared = found.better + found.worse + found.undecided
+    difference = f"{fields.points(found.difference)} [{fields.points(found.interval.low)}, " \
+                 f"{fields.points(found.interval.high)}]"
+    if compared == 1:
+        word = "better" if found.better else "worse" if found.worse else "undecided"
+        return Field(f"{word}; difference {difference}", 100 * found.difference, 100 * found.interval.low,
+                     100 * found.interval.high)
+    text = f"better on {found.better}, worse on {found.worse}, undecided on {found.undecided} of {compared}; " \
+           f"mean difference {difference}"
+    return Field(text, 100 * found.difference, 100 * found.interval.low, 100 * found.interval.high)
+
+
+def detail(world: World, group: str, title: str, columns: Sequence[Column]) -> Table:
+    """Every cell of one group of data sets."""
+    start = len(name_header(world))
+    body = tuple((*names(world, row), *(fields.accuracy(world.grid.cell(row, c)) for c in columns),
+                  fields.mean_of(world.grid, row, columns)) for row in world.rows)
+    header = (*name_header(world), *(c.title for c in columns), f"Mean of {len(columns)}")
+    if len(columns) == 1:
+        header, body = header[:-1], tuple(line[:-1] for line in body)
+    return Table(f"{world.key}-accuracy-{group}", title_of(world, f"Accuracy, {title}"), short(world), header, body,
+                 legend_of(body, rules.LEGEND), (), frozenset(range(start, len(header))), True,
+                 {start + j: column for j, column in enumerate(columns)})
+
+
+def memory(world: World) -> Table:
+    """Kept for backward first, then the ledger; parameters of adapter and head apart."""
+    found = {name: [world.values(row, name) for row in world.rows] for _, name in (*LEDGER, *COUNTS)}
+    shown = [(label, name) for label, name in LEDGER if name == LEDGER[0][1] or any(found[name])]
+    counts = [(label, name) for label, name in COUNTS if any(found[name])]
+    units = {name: fields.unit_of([v for values in found[name] for v in values]) for _, name in shown}
+    header = [*name_header(world), *(f"{label}, {units[name][0]}" for label, name in shown),
+              *(label for label, _ in counts)]
+    body = tuple((*names(world, row), *(fields.spread(found[name][i], units[name][1]) for _, name in shown),
+                  *(fields.spread(found[name][i], whole=True) for _, name in counts))
+                 for i, row in enumerate(world.rows))
+    words = ("kept for backward: bytes of unique storages that autograd keeps during one training step, parameters "
+             "excluded, at their peak; the same on every device",
+             "median (least–most) over data sets where they differ, as heads grow with classes",
+             "–: not measured, never 0")
+    return Table(f"{world.key}-memory", title_of(world, "Memory and parameters"), batch(world), tuple(header), body,
+                 words, (), frozenset(range(len(name_header(world)), len(header))), True)
+
+
+def throughput(world: World) -> Table:
+    """Images per second; informal until `bench perf` has measured it."""
+    grid = world.grid
+    header = [*name_header(world), "Training images/s", "Evaluation images/s", f"Training / {grid.suite.reference}",
+              "Training, s per run", "Whole run, s", "Source"]
+    body = []
+    for row in world.rows:
+        other = world.reference(row)
+        train = world.values(row, "throughput.train_images_per_s")
+        base = world.values(other, "throughput.train_images_per_s") if other else []
+        source = world.words("throughput.source", row)
+        body.append((*names(world, row), fields.spread(train),
+                     fields.spread(world.values(row, "throughput.eval_images_per_s")),
+                     fields.ratio(median(train) / median(base)) if train and base and median(base) else Field("–"),
+                     fields.spread(world.values(row, "time.train_s")),
+                     fields.spread(world.values(row, "time.total_s")), Field(", ".join(source) or "–")))
+    informal = any("informal" in line[-1].text for line in body)
+    words = ["each training image counts once per step however many passes a method makes",
+             "median (least–most) over data sets and seeds"]
+    if informal:
+        words.append("informal: from training logs of runs that may have shared the machine; "
+                     "`python -m bench perf` measures it")
+    what = "Throughput (INFORMAL)" if informal else "Throughput"
+    return Table(f"{world.key}-throughput", title_of(world, what), batch(world), tuple(header), tuple(body),
+                 tuple(words), (), frozenset(range(len(name_header(world)), len(header) - 1)), True)
+
+
+def batch(world: World) -> str:
+    """What memory and speed depend on."""
+    parts = (("batch", "spec.batch_size"), ("image size", "spec.image_size"), ("precision", "spec.precision"),
+             ("device", "provenance.device"), ("CPU", "provenance.cpu"))
+    return "; ".join(f"{label} {', '.join(found)}" for label, name in parts if (found := world.words(name))) + "."
+
+
+def caption(world: World) -> str:
+    """Protocol in words and as hashes, rule."""
+    return f"{short(world)} Protocol: {world.grid.suite.protocol or 'as recorded'}. Counted: {rules.FINAL}."
+
+
+def short(world: World) -> str:
+    """Unit and protocol hashes."""
+    hashes = world.words("protocol_id")
+    shown = ", ".join(hashes[:4]) + (f" and {len(hashes) - 4} more" if len(hashes) > 4 else "")
+    return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}."
+
+
+def notes(world: World) -> list[str]:
+    """Footnotes: what is our own reading, notes of rows, and why runs gave no number (grouped)."""
+    lines = []
+    for row in world.rows:
+        texts = dict.fromkeys((*world.words("method.ours", row), row.note))
+        lines += [f"{row.method}: {text}" for text in texts if text]
+        why: dict[tuple[str, str], list[str]] = {}
+        for column in world.columns:
+            for found in world.grid.cell(row, column).notes:
+                if found[0] != "missing":
+                    why.setdefault(found, []).append(column.title)
+        lines += [f"{row.method}, {state} on {', '.join(dict.fromkeys(where))}: {text or 'no reason was recorded'}"
+                  for (state, text), where in why.items()]
+    return lines

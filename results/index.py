@@ -1,0 +1,227 @@
+"""Every record below a folder as columns, and the cache that keeps only changed files being parsed again.
+
+The cache (`.index` beside the records, deletable, ignored by git) holds the columns by path, size and modification
+time; without it the columns are the same. Measured in tests/perf/test_perf_reports.py.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .columns import Columns, flatten
+from .schema import RecordError, from_json
+from .store import ROOT, write_atomic
+from .strict import sound
+
+INDEX = ".index"
+PIECE, MANY = 1000, 20_000  # files parsed at a time; files from which a second process pays
+RECENT_NS = 2_000_000_000  # a file this young when the index is written may change again within its time stamp
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """The record as parsed JSON, after the same checks as `schema.from_json`; raises RecordError as it does."""
+    try:
+        body = _DECODER.decode(data.decode())
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict) and sound(body):
+        return body
+    try:
+        from_json(_decoded(data, where), where)  # says what is wrong; numbers written as 1 for 1.0 come through
+    except RecursionError:
+        raise RecordError(f"{where}: not valid JSON (nested too deeply)") from None
+    checked: dict[str, Any] = json.loads(data)
+    return checked
+
+
+def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[RecordError], None] | None = None,
+         progress: Callable[[int, int], None] | None = None) -> Columns:
+    """Columns of every record below a root, in the order of paths. Strict, unless `on_error` takes what fails."""
+    base = root if root is not None else ROOT / "runs"
+    files = list(_scan(base))
+    old = load_index(base) if index else None
+    if old is not None and [stamp for _, stamp in files] == old.stamp and [p for p, _ in files] == old.text["path"]:
+        return old
+    known = {} if old is None else {p: row for row, p in enumerate(old.text["path"])}
+    columns, fresh = Columns(base), False
+    waiting: list[tuple[str, tuple[int, int]]] = []
+
+    def flush() -> None:
+        for part in _parsed(base, waiting, progress):
+            columns.extend(part)
+            for error in part.unreadable:
+                if on_error is None:
+                    raise error
+                on_error(error)
+        waiting.clear()
+
+    for path, stamp in files:
+        row = known.get(path, -1)
+        if old is not None and row >= 0 and old.stamp[row] == stamp:
+            if waiting:  # rows stay in the order of paths
+                flush()
+            columns.append(path, stamp, *_copied(old, row))
+        else:
+            waiting.append((path, stamp))
+            fresh = True
+    flush()
+    columns.text.setdefault("path", [])
+    if index and not columns.unreadable and (fresh or old is None or len(old) != len(columns)):
+        save_index(columns)
+    return columns
+
+
+def _parsed(base: Path, files: Sequence[tuple[str, tuple[int, int]]],
+            progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
+    """The files' columns in order, piece by piece; many files are shared between two processes."""
+    pieces = [files[i:i + PIECE] for i in range(0, len(files), PIECE)]
+    work = partial(_piece, base)
+    alone = len(files) < MANY or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2
+    if alone:  # forking a process with threads is not safe, and for few files not worth it
+        found: Iterator[Columns] = map(work, pieces)
+        yield from _told(found, len(files), progress)
+        return
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        yield from _told(pool.map(work, pieces), len(files), progress)
+
+
+def _told(pieces: Iterator[Columns], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
+    for done, piece in enumerate(pieces, 1):
+        if progress is not None:
+            progress(min(done * PIECE, total), total)
+        yield piece
+
+
+def _piece(base: Path, files: Sequence[tuple[str, tuple[int, int]]]) -> Columns:
+    columns = Columns(base)
+    for path, stamp in files:
+        try:
+            data = _bytes(base / path, path)
+            numbers, texts = flatten(parse(data, path), path)
+        except RecordError as error:
+            columns.unreadable.append(error)
+            continue
+        columns.append(path, stamp, numbers, {"path": path, "sha256": sha256(data).hexdigest()[:16], **texts})
+    return columns
+
+
+def _scan(base: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Relative path, size and mtime of every record, as store.record_files orders them."""
+    if not base.is_dir():
+        return
+    for folder in sorted(e.name for e in os.scandir(base) if e.is_dir()):
+        with os.scandir(base / folder) as entries:
+            found = [(e.name, e.stat()) for e in entries if e.name.endswith(".json") and not e.name.startswith(".")]
+        for name, stat in sorted(found, key=lambda pair: pair[0]):
+            yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+
+
+def _copied(old: Columns, row: int) -> tuple[dict[str, float], dict[str, str]]:
+    numbers = {name: column[row] for name, column in old.number.items() if column[row] == column[row]}
+    return numbers, {name: column[row] for name, column in old.text.items() if column[row]}
+
+
+def _bytes(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{where}: cannot be read ({error.__class__.__name__})") from None
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{where}: cannot be read ({error.__class__.__name__})") from None
+
+
+def load_index(base: Path) -> Columns | None:
+    """The cached columns, or None when there are none of this program's making."""
+    try:
+        data = (base / INDEX).read_bytes()
+        end = data.index(b"\n")
+        head = json.loads(data[:end])
+        if head["code"] != _code() or head["sha256"] != sha256(memoryview(data)[end + 1:]).hexdigest():
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    columns, view, at = Columns(base), memoryview(data), end + 1
+    rows: int = head["rows"]
+
+    def take(kind: str) -> array[Any]:
+        nonlocal at
+        values = array(kind)
+        size = rows * values.itemsize
+        values.frombytes(view[at:at + size])
+        at += size
+        return values
+
+    for name in head["number"]:
+        columns.number[name] = take("d")
+    for name, words in head["text"]:
+        columns.text[name] = [words[code] for code in take("I")] if words is not None else []
+    sizes, times = take("q"), take("q")
+    for name in head["own"]:  # a word per row, in one piece
+        size = int.from_bytes(view[at:at + 8], "little")
+        columns.text[name] = bytes(view[at + 8:at + 8 + size]).decode().split("\n")
+        at += 8 + size
+    columns.stamp = list(zip(sizes, times, strict=True))
+    return columns
+
+
+def save_index(columns: Columns) -> None:
+    """Write the cache atomically; a folder that cannot be written is left without one."""
+    rows, now = len(columns), time.time_ns()
+    own = [n for n in ("path", "sha256", "run_id", "cell_id") if rows and n in columns.text]
+    words, body = [], [column.tobytes() for column in columns.number.values()]
+    for name, texts in columns.text.items():
+        if name in own:
+            continue
+        codes = {word: code for code, word in enumerate(dict.fromkeys(texts))}
+        words.append((name, list(codes)))
+        body.append(array("I", [codes[word] for word in texts]).tobytes())
+    body.append(array("q", [size for size, _ in columns.stamp]).tobytes())
+    body.append(array("q", [when if when < now - RECENT_NS else -1 for _, when in columns.stamp]).tobytes())
+    for name in own:
+        blob = "\n".join(columns.text[name]).encode()
+        body += [len(blob).to_bytes(8, "little"), blob]
+    digest = sha256()
+    for part in body:
+        digest.update(part)
+    head = {"code": _code(), "sha256": digest.hexdigest(), "rows": rows, "number": list(columns.number),
+            "text": words, "own": own}
+
+    def put(path: Path) -> None:
+        with path.open("wb") as stream:
+            stream.write(json.dumps(head).encode() + b"\n")
+            stream.writelines(body)
+
+    try:
+        write_atomic(columns.root / INDEX, put)
+    except OSError:  # a read-only folder: the tables are the same without the cache
+        return
+
+
+def _code() -> str:
+    """What the index depends on: the schema, the checks and this file."""
+    here = Path(__file__).parent
+    names = ("schema.py", "strict.py", "columns.py", "index.py")
+    return sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()

@@ -1,0 +1,79 @@
+"""How long reports take: `make perf`, or `pytest tests/perf/test_perf_reports.py --benchmark-only -o addopts= -s`.
+
+Limits (../shared/specs/performance.md, product.md section 6), two cores: 100 000 records become all tables in 20 s cold
+and 2 s warm, in 400 MB; the rank bootstrap of 19 x 20 000 items x 60 runs x 1000 resamples takes 5 s.
+REGATTA_PERF_RECORDS sets another number of records; they are kept in .cache/perf-records for the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports import stats
+from tests.perf import records
+
+ROOT = Path(__file__).parents[2]
+COUNT = int(os.environ.get("REGATTA_PERF_RECORDS", "100000"))
+
+
+@pytest.fixture(scope="module")
+def bulk() -> Path:
+    folder = ROOT / ".cache" / "perf-records" / str(COUNT)
+    if not (folder / "suites" / "bulk.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        records.write(folder, COUNT)
+    return folder
+
+
+def build(folder: Path) -> None:
+    subprocess.run([sys.executable, "-m", "reports", "build", "--records", str(folder / "runs"), "--suites",
+                    str(folder / "suites"), "--out", str(folder / "out")], check=True, cwd=ROOT, capture_output=True)
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def test_all_tables_and_pictures_without_an_index(benchmark: Any, bulk: Path) -> None:
+    def clean() -> None:
+        (bulk / "runs" / ".index").unlink(missing_ok=True)
+        shutil.rmtree(bulk / "out", ignore_errors=True)
+
+    benchmark.pedantic(build, (bulk,), setup=clean, rounds=2)
+    benchmark.extra_info.update(records=COUNT, peak_bytes=peak_bytes())
+    assert peak_bytes() < 400e6
+    assert benchmark.stats.stats.min < 20
+
+
+def test_all_tables_and_pictures_with_an_index(benchmark: Any, bulk: Path) -> None:
+    benchmark.pedantic(build, (bulk,), setup=lambda: shutil.rmtree(bulk / "out", ignore_errors=True), rounds=3)
+
+
+def test_the_same_tables_again(benchmark: Any, bulk: Path) -> None:
+    build(bulk)
+    benchmark.pedantic(build, (bulk,), rounds=3)
+    assert benchmark.stats.stats.min < 2
+
+
+def test_the_rank_bootstrap(benchmark: Any) -> None:
+    """19 data sets of 20 000 items, 20 methods with 3 seeds each, 1000 resamples, ranks and letters."""
+    rng = np.random.default_rng(0)
+    sets = [stats.Answers(f"set{d}", "items", rng.random((20_000, 60)) < 0.7, tuple(m for m in range(20) for _ in "abc"))
+            for d in range(19)]
+    mean = np.mean([s.correct.mean(0).reshape(20, 3).mean(1) for s in sets], 0)
+
+    def whole() -> stats.Ranking:
+        return stats.ranking(list(mean), stats.resample(sets, [1 / 19] * 19, 20, 1000))
+
+    found = benchmark.pedantic(whole, rounds=3)
+    assert len(found.ranks) == 20
+    assert benchmark.stats.stats.min < 5

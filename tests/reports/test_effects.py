@@ -1,0 +1,128 @@
+"""Two-way effects by hand, curves by hand, and the pictures that show them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports import cli, effects, stats
+from reports.pictures import pareto
+from results import schema
+from results.suites import Column, save_suite
+from tests.reports import fakes
+from tests.reports.test_leaderboard import table
+
+
+@pytest.mark.parametrize(("method", "parts"), [
+    ("lora", ("lora", "alone")),
+    ("lora(rank=4)+pace", ("lora(rank=4)", "pace")),
+    ("lora(target='a+b')+pace(sigma=1.0)+tpgm", ("lora(target='a+b')", "pace(sigma=1.0)+tpgm")),
+])
+def test_a_method_s_text_splits_into_adapter_and_parts(method: str, parts: tuple[str, str]) -> None:
+    assert effects.split(method) == parts
+
+
+def test_the_largest_full_table_is_found() -> None:
+    methods = ["lora", "adapter", "vpt", "lora+pace", "adapter+pace", "vpt+pace", "lora+l2sp", "adapter+ugr", "full"]
+    assert effects.full_table(methods) == (["lora", "adapter", "vpt"], ["pace"])
+    assert effects.full_table(["lora", "lora+pace", "adapter"]) == ([], [])
+
+
+def test_main_effects_and_interactions_by_hand() -> None:
+    mean = np.array([[0.50, 0.56, 0.52], [0.60, 0.62, 0.66]])  # two adapters; alone, with a, with b
+    draws = mean + np.zeros((50, 2, 3))
+    found = effects.two_way(("x", "y"), ("a", "b"), mean, draws)
+    assert [e.value for e in found.main] == pytest.approx([0.04, 0.04])  # (6 + 2) / 2, (2 + 6) / 2
+    assert [[e.value for e in row] for row in found.difference] == [pytest.approx([0.06, 0.02]),
+                                                                   pytest.approx([0.02, 0.06])]
+    assert [[e.value for e in row] for row in found.interaction] == [pytest.approx([0.02, -0.02]),
+                                                                    pytest.approx([-0.02, 0.02])]
+
+
+def test_the_interval_of_a_main_effect_covers_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    inside, trials = 0, 300
+    for trial in range(trials):
+        sets = []
+        for d in range(3):
+            ease = rng.random(120)
+            levels = (0.45, 0.50, 0.50, 0.53)  # x, x+a, y, y+a: main effect 4 points
+            right = np.stack([rng.random(120) < level + 0.4 * (ease - 0.5) for level in levels], 1)
+            sets.append(stats.Answers(f"{trial}-{d}", "", right, (0, 1, 2, 3)))
+        draws = stats.resample(sets, [1 / 3] * 3, 4, 200).reshape(-1, 2, 2)
+        mean = np.mean([s.correct.mean(0) for s in sets], 0).reshape(2, 2)
+        low, high = effects.two_way(("x", "y"), ("a",), mean, draws).main[0].interval
+        inside += low <= 0.04 <= high
+    assert 0.93 <= inside / trials <= 0.97
+
+
+def test_the_expected_best_of_k_by_hand() -> None:
+    # of 1, 2, 4: pairs (1,2) (1,4) (2,4) have the best 2, 4, 4
+    assert stats.expected_best([4, 1, 2]) == pytest.approx([7 / 3, 10 / 3, 4])
+
+
+def test_pareto_rows_are_those_that_no_row_beats() -> None:
+    assert pareto([1, 2, 3, 2, 1], [5, 7, 7, 6, 5]) == [True, True, False, False, True]
+
+
+def columns_of(kind: str) -> tuple[Column, ...]:
+    if kind == "fewshot":
+        return tuple(Column(f"{f}@{k}", f"{f}, {k} shots", f"shots{k}", True, 10, family=f, shots=k)
+                     for k in (1, 4) for f in ("food101", "stanford_cars"))
+    shifted = tuple(Column(n, n, "ood", True, 10, "imagenet1k", f"test:{n}") for n in ("imagenetv2", "ina"))
+    return (Column("imagenet1k", "ImageNet", "id", True, 10), *shifted)
+
+
+def build(tmp_path: Path, columns: tuple[Column, ...], groups: dict[str, str], **changes: object) -> str:
+    specs = []
+    for method, bonus in (("lora", 0.0), ("lora+pace", 0.06), ("adapter", 0.04), ("adapter+pace", 0.06)):
+        for name in dict.fromkeys(c.run_dataset or c.name for c in columns):
+            run = fakes.spec(name, method)
+            specs.append(run)
+            more = {"test:imagenetv2.top1": 0.4, "test:imagenetv2.n": 100.0, "test:ina.top1": 0.1, "test:ina.n": 50.0}
+            result = fakes.scored(tmp_path / "runs", run, 0.5 + bonus)
+            fakes.store(tmp_path / "runs", replace(result, metrics={**result.metrics, **more}))
+    save_suite(fakes.suite(specs, columns, ["lora", "lora+pace", "adapter", "adapter+pace"], groups=groups,
+                           reference="lora", **changes), tmp_path / "suites")
+    assert cli.main(["build", "--records", str(tmp_path / "runs"), "--suites", str(tmp_path / "suites"), "--out",
+                     str(tmp_path / "out")]) == 0
+    return (tmp_path / "out" / "LEADERBOARD.md").read_text()
+
+
+def test_few_shot_has_a_mean_per_number_of_shots_a_curve_and_a_matrix_of_effects(tmp_path: Path) -> None:
+    page = build(tmp_path, columns_of("fewshot"), {"shots1": "1 shot", "shots4": "4 shots"}, kind="fewshot")
+    row = table(page, "#### Accuracy (STAND-IN")["lora+pace"]
+    assert row["1 shot (2)"].startswith("56.0 [") and row["4 shots (2)"].startswith("56.0 [")
+    found = table(page, "#### Adapter × added part")
+    assert found["lora"]["+pace"].startswith("+6.0 [") and found["adapter"]["+pace"].startswith("+2.0 [")
+    assert found["lora"]["+pace, beyond its mean"].startswith("+2.0 [")
+    assert found["mean over adapters"]["+pace"].startswith("+4.0 [")
+    html = (tmp_path / "out/site/demo.html").read_text()
+    assert "Accuracy against images per class" in html and "What a part adds to an adapter" in html
+
+
+def test_shift_reads_every_further_test_set_of_the_same_run(tmp_path: Path) -> None:
+    page = build(tmp_path, columns_of("shift"), {"id": "In distribution", "ood": "Shifted"}, kind="shift")
+    row = table(page, "#### Accuracy (STAND-IN")["lora"]
+    assert row["In distribution (1)"].startswith("50.0 [")
+    assert row["Shifted (2)"].startswith("25.0 [")
+    shifted = table(page, "#### Accuracy, Shifted (STAND-IN")["lora"]
+    assert (shifted["imagenetv2"], shifted["ina"]) == ("40.0 [30.9, 49.8]", "10.0 [4.3, 21.4] °")
+
+
+def test_tuning_runs_become_a_budget_curve_and_no_table_counts_them(tmp_path: Path) -> None:
+    for lr, val in ((0.1, 0.4), (0.01, 0.6), (0.001, 0.5)):
+        result = fakes.record(fakes.spec("imagenet1k", "lora", phase="tune", lr=lr), None)
+        fakes.store(tmp_path / "runs", replace(result, metrics={"val.top1": val}))
+    page = build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"})
+    assert "50.0 [" in table(page, "#### Accuracy (STAND-IN")["lora"]["ImageNet"]
+    html = (tmp_path / "out/site/demo.html").read_text()
+    assert "Validation accuracy against tuning budget" in html
+    assert "1: 50.0, 2: 56.7, 3: 60.0" in html  # by hand: mean; (50 + 60 + 60) / 3; best
+
+
+def test_a_phase_tune_record_is_of_the_schema() -> None:
+    assert "tune" in schema.Phase.__args__  # type: ignore[attr-defined]
