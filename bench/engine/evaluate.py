@@ -68,8 +68,7 @@ def predict(method: Method, fit: Fit, batches: Batches) -> Predictions:
         fit.model.train(was_training)
     columns = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
     pred, label = (c.astype(np.int32) for c in columns[:2])
-    margin, confidence, nll = (c.astype(np.float32) for c in columns[2:])
-    return Predictions(pred, label, margin, confidence, nll)
+    return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))
 
 
 def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:

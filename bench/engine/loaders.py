@@ -99,6 +99,9 @@ class TuneData:
     def finish_training(self) -> None:
         """Training is over; only phase `final` cares."""
 
+    def resume(self, passes: int) -> None:
+        """A killed run goes on; only phase `peek` has passes over test to count on from."""
+
     def test(self) -> Pictures:
         raise SealedTest(f"phase {self._spec.phase!r} must not look at the test split of {self._card.name!r}")
 
@@ -136,9 +139,17 @@ class FinalData(TuneData):
 class PeekData(FinalData):
     """Phase `peek`: looks at test whenever asked, and counts how often."""
 
+    _seen: Pictures | None = None
+
     def test(self) -> Pictures:
         self._passes += 1
-        return self._open("test")
+        if self._seen is None:
+            self._seen = self._open("test")
+        return self._seen
+
+    def resume(self, passes: int) -> None:
+        """Count on from what the attempts before have looked at."""
+        self._passes = passes
 
 
 def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> TuneData:
@@ -173,10 +184,10 @@ class Batches:
         full, rest = divmod(len(self.pictures), self.batch_size)
         return full + (1 if rest and not self.drop_last else 0)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """One shuffled pass; the order follows from (seed, number) alone."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """One shuffled pass, from its batch `first` on; the order follows from (seed, number) alone."""
         order = torch.randperm(len(self.pictures), generator=generator(self.seed, "order", number))
-        for start in range(len(self)):
+        for start in range(first, len(self)):
             yield self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
 
     def in_order(self) -> Iterator[Batch]:
@@ -185,14 +196,9 @@ class Batches:
             stop = min(start + self.batch_size, len(self.pictures))
             yield self.batch(torch.arange(start, stop), 0)
 
-    def endless(self) -> Iterator[Batch]:
+    def endless(self) -> Endless:
         """Reshuffled for ever, full batches only."""
-        number = 0
-        while True:
-            order = torch.randperm(len(self.pictures), generator=generator(self.seed, "endless", number))
-            for start in range(len(self.pictures) // self.batch_size):
-                yield self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
-            number += 1
+        return Endless(self)
 
     def batch(self, rows: Tensor, epoch: int) -> Batch:
         """(B,) positions -> the batch."""
@@ -205,6 +211,22 @@ class Batches:
         x = self.normalise(raw)
         return Batch(x if self.cast is None else x.to(self.cast), pictures.labels[rows].to(x.device),
                      rows.to(x.device))
+
+
+class Endless(Iterator[Batch]):
+    """Full batches for ever; `position` says how many were given, and may be set to go on from there."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.position = batches, 0
+        self._shuffled: tuple[int, Tensor] | None = None
+
+    def __next__(self) -> Batch:
+        of, size = self.batches, self.batches.batch_size
+        number, start = divmod(self.position, len(of.pictures) // size)
+        if self._shuffled is None or self._shuffled[0] != number:
+            self._shuffled = number, torch.randperm(len(of.pictures), generator=generator(of.seed, "endless", number))
+        self.position += 1
+        return of.batch(self._shuffled[1][start * size:(start + 1) * size], number)
 
 
 def _evaluation(augment: str) -> str:

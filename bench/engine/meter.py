@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from results.schema import Memory, Params
+from results.schema import Memory
 
 
 @dataclass
@@ -104,17 +104,3 @@ def ledger(model: nn.Module, optimizer: torch.optim.Optimizer, saved: int | None
         gradients_bytes=tensor_bytes(p.grad for p in trained if p.grad is not None),
         optimizer_bytes=tensor_bytes(state),
     )
-
-
-def count_params(model: nn.Module, backbone: dict[int, int], head: frozenset[str], stored: int | None,
-                 merged_extra: int | None) -> Params:
-    """Trained weights of the live model, head apart; `backbone` is id(parameter) -> size before the adapter came."""
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    in_head = sum(p.numel() for n, p in trained.items() if n in head)
-    in_backbone = sum(p.numel() for n, p in trained.items() if n not in head and id(p) in backbone)
-    total = sum(p.numel() for p in model.parameters())
-    head_size = sum(p.numel() for n, p in model.named_parameters() if n in head)
-    every = sum(p.numel() for p in trained.values())
-    return Params(total=total, trained=every, trained_adapter=every - in_head - in_backbone, trained_head=in_head,
-                  trained_backbone=in_backbone, extra_inference=total - head_size - sum(backbone.values()),
-                  extra_inference_merged=merged_extra, stored_bytes=stored)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from datasets import registry
 from datasets.card import DataError
+from methods import weights
 from methods.grammar import MethodError
 from results import store
 from results.schema import (
     Artifact,
     Attempt,
     Failure,
+    Params,
     RunResult,
     RunSpec,
     Scalar,
@@ -26,11 +30,16 @@ from results.schema import (
 )
 
 from . import env
+from .checkpoint import UNFINISHED, Checkpoints, Interrupted, key_of
 from .describe import method_info
+from .loaders import SealedTest
 from .train import Diverged, Session, Trained
 from .where import Where
 
 TRACEBACK_LINES = 12
+SMALL_SHARE, SMALL_BYTES = 0.25, 2**20  # trained weights are stored unasked when so small beside the model, or at all
+DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EIO: "the disk fails",
+        errno.EROFS: "the disk is read-only", errno.EFBIG: "a file may not grow so large"}
 
 
 def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
@@ -45,27 +54,43 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
     status: Status = "ok"
     failure: Failure | None = None
     artifacts: tuple[Artifact, ...] = ()
+    params: Params | None = None
+    saver: Checkpoints | None = None
     try:
-        session = Session(spec, registry.get(spec.dataset), where)
+        saver = _checkpoints(spec, where, started)
+        session = Session(spec, registry.get(spec.dataset), where, saver)
         trained = session.run(progress)
-        artifacts = _store_artifacts(spec, trained, root)
+        session.stage = "store"
+        artifacts = _store_artifacts(spec, trained, where, root)
+        size = next((a.bytes for a in artifacts if a.kind == "adapter"), None)
+        params = replace(trained.params, stored_bytes=size or weights_bytes(trained))
     except Exception as error:
         status, failure = classify(error, session)
         trained = None
+    end = env.now()
+    attempts = saver.close(end, status) if saver else (Attempt(started, end, status, 0, env.job_id()),)
     result = RunResult(
-        spec=spec, passed=passed, status=status, failure=failure,
-        attempts=(Attempt(started, env.now(), status, 0, env.job_id()),),
+        spec=spec, passed=passed, status=status, failure=failure, attempts=attempts,
         dataset=trained.dataset if trained else None, backbone=trained.backbone if trained else None,
         method=method_info(spec), metrics={k: finite(v) for k, v in trained.metrics.items()} if trained else {},
-        test_passes=trained.test_passes if trained else 0, params=trained.params if trained else None,
+        test_passes=trained.test_passes if trained else 0, params=params if trained else None,
         memory=trained.memory if trained else None, time=_times(session),
         throughput=Throughput(trained.train_images_per_s, trained.eval_images_per_s) if trained
         else Throughput(None, None),
         diagnostics={k: finite(v) for k, v in trained.diagnostics.items()} if trained else {},
-        artifacts=artifacts, provenance=env.provenance(where.device, where.deterministic, started),
+        artifacts=artifacts if trained else (), provenance=env.provenance(where.device, where.deterministic, started),
         history=tuple({k: finite(v) for k, v in h.items()} for h in trained.history) if trained else ())
     store.save(result, root)
+    if saver is not None and status not in UNFINISHED and not (failure and failure.kind == "node"):
+        saver.clear()
     return result
+
+
+def _checkpoints(spec: RunSpec, where: Where, started: str) -> Checkpoints | None:
+    if where.checkpoints is None:
+        return None
+    return Checkpoints(where.checkpoints / spec.id, key_of(spec, where.device), started, where.checkpoint_every_s,
+                       where.checkpoint_every_epochs, env.job_id())
 
 
 def classify(error: BaseException, session: Session | None) -> tuple[Status, Failure]:
@@ -74,6 +99,12 @@ def classify(error: BaseException, session: Session | None) -> tuple[Status, Fai
     text = re.sub(r"(/[\w.+-]+)+/", "", str(error).strip() or type(error).__name__)[:500]
     if isinstance(error, Diverged):
         return "diverged", Failure("numbers", text, stage, error.step)
+    if isinstance(error, Interrupted):
+        return error.status, Failure("node", text, stage, error.step)
+    if isinstance(error, SealedTest):
+        return "failed", Failure("protocol", text, stage, step)
+    if isinstance(error, OSError) and error.errno in DISK:
+        return "failed", Failure("node", DISK[error.errno], stage, step)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "oom", Failure("memory", f"{text} (batch {session.spec.batch_size})" if session else text, stage, step)
     if isinstance(error, DataError):
@@ -89,11 +120,11 @@ def classify(error: BaseException, session: Session | None) -> tuple[Status, Fai
 def _times(session: Session | None) -> Time:
     seconds = session.seconds if session else {}
     total = sum(seconds.values()) if seconds else None
-    return Time(*(seconds.get(name) for name in ("data", "build", "train", "evaluate")), total)
+    return Time(seconds.get("data"), seconds.get("build"), seconds.get("train"), seconds.get("evaluate"), total)
 
 
-def _store_artifacts(spec: RunSpec, trained: Trained, root: Path) -> tuple[Artifact, ...]:
-    """Predictions beside the record, written before it: a record's artifacts always exist."""
+def _store_artifacts(spec: RunSpec, trained: Trained, where: Where, root: Path) -> tuple[Artifact, ...]:
+    """Predictions and weights beside the record, written before it: a record's artifacts always exist."""
     made = []
     record = store.path_of(spec, root)
     for split, found in trained.predictions.items():
@@ -102,7 +133,39 @@ def _store_artifacts(spec: RunSpec, trained: Trained, root: Path) -> tuple[Artif
         def write(temporary: Path, found=found, split=split) -> None:  # type: ignore[no-untyped-def]
             found.save(temporary, trained.items_hash[split])
 
-        store.write_atomic(path, write)
-        content = path.read_bytes()
-        made.append(Artifact("predictions", path.name, sha256(content).hexdigest(), len(content)))
+        made.append(_stored("predictions", path, write))
+    if spec.phase == "final" and _kept(trained, where):
+        made.append(_stored("adapter", record.with_suffix(".safetensors"), lambda path: _save_weights(path, trained)))
     return tuple(made)
+
+
+def _stored(kind: str, path: Path, write: Callable[[Path], None]) -> Artifact:
+    store.write_atomic(path, write)
+    content = path.read_bytes()
+    return Artifact(kind, path.name, sha256(content).hexdigest(), len(content))
+
+
+def _kept(trained: Trained, where: Where) -> bool:
+    """Whether the trained weights are stored: what is small beside the model or small at all, unless told otherwise."""
+    if where.keep_weights != "small":
+        return where.keep_weights == "all"
+    params = trained.params
+    return params.trained <= SMALL_SHARE * params.total or weights_bytes(trained) <= SMALL_BYTES
+
+
+def weights_bytes(trained: Trained) -> int:
+    """Bytes of what `methods.weights` stores of a run; its file also has a header."""
+    return sum(t.numel() * t.element_size() for t in weights.trained(trained.model).values())
+
+
+def header_of(trained: Trained, spec: RunSpec) -> weights.Header:
+    """What the stored weights say of themselves."""
+    return weights.Header(spec.model, spec.weights, trained.method.text.text(full=True), spec.dataset,
+                          trained.dataset.classes)
+
+
+def _save_weights(path: Path, trained: Trained) -> None:
+    try:
+        weights.save(path, trained.model, header_of(trained, trained.spec))
+    finally:
+        path.with_name(path.name + ".part").unlink(missing_ok=True)  # what a full disk leaves behind

@@ -5,15 +5,19 @@
     step      zero -> grads -> clip -> optimizer -> schedule -> after_step
     finish    every constraint, with a validation callback         once
     predict   each batch of the split that the phase may see       once
+
+A killed run goes on from its last checkpoint: everything before the first step is done anew (it follows from the
+seed), then weights, optimizer, parts, random streams and the position are put back.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -25,17 +29,27 @@ from methods import compose
 from methods.base import Batch, Fit
 from methods.grammar import MethodError
 from methods.vit import head_names
-from methods.weights import no_decay
-from results.schema import BackboneInfo, DatasetInfo, Memory, RunSpec
+from methods.weights import account
+from results.schema import BackboneInfo, DatasetInfo, Memory, Params, RunSpec, Status
 
 from . import backbones, meter
 from .cache import ImageCache
+from .checkpoint import (
+    STOP,
+    Checkpoints,
+    Interrupted,
+    random_state,
+    restore_random,
+    restore_weights,
+    weights_of,
+)
 from .evaluate import Predictions, metrics_of, predict
-from .loaders import Batches, Normaliser, Pictures, TuneData, normalisation, open_data, stratified
+from .loaders import Batches, Endless, Normaliser, Pictures, TuneData, normalisation, open_data, stratified
+from .optim import learning_rate, make_optimizer
 from .seeds import seed_all
 from .where import Where
 
-PEAK_SHARE = 0.01  # the cosine ends, and the warm-up begins, at this share of the peak learning rate
+LOOKS = 20  # at most so many looks at a split along the way, evenly spread, the last epoch always among them
 
 
 class Diverged(RuntimeError):
@@ -50,6 +64,7 @@ class Diverged(RuntimeError):
 class Trained:
     """What one run leaves behind for the record."""
 
+    spec: RunSpec
     model: nn.Module
     fit: Fit
     method: compose.Method
@@ -57,7 +72,7 @@ class Trained:
     metrics: dict[str, float | None]
     dataset: DatasetInfo
     backbone: BackboneInfo
-    params: Any
+    params: Params
     memory: Memory
     history: list[dict[str, float | None]]
     diagnostics: dict[str, float | None]
@@ -68,17 +83,43 @@ class Trained:
     items_hash: dict[str, str]
 
 
+@dataclass
+class Course:
+    """How far training is, and what it has found on its way."""
+
+    epoch: int = 0
+    batch: int = 0  # of the epoch, the next one
+    seen: int = 0  # images of the epoch
+    total: float = 0.0  # their losses
+    right: int = 0  # of the epoch's judged images: classed right by the pass that trained on them
+    judged: int = 0  # a method may train on part of a batch only
+    history: list[dict[str, float | None]] = field(default_factory=list)
+    train_s: float = 0.0  # of earlier attempts, up to the checkpoint
+    counted_s: float = 0.0
+    grad_norm: float = 0.0
+    memory: dict[str, Any] = field(default_factory=dict)
+    best: float = -1.0  # top-1 on val of the weights kept, where the best epoch is wanted
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    passes: int = 0  # over test, in phase peek
+
+
 class Session:
     """One run from its spec: `build`, `train`, `score`, each callable once, in this order."""
 
-    def __init__(self, spec: RunSpec, card: Card, where: Where) -> None:
-        self.spec, self.card, self.where = spec, card, where
+    def __init__(self, spec: RunSpec, card: Card, where: Where, saver: Checkpoints | None = None) -> None:
+        self.spec, self.card, self.where, self.saver = spec, card, where, saver
         self.seconds: dict[str, float] = {}
         self.stage, self.step = "data", 0
+        self.course = Course()
+        self.deadline = time.monotonic() + where.time_limit_s if where.time_limit_s else math.inf
         self.device = torch.device(where.device)
         torch.set_num_threads(spec.threads)
-        torch.use_deterministic_algorithms(where.deterministic, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs 3 % of a step and nothing here reads it
+        if where.deterministic and self.device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, which is later
+            torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=not where.deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 3 % of a step
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Trained:
         """Everything; `progress(step, steps)` is called after each step."""
@@ -88,13 +129,15 @@ class Session:
         with self._timed("build"):
             self._build(data)
         self.stage = "train"
+        self._resume(data)
         with self._timed("train"):
-            history = self._train(progress or (lambda step, steps: None))
+            self._train(data, progress or (lambda step, steps: None))
+        self.seconds["train"] += self.course.train_s
         self.stage = "evaluate"
         data.finish_training()
         with self._timed("evaluate"):
             predictions, metrics, hashes = self._score(data)
-        return self._collect(data, history, predictions, metrics, hashes)
+        return self._collect(data, predictions, metrics, hashes)
 
     def _timed(self, name: str) -> AbstractContextManager[None]:
         return _Timer(self.seconds, name, self.device)
@@ -116,9 +159,9 @@ class Session:
         self.normalise = Normaliser(mean, std, self.device)
         self.train_pictures, self.held = self._hold_out(data.train)
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
-        holdout: Iterator[Batch] = iter(())
+        self.holdout: Endless | None = None
         if self.held is not None:
-            holdout = Batches(self.held, self.normalise, spec.batch_size, spec.seed).endless()
+            self.holdout = Batches(self.held, self.normalise, spec.batch_size, spec.seed).endless()
         per_epoch = len(self.batches)
         if not per_epoch:
             raise MethodError(f"{len(self.train_pictures)} training images give no batch of {spec.batch_size} with "
@@ -127,7 +170,7 @@ class Session:
             model=model, trainable=trainable, head=head,
             anchor={n: p.detach().clone() for n, p in trainable.items() if id(p) in pretrained and n not in head}
             | {n: a.to(self.device) for n, a in self.method.adapter.anchors(model).items()},
-            holdout=holdout, steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
+            holdout=self.holdout or iter(()), steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
             warmup_steps=min(spec.warmup_epochs, spec.epochs) * per_epoch, seed=spec.seed, classes=self.card.classes,
             train_size=len(self.train_pictures), mean=self.normalise.mean, std=self.normalise.std, lr=spec.lr,
             weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing,
@@ -149,67 +192,131 @@ class Session:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _train(self, progress: Callable[[int, int], None]) -> list[dict[str, float | None]]:
-        fit, spec = self.fit, self.spec
-        set_train_mode(fit)
-        seed_all(spec.seed, "train")
-        history: list[dict[str, float | None]] = []
-        self.saved: int | None = None
-        self.counted_s = 0.0
-        self.grad_norm = 0.0
-        for epoch in range(spec.epochs):
-            seen, total = 0, 0.0
-            for batch in self.batches.epoch(epoch):
+    def _train(self, data: TuneData, progress: Callable[[int, int], None]) -> None:
+        fit, spec, at = self.fit, self.spec, self.course
+        self.train_began = time.perf_counter()
+        while at.epoch < spec.epochs:
+            for batch in self.batches.epoch(at.epoch, at.batch):
                 started = time.perf_counter()
                 loss = self._one_step(batch, first=fit.step == 0)
                 if fit.step:  # the first step carries the meter's hooks and every lazy start
-                    self.counted_s += time.perf_counter() - started
+                    at.counted_s += time.perf_counter() - started
                 if not math.isfinite(loss):
                     raise Diverged(fit.step)
-                total += loss * len(batch.y)
-                seen += len(batch.y)
+                at.total += loss * len(batch.y)
+                at.seen += len(batch.y)
+                at.batch += 1
                 fit.step += 1
                 self.step = fit.step
                 progress(fit.step, fit.steps)
-            history.append({"epoch": float(epoch + 1), "train.loss": total / seen,
-                            "lr": self.optimizer.param_groups[0]["lr"]})
+                self._between_steps(data)
+            at.history.append({"epoch": float(at.epoch + 1), "train.loss": at.total / at.seen,
+                               "train.top1": at.right / max(1, at.judged),
+                               "lr": self.optimizer.param_groups[0]["lr"]} | self._look(data))
+            at.epoch, at.batch, at.seen, at.total, at.right, at.judged = at.epoch + 1, 0, 0, 0.0, 0, 0
+            if self.saver is not None and at.epoch < spec.epochs and self.saver.due(at.epoch):
+                self._save(data)
+        if at.best_weights:
+            restore_weights(fit.model, at.best_weights)
         if self.held is not None or self.method.constraints:
             self.method.finish(fit, self._validate)
-        return history
+
+    def _between_steps(self, data: TuneData) -> None:
+        """Store where the run stands when it is time to, and stop when that is wanted."""
+        stop: Status | None = STOP.wanted or ("timeout" if time.monotonic() > self.deadline else None)
+        if self.saver is not None and (stop or self.saver.due()):
+            self._save(data)
+        if stop:
+            raise Interrupted(stop, self.fit.step)
+
+    def _save(self, data: TuneData) -> None:
+        assert self.saver is not None
+        course = dict(vars(self.course))
+        course["train_s"] += time.perf_counter() - self.train_began
+        course["passes"] = data.test_passes
+        self.saver.save(self.fit.step, {
+            "course": course, "weights": weights_of(self.fit.model), "optimizer": self.optimizer.state_dict(),
+            "parts": self.method.state(), "random": random_state(),
+            "holdout": self.holdout.position if self.holdout else 0})
+
+    def _resume(self, data: TuneData) -> None:
+        """Ready for the first step, or for the one after the last checkpoint."""
+        set_train_mode(self.fit)
+        seed_all(self.spec.seed, "train")
+        state = self.saver.load(self.device) if self.saver is not None else None
+        if self.saver is None or state is None:
+            return
+        restore_weights(self.fit.model, state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.restore(state["parts"])
+        if self.holdout is not None:
+            self.holdout.position = state["holdout"]
+        self.course = Course(**state["course"])
+        data.resume(self.course.passes)
+        self.fit.step = self.step = self.saver.resumed_from
+        restore_random(state["random"])
+
+    def _look(self, data: TuneData) -> dict[str, float | None]:
+        """After an epoch: what the phase may see along the way. Leaves no trace but the weights it keeps."""
+        spec, at = self.spec, self.course
+        every = max(1, spec.epochs // LOOKS)
+        if (spec.epochs - at.epoch - 1) % every or not (spec.phase == "peek" or spec.select == "val"):
+            return {}
+        images = data.test() if spec.phase == "peek" else data.val
+        if images is None:
+            raise MethodError("select='val' keeps the best epoch on val; only phase 'tune' has a validation split")
+        streams = random_state()
+        top1 = self._top1(images)
+        set_train_mode(self.fit)
+        restore_random(streams)
+        if spec.select == "val" and top1 > at.best:
+            at.best, at.best_epoch = top1, at.epoch + 1
+            at.best_weights = {n: t.clone() for n, t in weights_of(self.fit.model).items()}
+        return {"peek.top1" if spec.phase == "peek" else "val.top1": top1}
+
+    def _top1(self, images: Pictures) -> float:
+        found = predict(self.method, self.fit, Batches(images, self.normalise, self.spec.eval_batch_size, 0))
+        return float((found.pred == found.label).mean())
 
     def _one_step(self, batch: Batch, first: bool) -> float:
         fit, spec = self.fit, self.spec
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * learning_rate(spec, fit.step, fit.steps_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
+        saved: int | None = None
         if first:
-            with meter.saved_bytes(meter.fixed_tensors(fit.model)) as saved:
-                terms = self.method.grads(fit, batch)
-                loss = terms["loss"].detach()
-                del terms
-            self.saved = saved.peak
+            with meter.saved_bytes(meter.fixed_tensors(fit.model)) as counted:
+                terms = {k: v.detach() for k, v in self.method.grads(fit, batch).items()}
+            saved = counted.peak
         else:
-            loss = self.method.grads(fit, batch)["loss"].detach()
+            terms = self.method.grads(fit, batch)
+        pred = terms["logits"].argmax(1)
+        self.course.right += int((pred == batch.y[:len(pred)]).sum())
+        self.course.judged += len(pred)
         if spec.clip:
-            norm = nn.utils.clip_grad_norm_(fit.trainable.values(), spec.clip)
-            self.grad_norm = float(norm)
+            self.course.grad_norm = float(nn.utils.clip_grad_norm_(fit.trainable.values(), spec.clip))
         self.optimizer.step()
-        self.method.after_step(fit)
         if first:
-            self.memory = meter.ledger(fit.model, self.optimizer, self.saved, len(batch.y))
-        return float(loss)
+            with meter.saved_bytes(meter.fixed_tensors(fit.model)) as counted:  # a constraint may run passes of its own
+                self.method.after_step(fit)
+            saved = max(saved or 0, counted.peak)
+            self.course.memory = asdict(meter.ledger(fit.model, self.optimizer, saved, len(batch.y)))
+        else:
+            self.method.after_step(fit)
+        return float(terms["loss"].detach())
 
     def _validate(self) -> float:
         """Top-1 on the holdout with the present weights: what a constraint may choose by."""
         if self.held is None:
             raise MethodError("a part asked for validation without asking for held-out images")
-        found = predict(self.method, self.fit, Batches(self.held, self.normalise, self.spec.eval_batch_size, 0))
-        return float((found.pred == found.label).mean())
+        return self._top1(self.held)
 
     def _score(self, data: TuneData) -> tuple[dict[str, Predictions], dict[str, float | None], dict[str, str]]:
         spec, found, hashes = self.spec, {}, {}
         metrics: dict[str, float | None] = {}
-        pictures = {"val": data.val} if spec.phase == "tune" else {"test": data.test()}
+        # What was peeked at has its own name, so that nothing takes it for a result.
+        split = {"tune": "val", "final": "test", "peek": "peek"}[spec.phase]
+        pictures = {split: data.val if spec.phase == "tune" else data.test()}
         self.scored = sum(len(p) for p in pictures.values() if p is not None)
         for split, images in pictures.items():
             assert images is not None
@@ -218,39 +325,53 @@ class Session:
             self.eval_s = time.perf_counter() - started
             metrics |= metrics_of(found[split], split)
             hashes[split] = split_hash(images.items, self.where.data_root)
-        train = predict_plain(self.fit, Batches(self.train_pictures, self.normalise, spec.eval_batch_size, 0))
-        metrics["train.top1"] = train
+        metrics["train.top1"] = self.course.history[-1]["train.top1"]  # of the last epoch, as it went
+        if spec.phase == "peek":
+            looks = [(h["peek.top1"] or 0.0, -(h["epoch"] or 0.0)) for h in self.course.history if "peek.top1" in h]
+            best, epoch = max(looks)  # the first epoch of equals
+            metrics |= {"peek.best.top1": best, "peek.best.epoch": -epoch, "peek.looks": float(len(looks))}
+        if spec.select == "val":
+            metrics["val.best.epoch"] = float(self.course.best_epoch)
         return found, metrics, hashes
 
-    def _collect(self, data: TuneData, history: list[dict[str, float | None]], predictions: dict[str, Predictions],
-                 metrics: dict[str, float | None], hashes: dict[str, str]) -> Trained:
+    def _collect(self, data: TuneData, predictions: dict[str, Predictions], metrics: dict[str, float | None],
+                 hashes: dict[str, str]) -> Trained:
         spec, fit, card = self.spec, self.fit, self.card
         steps = max(1, fit.steps - 1)
         images = steps * self.batches.batch_size
-        scored = next(iter(metrics[k] for k in ("test.top1", "val.top1") if k in metrics))
+        scored = next(metrics[f"{split}.top1"] for split in predictions)
+        tested = next((len(found.pred) for split, found in predictions.items() if split != "val"), None)
         far = math.sqrt(sum(float((fit.trainable[n].detach() - a).square().sum()) for n, a in fit.anchor.items()
                             if n in fit.trainable))
         mean, std = normalisation(spec, (self.backbone.mean, self.backbone.std))
-        merged_extra = 0 if self.method.adapter.mergeable else None
         return Trained(
-            model=fit.model, fit=fit, method=self.method, predictions=predictions, metrics=metrics,
+            spec=spec, model=fit.model, fit=fit, method=self.method, predictions=predictions, metrics=metrics,
             dataset=DatasetInfo(
                 classes=card.classes, train=len(self.train_pictures), holdout=len(self.held) if self.held else 0,
-                val=len(data.val) if data.val else None, test=len(predictions["test"].pred) if "test" in predictions
-                else None, split_hash=split_hash(data.train.items, self.where.data_root),
+                val=len(data.val) if data.val else None, test=tested,
+                split_hash=split_hash(data.train.items, self.where.data_root),
                 content_hash=_content(data.train), title=card.title, group=card.group, metric=card.metric,
                 standin=spec.standin),
             backbone=BackboneInfo(params=sum(self.backbone_sizes.values()),
                                   weights_sha256=None if spec.weights == "random" else spec.weights,
                                   family=backbones.family(spec.model), image_size=spec.image_size, mean=mean, std=std),
-            params=meter.count_params(fit.model, self.backbone_sizes, fit.head, None, merged_extra),
-            memory=self.memory, history=history,
-            diagnostics={"distance_from_pretrained": far if fit.anchor else None, "grad_norm": self.grad_norm,
+            params=self._params(),
+            memory=Memory(**self.course.memory), history=self.course.history,
+            diagnostics={"distance_from_pretrained": far if fit.anchor else None, "grad_norm": self.course.grad_norm,
                          "train_test_gap": (metrics["train.top1"] or 0.0) - (scored or 0.0)},
             seconds=self.seconds,
-            train_images_per_s=images / self.counted_s if self.counted_s > 0 else None,
+            train_images_per_s=images / self.course.counted_s if self.course.counted_s > 0 else None,
             eval_images_per_s=self.scored / self.eval_s if self.eval_s > 0 else None,
             test_passes=data.test_passes, items_hash=hashes)
+
+
+    def _params(self) -> Params:
+        """Weights of the live model, the head apart."""
+        counted = account(self.method.adapter, self.fit.model, self.backbone_sizes)
+        trained = counted.trained_adapter + counted.trained_head + counted.trained_backbone
+        return Params(total=counted.total, trained=trained, trained_adapter=counted.trained_adapter,
+                      trained_head=counted.trained_head, trained_backbone=counted.trained_backbone,
+                      extra_inference=counted.extra, extra_inference_merged=counted.extra_merged, stored_bytes=None)
 
 
 class _Timer:
@@ -272,36 +393,6 @@ class _Timer:
             torch.cuda.synchronize()
 
 
-def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
-    """The rate of a step (from 0): linear warm-up, then cosine; `cosine_timm` moves once per epoch, one late."""
-    warm, total = spec.warmup_epochs * per_epoch, spec.epochs * per_epoch
-    low = PEAK_SHARE * spec.lr
-    if spec.schedule == "constant":
-        return spec.lr
-    if spec.schedule == "cosine_timm":
-        epoch = max(0, step // per_epoch - 1)
-        if epoch < spec.warmup_epochs:
-            return 1e-6 + epoch * (spec.lr - 1e-6) / spec.warmup_epochs
-        return 1e-5 + 0.5 * (spec.lr - 1e-5) * (1 + math.cos(math.pi * epoch / spec.epochs))
-    if step < warm:
-        return low + (spec.lr - low) * (step + 1) / warm
-    share = (step - warm) / max(1, total - warm)
-    return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * share))
-
-
-def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW or SGD; vectors, prompts and norms are not decayed (no_decay), the head may have its own rate."""
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for name, p in fit.trainable.items():
-        key = (no_decay(name, p), spec.head_lr_scale if name in fit.head else 1.0)
-        groups.setdefault(key, []).append(p)
-    listed = [{"params": ps, "weight_decay": 0.0 if bare else spec.weight_decay, "scale": scale}
-              for (bare, scale), ps in groups.items()]
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=spec.lr, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(listed, lr=spec.lr, fused=True)
-
-
 def set_train_mode(fit: Fit) -> None:
     """Train mode; a backbone that is only read stays in eval mode, so no DropPath or dropout acts inside it."""
     fit.model.train()
@@ -316,16 +407,6 @@ def set_plain_attention(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]
-
-
-@torch.no_grad()
-def predict_plain(fit: Fit, batches: Batches) -> float:
-    """Top-1 of the plain forward pass, in eval mode: for the training list, where nothing adapts."""
-    was_training = fit.model.training
-    fit.model.eval()
-    right: list[Tensor] = [(fit.forward(b.x).argmax(1) == b.y).float() for b in batches.in_order()]
-    fit.model.train(was_training)
-    return float(torch.cat(right).mean())
 
 
 def _content(pictures: Pictures) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,12 @@ class Where:
     cache_root: Path | None
     weights_file: Path | None
     device: str = "cpu"
-    deterministic: bool = True
+    deterministic: bool = True  # strict: an operation without a deterministic form is an error, not a difference
+    checkpoints: Path | None = None  # folder; None: a killed run begins anew
+    checkpoint_every_s: float = 60.0
+    checkpoint_every_epochs: int = 0  # 0: by the clock alone
+    time_limit_s: float | None = None  # then the run is stored where it stands, status timeout
+    keep_weights: Literal["small", "all", "none"] = "small"  # which trained weights are stored beside the record
 
     def with_weights(self, file: Path | None) -> Where:
         return replace(self, weights_file=file)

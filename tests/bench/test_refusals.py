@@ -49,7 +49,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
      [f"the weights of backbone '{VIT}' are not on this machine", "the data folder '/elsewhere' does not exist; it "
       "should hold cifar/"]),
     (["plan", "--suite", "vtab1k", "--no-pretrained"], ["real data is needed for caltech101, cifar100, dtd"]),
-    (["data", "check", "svhn"], ["say which data folder to check with --root DIR"]),
+    (["data", "check", "svhn"], ["say which folder to check with --root DIR"]),
     (["data", "check", "svhn", "--root", "/elsewhere"], ["the data folder '/elsewhere' does not exist"]),
 ]
 
@@ -117,7 +117,7 @@ def test_one_variable_can_hold_several_methods() -> None:
 
 @pytest.mark.parametrize("text, same", [("lora(targets='v,q')", "lora"), ("lora(alpha=8)", "lora(alpha=8.0)"),
                                         ("vpt", "vpt_deep"), ("lora(targets='q,k,v,o,fc1,fc2')", "lora(targets='all')"),
-                                        ("adapter+pace", "adapter_pfeiffer + pace"), ("full+wise+tpgm", "full+wise+tpgm")])
+                                        ("adapter+pace", "adapter_pfeiffer + pace")])
 def test_one_meaning_has_one_spelling(text: str, same: str) -> None:
     assert parse(text) == parse(same)
 

@@ -1,0 +1,201 @@
+"""Resume inside a run: what a killed run needs to go on bit for bit, written now and then, whole or not at all.
+
+    <folder>/<run id>/<step>.pt        weights, optimizer, random streams, parts, position, curve: at most two
+    <folder>/<run id>/attempts.json    when the run was tried, and from which step
+
+Checkpoints are read with `weights_only`. One that another program wrote (other code, other torch, another kind of
+device) is left aside: going on from it would give numbers that no single program gives. A checkpoint that cannot be
+written is no reason to stop: the run goes on, and would be repeated from the one before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from methods.grammar import from_record
+from results import store
+from results.schema import Attempt, RunSpec, Status
+
+KEEP = 2
+SHARE = 0.02  # of the time at most goes into writing checkpoints
+HERE = Path(__file__).resolve().parent
+UNFINISHED = ("preempted", "timeout")  # statuses after which the same run will go on
+
+
+class Interrupted(RuntimeError):
+    """The run was told to stop, or its time is over; it was stored where it stands and can go on."""
+
+    def __init__(self, status: Status, step: int) -> None:
+        words = "the time given to the run is over" if status == "timeout" else "the machine was wanted back"
+        super().__init__(f"{words} at step {step}; the same command goes on from there")
+        self.status: Status = status
+        self.step = step
+
+
+@dataclass
+class Stop:
+    """A wish to stop, set by a signal handler and looked at after every step; a process does one run at a time."""
+
+    wanted: Status | None = None
+
+    def ask(self, status: Status) -> None:
+        self.wanted = status
+
+
+STOP = Stop()
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    folder: Path
+    key: str  # what a checkpoint must have been written by
+    started: str  # of this attempt, UTC
+    every_s: float = 60.0  # 0: after every step
+    every_epochs: int = 0  # 0: by the clock alone
+    job: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)  # earlier ones
+    resumed_from: int = 0
+    set_aside: str = ""  # why a checkpoint was not used
+    _last: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
+    _noted: bool = False
+
+    def due(self, epoch_over: int = 0) -> bool:
+        """After a step: by the clock. After an epoch (its number, from 1): also every so many epochs."""
+        if epoch_over and self.every_epochs and epoch_over % self.every_epochs == 0:
+            return True
+        return time.monotonic() - self._last >= (self.every_s and max(self.every_s, self._cost / SHARE))
+
+    def save(self, step: int, state: dict[str, Any]) -> bool:
+        """Write one, keep the newest two; False when it could not be written."""
+        began = time.monotonic()
+
+        def put(path: Path) -> None:
+            with path.open("wb") as stream:
+                torch.save({"key": self.key, "step": step, "state": state}, stream)
+
+        if not self._noted:
+            self._note()
+        try:
+            store.write_atomic(self.folder / f"{step:010d}.pt", put)
+            for old in self._files()[KEEP:]:
+                old.unlink(missing_ok=True)
+            written = True
+        except (OSError, RuntimeError):  # a full disk; torch reports some failed writes as RuntimeError
+            written = False
+        self._last = time.monotonic()
+        self._cost = self._last - began
+        return written
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest whole checkpoint of this program, or None; reads the earlier attempts too."""
+        self.attempts = [replace(a, reason="killed") if a.end is None else a for a in self._journal()]
+        for path in self._files():
+            try:
+                found = torch.load(path, map_location=device, weights_only=True)
+                key, step, state = found["key"], int(found["step"]), dict(found["state"])
+            except Exception as error:  # whatever a damaged file makes the reader say: it is no checkpoint
+                self.set_aside = f"{path.name} cannot be read ({type(error).__name__})"
+                continue
+            if key != self.key:
+                self.set_aside = f"{path.name} was written by other code"
+                continue
+            self.resumed_from = step
+            self._note()
+            return state
+        return None
+
+    def close(self, end: str, status: str) -> tuple[Attempt, ...]:
+        """All attempts, this one ended. What is left on disk goes, unless the run will go on from it."""
+        done = (*self.attempts, Attempt(self.started, end, status, self.resumed_from, self.job))
+        if status in UNFINISHED and self._noted:
+            self._write(done)
+        return done
+
+    def clear(self) -> None:
+        """The run is over and its record stored: nothing will go on from here."""
+        for path in [*self.folder.glob("*"), *self.folder.glob(".tmp-*")]:
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self.folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        return sorted((p for p in self.folder.glob("*.pt") if not p.name.startswith(".")), reverse=True)
+
+    def _journal(self) -> list[Attempt]:
+        try:
+            return [Attempt(**a) for a in json.loads((self.folder / "attempts.json").read_text())]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _note(self) -> None:
+        self._write((*self.attempts, Attempt(self.started, None, "running", self.resumed_from, self.job)))
+        self._noted = True
+
+    def _write(self, attempts: tuple[Attempt, ...]) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the run is worth more than its history
+            store.write_text(self.folder / "attempts.json", json.dumps([asdict(a) for a in attempts], indent=1) + "\n")
+
+
+def key_of(spec: RunSpec, device: str) -> str:
+    """What must be equal for a run to go on: the spec, the code that trains it, torch, the kind of device."""
+    source = from_record(spec.method, spec.options).source_hash
+    return "-".join((spec.id, source[:12], _code_hash(), torch.__version__, device.partition(":")[0]))
+
+
+@cache
+def _code_hash() -> str:
+    """Of the engine and of what all methods share."""
+    files = [*sorted(HERE.glob("*.py")), *sorted((HERE.parents[1] / "methods").glob("*.py"))]
+    return sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
+
+
+def random_state() -> dict[str, Any]:
+    """Every global random stream."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, words, gauss = random.getstate()
+    return {"python": (version, torch.tensor(words), gauss), "torch": torch.get_rng_state(),
+            "numpy": (str(name), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss),
+                      float(cached)),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Back to `random_state`."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """What training may change, not copied: weights that require a gradient, and every buffer."""
+    return ({f"p.{n}": p.detach() for n, p in model.named_parameters() if p.requires_grad}
+            | {f"b.{n}": b.detach() for n, b in model.named_buffers()})
+
+
+@torch.no_grad()
+def restore_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Back to `weights_of`."""
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            p.copy_(state[f"p.{name}"])
+    for name, b in model.named_buffers():
+        b.copy_(state[f"b.{name}"])

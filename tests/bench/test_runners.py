@@ -1,0 +1,63 @@
+"""Two runners on one set of runs: nothing is done twice, nothing is left undone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from results import store
+
+from .runner import RUNS, spec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _start(folder: Path, sleep: float) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "tests.bench.runner", str(folder), str(sleep)], cwd=ROOT,
+                            stdout=subprocess.PIPE, text=True)
+
+
+def _log(folder: Path, word: str) -> list[tuple[str, str]]:
+    """(run, the server that forked it) of every line of that kind."""
+    path = folder / "log"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [(run, server) for what, run, server in lines if what == word]
+
+
+def _wait_for(folder: Path, ends: int) -> None:
+    limit = time.monotonic() + 90
+    while len(_log(folder, "end")) < ends:
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_two_runners_share_forty_runs_and_do_each_once(tmp_path: Path) -> None:
+    runners = [_start(tmp_path, 0.1) for _ in range(2)]
+    told = [runner.communicate(timeout=180)[0].split() for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0]
+    ended = _log(tmp_path, "end")
+    assert Counter(run for run, _ in ended) == Counter({spec(seed).id: 1 for seed in range(RUNS)})
+    assert Counter(run for run, _ in _log(tmp_path, "begin")) == Counter(run for run, _ in ended)
+    assert sum(int(done) for done, _ in told) == RUNS
+    assert all(int(done) + int(elsewhere) == RUNS for done, elsewhere in told), "both runners account for every run"
+    assert len({server for _, server in ended}) == 2, "both runners worked"
+    assert len(list(store.load_all(tmp_path / "runs"))) == RUNS
+    assert not list((tmp_path / "claims").glob("*.claim"))
+
+
+def test_a_killed_runners_runs_are_taken_over(tmp_path: Path) -> None:
+    first, second = _start(tmp_path, 0.3), _start(tmp_path, 0.3)
+    _wait_for(tmp_path, 6)
+    first.kill()
+    first.wait()
+    second.communicate(timeout=180)
+    assert second.returncode == 0
+    ended = Counter(run for run, _ in _log(tmp_path, "end"))
+    assert ended == Counter({spec(seed).id: 1 for seed in range(RUNS)})
+    twice = {run for run, n in Counter(run for run, _ in _log(tmp_path, "begin")).items() if n > 1}
+    assert len(twice) <= 2, "only what the killed runner had begun is begun again"
+    assert {r.spec.id for r in store.load_all(tmp_path / "runs")} == set(ended)
+    assert not list((tmp_path / "claims").glob("*.claim"))
