@@ -2,10 +2,11 @@
 # Variables: SUITE METHODS DATASETS BACKBONES SEEDS CLUSTER PARTITION JOBS DATA ARGS
 SHELL := /bin/bash
 PY := .venv/bin/python
+export METHODS DATA
 STAMP := .venv/.installed
 
-WHAT = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
-       $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DATA),--root '$(DATA)') \
+WHAT = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods "$$METHODS") \
+       $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DATA),--root "$$DATA") \
        $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 .PHONY: help setup bench test lint perf report plan status check clean

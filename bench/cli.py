@@ -22,6 +22,7 @@ from results.schema import RecordError
 from . import show
 from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make, price
 
+DEMO_GROUPS = ("natural", "specialized", "structured", "fgvc", "imagenet")
 KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
 
 
@@ -78,16 +79,19 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--json", action="store_true")
     running = verb("run", _run, "run here what the plan lists, then write the tables")
     _what(running)
-    running.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    _how(running)
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")
-    running.add_argument("--no-cache", action="store_true", help="keep no decoded images on disk")
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
     status = verb("status", _status, "how far the set is: done, running, missing, failed by class")
     _what(status)
-    data = verb("data", _data, "data sets: standin NAME... writes miniatures, check NAME... verifies a folder")
-    data.add_argument("action", choices=("check", "standin"))
-    data.add_argument("names", nargs="*", help="data sets; all when none is named")
+    data = verb("data", _data, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
+                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data")
+    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k"))
+    data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named")
+    data.add_argument("--out", type=Path, help="convert, vtab1k: where to write")
+    data.add_argument("--codec", choices=("jpeg75", "png"), default="png",
+                      help="convert, vtab1k: lossless, or the community export's JPEG of quality 75 (default: png)")
     data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin)")
     return parser
 
@@ -109,6 +113,21 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
     parser.add_argument("--jobs", type=int, default=0, help="processes at once (default: one per core)")
     parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
+
+
+def _how(parser: argparse.ArgumentParser) -> None:
+    """How runs are carried out: nothing of this changes their numbers."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--no-cache", action="store_true", help="keep no decoded images on disk")
+    parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
+                        "is an error (on a CPU this holds always)")
+    parser.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS",
+                        help="a killed run goes on from its last checkpoint (default: every 60 s)")
+    parser.add_argument("--checkpoint-epochs", type=int, default=0, metavar="N", help="also after every N epochs")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="of one run; then it is stored where it "
+                        "stands (timeout), and the same command goes on")
+    parser.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
+                        "weights beside the record: those small beside the model (default), all, none")
 
 
 def words_of(text: str) -> list[str]:
@@ -313,7 +332,10 @@ def _device(wanted: str) -> str:
 def _where(args: argparse.Namespace, root: Path, device: str) -> Any:
     from .engine.where import Where
 
-    return Where(data_root=root, cache_root=None if args.no_cache else CACHE, weights_file=None, device=device)
+    return Where(data_root=root, cache_root=None if args.no_cache else CACHE, weights_file=None, device=device,
+                 deterministic=args.strict or device == "cpu", checkpoints=RUNS.parent / "checkpoints",
+                 checkpoint_every_s=max(0.0, args.checkpoint_every), checkpoint_every_epochs=args.checkpoint_epochs,
+                 time_limit_s=args.time_limit, keep_weights=args.keep_weights)
 
 
 def _need_standins(todo: Sequence[Planned]) -> None:
@@ -331,18 +353,37 @@ def _need_standins(todo: Sequence[Planned]) -> None:
 def _data(args: argparse.Namespace) -> int:
     from datasets import registry
 
-    cards = [registry.get(n) for n in args.names] or registry.cards()
+    cards = [registry.get(n) for n in args.names]
     if args.action == "standin":
-        from datasets.standins.write import has_standin
+        return _standins([c.name for c in cards], args.root or STANDINS)
+    root = args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None)
+    if root is None:
+        raise UsageError([f"say which folder to {args.action} with --root DIR (or the variable DATA)"])
+    if not root.is_dir():
+        raise UsageError([f"the data folder {str(root)!r} does not exist"])
+    if args.action == "check":
+        return show.check_data(cards or registry.cards(*DEMO_GROUPS), root)
+    if not cards:
+        raise UsageError([f"name the data sets to {args.action}; `python -m bench list datasets` names them all"])
+    if args.out is None:
+        raise UsageError([f"say where {args.action} should write with --out DIR"])
+    from datasets.convert import convert
+    from datasets.vtab.cut import vtab1k
 
-        from datasets.standins import write_all
+    for card in cards:
+        folder = (vtab1k if args.action == "vtab1k" else convert)(card.name, root, args.out, args.codec)
+        print(f"{card.name}: written to {folder.name}/ below {args.out.name}/")
+    return 0
 
-        from .progress import Bar
 
-        names = [c.name for c in cards if has_standin(c.name)]
-        root = args.root or STANDINS
-        with Bar(len(names), "stand-ins") as bar:
-            write_all(names, root, bar.one_more)
-        print(f"{len(names)} stand-ins are in {root.name}/")
-        return 0
-    return show.check_data(cards, args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None))
+def _standins(names: Sequence[str], root: Path) -> int:
+    from datasets import registry
+    from datasets.standins import has_standin, write_all
+
+    from .progress import Bar
+
+    chosen = [n for n in names or registry.names(*DEMO_GROUPS) if has_standin(n)]
+    with Bar(len(chosen), "stand-ins") as bar:
+        write_all(chosen, root, bar.one_more)
+    print(f"{len(chosen)} stand-ins are in {root.name}/")
+    return 0

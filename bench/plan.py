@@ -30,7 +30,7 @@ STANDINS = ROOT / "data" / "standins"
 CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 CLAIMS = ROOT / "results" / "claims"
-AGAIN = {"killed"}  # kinds of failure that say nothing about the run itself: run again without being asked
+AGAIN = {"killed", "node"}  # kinds of failure that say nothing about the run itself: run again without being asked
 State = Literal["done", "missing", "failed", "stale", "running"]
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
@@ -127,7 +127,7 @@ def suite_of(request: Request) -> Suite:
         own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
         name = "custom" if own or request.no_pretrained or request.weights else "demo"
     if name not in SUITES:
-        near = get_close_matches(name, SUITES, n=3, cutoff=0.5)
+        near = get_close_matches(name, SUITES, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(SUITES)}"
         raise UsageError([f"no suite is called {name!r}; {hint}"])
     return SUITES[name]()
@@ -347,15 +347,14 @@ def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
 def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteView:
     """The suite as the reports see it: the whole suite, what was run of it before, and what is asked for now."""
     suite = found.suite
-    entries = {(p.spec.dataset, p.text, p.spec.model, p.spec.seed): p for p in planned}
+    entries = {_key(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
     rows_before: dict[tuple[str, str], Row] = {}
     if suite.name != "custom":
-        whole = Request(suite=suite.name, data=request.data, weights=request.weights,
-                        no_pretrained=request.no_pretrained, download=request.download)
+        whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
+                        no_pretrained=request.no_pretrained and not suite.standins)
         if whole != request and request.phase == "final":
-            entries = {(p.spec.dataset, p.text, p.spec.model, p.spec.seed): p
-                       for p in _specs(whole, _resolve(whole))} | entries
+            entries = {_key(p): p for p in _specs(whole, _resolve(whole))} | entries
         path = store.ROOT / "suites" / f"{suite.name}.json"
         if path.exists():
             try:
@@ -374,14 +373,21 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
         rows[key] = rows_before[key]
     sample = planned[0].spec
     protocol = (f"{sample.epochs} epochs, batch {sample.batch_size}, {sample.optimizer}, {sample.schedule} schedule, "
-                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train and val, "
-                "tested once after the last epoch")
+                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train "
+                "and val, tested once after the last epoch")
     return SuiteView(
         name=suite.name, title=suite.title, note=suite.note, protocol=protocol,
         columns=tuple(Column(c.name, c.title, c.group, found.standins and c.group != "real", c.classes)
                       for c in cards),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in cards)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()))
+
+
+def _key(planned: Planned) -> tuple[str, str, str, int]:
+    """(data set, method, backbone, seed) as the tables show them; random weights are another backbone."""
+    spec = planned.spec
+    backbone = spec.model + (" (random weights)" if spec.weights == "random" else "")
+    return spec.dataset, planned.text, backbone, spec.seed
 
 
 def _ordered(names: set[str]) -> list[Card]:

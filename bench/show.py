@@ -148,27 +148,19 @@ def _record(name: str, runs: Path) -> str | None:
                       "result:", json.dumps(shown, indent=1)])
 
 
-def check_data(cards: Sequence[Card], root: Path | None) -> int:
-    """List every split of every data set and compare with the card's promises; all problems, exit 1 when there are."""
-    if root is None:
-        raise UsageError(["say which data folder to check with --root DIR (or the variable DATA)"])
-    if not root.is_dir():
-        raise UsageError([f"the data folder {str(root)!r} does not exist"])
+def check_data(cards: Sequence[Card], root: Path) -> int:
+    """Every promise of every card against the folder; all problems, exit 1 when there are any."""
+    from datasets.check import check
+
+    from .progress import Bar
+
     problems = 0
-    for one in cards:
-        if one.group == "real":
-            continue
-        for split, promised in one.splits.items():
-            try:
-                items = one.items(root, split)
-                absent = [i for i in items if isinstance(i.image, Path) and not i.image.is_file()]
-                found = [f"{one.name} {split}: {len(items)} images, its card promises {promised}"] * (
-                    len(items) != promised) + [f"{one.name} {split}: {len(absent)} listed images do not exist, first "
-                                               f"{absent[0].image.name}"] * bool(absent)  # type: ignore[union-attr]
-            except DataError as error:
-                found = [f"{one.name} {split}: {error}"]
+    with Bar(len(cards), "checking") as bar:
+        for one in cards:
+            found = check(one.name, root)
             problems += len(found)
-            print("\n".join(found) if found else f"{one.name} {split}: {promised} images, as promised")
+            print("\n".join(f"{p.dataset}: {p.text}" for p in found) if found else f"{one.name}: as promised")
+            bar.one_more(one.name)
     return 1 if problems else 0
 
 

@@ -188,9 +188,9 @@ def _listed(text: str, allowed: tuple[str, ...], what: str) -> str:
     return ",".join(t for t in allowed if t in given)
 
 
-_ALLOWED = (ast.Expression, ast.BinOp, ast.Mod, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub, ast.Compare, ast.Name,
-            ast.Load, ast.Constant, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Tuple,
-            ast.Is, ast.IsNot)
+_ALLOWED = (ast.Expression, ast.BinOp, ast.Mod, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub,
+            ast.Compare, ast.Name, ast.Load, ast.Constant, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
+            ast.In, ast.NotIn, ast.Tuple, ast.Is, ast.IsNot)
 
 
 def _holds(rule: str, options: dict[str, Scalar]) -> bool:

@@ -6,6 +6,7 @@ claimed are left to it; whatever it leaves undone is done here at the end.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import signal
@@ -25,6 +26,7 @@ from ..engine.where import Where
 from .state import HEARTBEAT_S, Claims
 
 POLL_S = 0.2
+ABANDONED_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Job:
     passed: dict[str, Scalar]
     where: Where
     again: bool = False  # although a record exists
+
+
+Child = Callable[[Job, Path, Connection], None]
 
 
 @dataclass
@@ -61,10 +66,14 @@ class Tally:
 
 
 def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
-            report: Callable[[float, str], None]) -> Tally:
-    """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move."""
+            report: Callable[[float, str], None], child: Child | None = None) -> Tally:
+    """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move.
+
+    `child` is what a process does in place of a run: (job, root, pipe to tell of it).
+    """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["bench.dispatch.preload"])
+    _sweep(root)
     tally, waiting = Tally(), list(jobs)
     running: dict[str, _Running] = {}
     claimed: list[Job] = []  # by another runner
@@ -81,7 +90,7 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
                     tally.elsewhere += 1
                     finished += 1
                 else:
-                    running[job.spec.id] = _start(context, job, root)
+                    running[job.spec.id] = _start(context, job, root, child or _child)
             if not running and not waiting and claimed:
                 time.sleep(POLL_S)
                 waiting = [j for j in claimed if not claims.alive(j.spec.id)]  # done there, or left there by a dead one
@@ -116,12 +125,20 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
     return tally
 
 
-def _start(context: Any, job: Job, root: Path) -> _Running:
+def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, root, theirs), daemon=True)
+    process = context.Process(target=child, args=(job, root, theirs), daemon=True)
     process.start()
     theirs.close()
     return _Running(job, process, ours, time.monotonic(), oom_kills())
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed runs left half-written, long enough ago that nobody can be writing it still."""
+    for path in root.glob("*/.tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
 
 
 def oom_kills() -> int:
@@ -187,8 +204,10 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if not sys.stderr.isatty():
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - warnings of libraries belong to no table
+    from bench.engine.checkpoint import STOP
     from bench.engine.record import execute
 
+    signal.signal(signal.SIGTERM, lambda *_: STOP.ask("preempted"))
     last = 0.0
 
     def progress(step: int, steps: int) -> None:
