@@ -87,13 +87,13 @@ def _part(part: PartInfo, backbone: str | None) -> str:
                      f"is {_START[str(facts.get('at_start', 'exact'))]}")
         lines.append(f"runs on: {', '.join(sorted(part.families))}")
         lines.append("offers: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.offers)) or "nothing"))
-        fits = [p.name for p in catalog().values() if p.kind != "adapter" and p.needs <= part.offers]
+        fits = [p.name for p in catalog().values() if p.kind != "adapter" and p.takes(part)]
         lines.append(f"composes with: {', '.join(fits) or 'nothing'}")
         if backbone:
             lines.append(_count(part.name, backbone))
     else:
         lines.append("needs: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.needs)) or "nothing"))
-        fits = [p.name for p in catalog().values() if p.kind == "adapter" and part.needs <= p.offers]
+        fits = [p.name for p in catalog().values() if p.kind == "adapter" and part.takes(p)]
         lines.append(f"composes with: {', '.join(fits)}")
     return "\n".join(lines)
 

@@ -92,7 +92,36 @@ class PartInfo:
 
     @property
     def source_hash(self) -> str:
-        return sha256(self.path.read_bytes()).hexdigest()
+        """Of the part's file and of every file of ours that it builds on, the core types excepted."""
+        return sha256(b"".join(path.read_bytes() for path in _sources(self.path))).hexdigest()
+
+
+CORE = {"base", "catalog", "compose", "grammar"}  # shared by every method: a change there is a change of the program
+
+
+@cache
+def _sources(path: Path) -> tuple[Path, ...]:
+    """The file and what it imports relatively, directly or not, sorted."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _siblings(file)
+    return tuple(sorted(found))
+
+
+@cache
+def _siblings(file: Path) -> tuple[Path, ...]:
+    """Files of ours that a file imports by `from ..x import y` at the margin, the core excepted."""
+    modules = []
+    lines = re.findall(r"^from (\.+)([\w.]*) import \(?([\w, ]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    for dots, module, names in lines:
+        folder = file.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
+        modules += [folder] + [folder / name.strip() for name in names.split(",") if name.strip()]
+    files = [m.with_suffix(".py") for m in modules if m.stem not in CORE]
+    return tuple(f for f in files if f.is_file())
 
 
 def _bounds(text: str) -> list[tuple[str, str]]:

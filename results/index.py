@@ -84,7 +84,8 @@ def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[Re
             fresh = True
     flush()
     columns.text.setdefault("path", [])
-    if index and not columns.unreadable and (fresh or old is None or len(old) != len(columns)):
+    changed = old is None or len(old) != len(columns) or (fresh and not _same(old, columns))
+    if index and not columns.unreadable and changed:
         save_index(columns)
     return columns
 
@@ -132,6 +133,12 @@ def _scan(base: Path) -> Iterator[tuple[str, tuple[int, int]]]:
             found = [(e.name, e.stat()) for e in entries if e.name.endswith(".json") and not e.name.startswith(".")]
         for name, stat in sorted(found, key=lambda pair: pair[0]):
             yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+
+
+def _same(old: Columns, new: Columns) -> bool:
+    """Whether files that were read again, being young, held what the index already says: then it stays as it is."""
+    return old.text == new.text and {n: c.tobytes() for n, c in old.number.items()} == {
+        n: c.tobytes() for n, c in new.number.items()}
 
 
 def _copied(old: Columns, row: int) -> tuple[dict[str, float], dict[str, str]]:

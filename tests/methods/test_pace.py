@@ -313,11 +313,13 @@ def test_pace_18_training_with_pace_ends_nearer_to_the_pretrained_function() -> 
     assert ends[1] < ends[0]
 
 
-def test_distances_are_those_to_the_backbone_under_the_present_head() -> None:
+@pytest.mark.parametrize("anchored", [True, False])
+def test_distances_are_those_to_the_backbone_under_the_present_head(anchored: bool) -> None:
     net = tiny_vit().double()
     plain = copy.deepcopy(net)
     _, fit = setup("ssf+pace", net, size=32)
     scramble(fit.model)
+    fit.anchor = fit.anchor if anchored else {}  # switching the branches off is enough
     x = batch().x
     found = distances(fit, x)
     plain.head = fit.model.head
