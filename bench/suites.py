@@ -56,7 +56,7 @@ def _standin_sets() -> tuple[str, ...]:
 
 
 # Learning rates of the demo, chosen on validation images of five sets alone by tests/perf/tune_demo.py; what each rate
-# scored is in results/reference/demo/tuning.json. Those of bitfit, vpt and full+tpgm are the highest that were tried.
+# scored is in results/reference/demo-tuning.json. Those of bitfit, vpt and full+tpgm are the highest that were tried.
 DEMO_RATES: dict[str, dict[str, Any]] = {
     "linear": {"lr": 1e-2},
     "full": {"lr": 1e-3},

@@ -2,7 +2,7 @@
 
 For every method of the demo the same number of rates, on the validation split (32 images each) of a few stand-ins and
 of digits; the rate with the best mean validation accuracy wins, ties go to the lower one. Test splits stay sealed:
-phase `tune` has no door to them. Writes results/reference/demo/tuning.json.
+phase `tune` has no door to them. Writes results/reference/demo-tuning.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     chosen = {m: min(by, key=lambda r, by=by: (-round(by[r], 9), float(r))) for m, by in means.items()}  # type: ignore[misc]
     told = {"rule": "best mean validation top-1 over the sets, ties to the lower rate", "sets": SETS,
             "val_top1": {m: {r: round(v, 4) for r, v in by.items()} for m, by in means.items()}, "chosen": chosen}
-    path = ROOT / "results" / "reference" / "demo" / "tuning.json"
+    path = ROOT / "results" / "reference" / "demo-tuning.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(Path(path), json.dumps(told, indent=1) + "\n")
     print(json.dumps(told, indent=1))
