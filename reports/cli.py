@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--out", type=Path, default=OUT, help="folder that `build` wrote to (reports)")
     serve.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (8000)")
     serve.set_defaults(run=_serve)
+    runs = verbs.add_parser("runs", help="every record as a line of CSV on stdout")
+    runs.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
+    runs.set_defaults(run=_runs)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
     published.add_argument("--folder", type=Path, default=ROOT / "published", help="folder of JSON files")
@@ -84,7 +87,8 @@ def _build(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no folder of records {_shown(args.records)}; `python -m bench run` makes one")
     suites = chosen(load_suites(args.suites), args.suite, args.suites)
     problems: list[RecordError] = []
-    written = leaderboard.build(suites, args.records, args.out, index=not args.no_index,
+    written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
+                                index=not args.no_index,
                                 on_error=problems.append if args.keep_going else None, progress=_progress)
     for problem in problems:
         print(f"unreadable: {problem}")
@@ -128,6 +132,15 @@ def _serve(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 65536:
         raise UsageError(f"--port {args.port}: a port is a number from 0 to 65535")
     return serve(folder, args.port)
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from .frame import frame
+
+    if not args.records.is_dir():
+        raise UsageError(f"there is no folder of records {_shown(args.records)}; `python -m bench run` makes one")
+    frame(args.records).to_csv(sys.stdout, index=False)
+    return 0
 
 
 def _published(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.columns import Columns
+from results.selections import selection_path, trials_path
 from results.store import ROOT, write_text
 from results.suites import SuiteView
 
@@ -80,14 +81,17 @@ def key_maker() -> Callable[[str], str]:
     return lambda records: sha256(f"{base} {records}".encode()).hexdigest()
 
 
-def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> str:
-    """Of what a suite's tables depend on: the suite itself and the bytes of its records."""
+def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], selections: Path | None = None) -> str:
+    """Of what a suite's tables depend on: the suite itself, the bytes of its records, how its settings were chosen."""
     digest = sha256(repr(replace(suite, entries=())).encode())
     digest.update("\n".join(f"{e.run_id}|{e.dataset}|{e.method}|{e.backbone}|{e.seed}|{e.refused}"
                             for e in suite.entries).encode())
     for run_id in sorted(e.run_id for e in suite.entries if e.run_id in by_run):
         digest.update(f"{run_id} {records.get_text('sha256', by_run[run_id])}\n".encode())
     for row, phase in enumerate(records.text.get("phase", [])):
-        if phase == "tune":  # they are drawn as budget curves
-            digest.update(f"tune {records.get_text('run_id', row)} {records.get_text('sha256', row)}\n".encode())
+        if phase != "final":  # tune: budget curves; peek: what peeking would have gained
+            digest.update(f"{phase} {records.get_text('run_id', row)} {records.get_text('sha256', row)}\n".encode())
+    name = suite.name.removesuffix("-tuned")
+    for path in (selection_path(name, selections), trials_path(name, selections)) if selections else ():
+        digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()[:16]

@@ -19,6 +19,7 @@ from .cells import Grid, RowKey
 
 Bools = NDArray[np.bool_]
 RESAMPLES = 1000
+RANKED = 200  # rows of one protocol; more would need gigabytes of resamples
 
 
 class PredictionError(ValueError):
@@ -57,7 +58,7 @@ class Predictions:
             try:
                 self._known[key] = self._load(run, split)
             except PredictionError as error:
-                self.problems[str(error)] = None
+                self.problems[f"predictions: {error}"] = None
                 self._known[key] = None
         return self._known[key]
 
@@ -138,6 +139,9 @@ def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Seq
             peers.setdefault(grid.protocol(row, columns), []).append(row)
     found = []
     for group in peers.values():
+        if len(group) > RANKED:
+            predictions.problems[f"no ranks: {len(group)} complete rows, at most {RANKED} are ranked"] = None
+            continue
         sets = answers_of(grid, predictions, group, columns)
         if sets is not None and len(group) > 1:
             weights = [1 / len(sets)] * len(sets)

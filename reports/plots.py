@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from results.suites import Column, Row
+from results.suites import Column
 
 from . import draw, fields, stats
 from .draw import BAR, DASHES, HUES, INK, POINT
@@ -63,7 +63,9 @@ def heat_map(world: World) -> Plot | None:
     return Plot("heat", title, "Blue: better than the reference row, red: worse, empty: no number.", svg, tips)
 
 
-def _grid_picture(values: stats.Array, rows: Sequence[str], columns: Sequence[str], title: str, mark: str) -> str:
+def _grid_picture(values: stats.Array, rows: Sequence[str], columns: Sequence[str], title: str, mark: str,
+                  shown: stats.Array | None = None) -> str:
+    """Coloured by `values` around zero; the numbers are `shown` or the values themselves."""
     from matplotlib.patches import Rectangle
 
     height = 1.5 + 0.3 * len(rows)
@@ -76,8 +78,10 @@ def _grid_picture(values: stats.Array, rows: Sequence[str], columns: Sequence[st
                 axes.add_patch(Rectangle((j + 0.03, i + 0.04), 0.94, 0.92, facecolor=_shade(value / top), linewidth=0,
                                          gid=f"{mark}{i}x{j}"))
                 if len(columns) <= 30:
-                    axes.text(j + 0.5, i + 0.5, f"{value:.0f}".replace("-", "−"), ha="center", va="center_baseline",
-                              fontsize=7, color="white" if abs(value) > 0.55 * top else "#24292f")
+                    number = float((values if shown is None else shown)[i, j])
+                    words = f"{round(number)}".replace("-", "−")  # an int has no -0
+                    axes.text(j + 0.5, i + 0.5, words, ha="center", va="center_baseline", fontsize=7,
+                              color="white" if abs(value) > 0.55 * top else "#24292f")
         axes.set_xlim(0, len(columns))
         axes.set_ylim(len(rows), 0)
         axes.set_yticks(np.arange(len(rows)) + 0.5, [short(r, 30) for r in rows])
@@ -127,6 +131,26 @@ def rank_ranges(world: World) -> Plot | None:
     return Plot("ranks", "Rank ranges", words, svg, tips)
 
 
+def wins(world: World) -> Plot | None:
+    """On how many data sets each row is better than each other row."""
+    rows = [r for r in world.rows if any(world.grid.cell(r, c).values for c in world.columns)][:30]
+    if len(rows) < 2 or len(world.columns) < 2:
+        return None
+    scores = np.array([[cell.mean if (cell := world.grid.cell(r, c)).values else np.nan for c in world.columns]
+                       for r in rows])
+    share = stats.win_matrix(scores)
+    common = (~np.isnan(scores)).astype(int) @ (~np.isnan(scores)).astype(int).T
+    np.fill_diagonal(share, np.nan)
+    labels = [label_of(world, r) for r in rows]
+    tips = {f"cell{i}x{j}": f"{labels[i]} is better than {labels[j]} on {share[i, j] * common[i, j]:g} of "
+                            f"{common[i, j]} data sets (ties count half)"
+            for i in range(len(rows)) for j in range(len(rows)) if not np.isnan(share[i, j])}
+    # shown as distance from a draw, so that blue wins and red loses
+    svg = _grid_picture(100 * (share - 0.5), labels, labels, "Win matrix", "cell", 100 * share)
+    words = "Percent of common data sets on which the row is better than the column, however small the difference."
+    return Plot("wins", "Win matrix", words, svg, tips)
+
+
 def matrix(world: World, found: Effects) -> Plot:
     """What each part adds to each adapter, in points."""
     values = np.array([[100 * e.value for e in line] for line in found.difference])
@@ -157,23 +181,6 @@ def shots(world: World) -> Plot | None:
         return None
     return curves("shots", "Accuracy against images per class", "Mean over data sets.", lines, "images per class",
                   "top-1, %", log=True)
-
-
-def budget(world: World, tuned: Sequence[tuple[Row, Column, Sequence[float]]]) -> Plot | None:
-    """Expected best validation accuracy of k tried configurations, mean over data sets (Dodge et al. 2019)."""
-    by_row: dict[str, list[list[float]]] = {}
-    for row, _, values in tuned:
-        by_row.setdefault(label_of(world, row), []).append(stats.expected_best(list(values)))
-    lines = []
-    for label, many in by_row.items():
-        size = min(len(curve) for curve in many)
-        if size > 1:
-            y = tuple(100 * sum(curve[k] for curve in many) / len(many) for k in range(size))
-            lines.append(Line(label, tuple(float(k + 1) for k in range(size)), y))
-    if not lines:
-        return None
-    return curves("budget", "Validation accuracy against tuning budget", "Expected best of k configurations drawn from "
-                  "those that were tried.", lines, "configurations tried", "best val top-1, %")
 
 
 def learning(column: Column, lines: Sequence[Line]) -> Plot:

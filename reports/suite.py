@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from results.columns import Columns
 from results.published import PrintedTable, load_published
-from results.suites import Column, Row, SuiteView
+from results.suites import Column, SuiteView
 
-from . import effects, ledger, page, pictures, plots, tables
+from . import costs, effects, ledger, page, pictures, plots, tables, tuning
 from .cells import grid
 from .kept import records_hash
 from .pairs import Predictions
@@ -31,9 +32,10 @@ class Built:
 
 
 def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
-                with_page: bool = True, digest: str = "") -> Built:
-    """Everything of one suite; `folder` is where its files lie, seen from the markdown page; `digest` if known."""
-    built = Built(suite, digest or records_hash(suite, records, by_run), "")
+                selections: Path | None = None, with_page: bool = True) -> Built:
+    """Everything of one suite; `folder` is where its files lie, seen from the markdown page."""
+    built = Built(suite, records_hash(suite, records, by_run, selections), "")
+    tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records)
     papers = [] if all(c.standin for c in suite.columns) else load_published()
     present = sum(e.run_id in by_run for e in suite.entries)
@@ -45,7 +47,7 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     sections = []
     for world in tables.worlds(grid(suite, records, by_run), predictions):
         prices = pictures.pictures(world)
-        section = _section(world, predictions, papers, prices if with_page else None)
+        section = _section(world, predictions, papers, tuned, prices if with_page else None)
         sections.append(section)
         parts.append(f"### {md(tables.banner(world))}")
         for table in section.tables:
@@ -60,18 +62,19 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     return built
 
 
-def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTable],
+def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTable], tuned: tuning.Tuned,
              prices: Sequence[pictures.Picture] | None) -> page.Section:
     """Tables of one world, for markdown and page alike; with `prices` also what a page draws."""
     found = effects.effects(world, predictions)
-    section = page.Section(world, [*tables.tables(world), *([effects.table(world, found)] if found else []),
+    section = page.Section(world, [*tables.accuracies(world), costs.memory(world), costs.throughput(world),
+                                   *([effects.table(world, found)] if found else []), *tuning.tables(world, tuned),
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section
     section.plots = [plots.Plot(p.key, p.title, "★ no other row is both cheaper and better.",
                                 pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
-    more = [plots.heat_map(world), plots.rank_ranges(world), plots.matrix(world, found) if found else None,
-            plots.shots(world), plots.budget(world, tuned(world))]
+    more = [plots.heat_map(world), plots.rank_ranges(world), plots.wins(world),
+            plots.matrix(world, found) if found else None, plots.shots(world), tuning.curve(world, tuned.trials)]
     section.plots += [plot for plot in more if plot is not None]
     runs = sum(map(len, world.runs.values()))
     if runs > LEARNING_RUNS:
@@ -95,23 +98,6 @@ def _learning(world: World, column: Column) -> plots.Plot | None:
                       f"loss {y[0]:.3g} after epoch {x[0]:g}, {y[-1]:.3g} after epoch {x[-1]:g}"
                 lines.append(plots.Line(label, x, y, tip))
     return plots.learning(column, lines) if lines else None
-
-
-def tuned(world: World) -> list[tuple[Row, Column, list[float]]]:
-    """Validation accuracies of the tuning runs of every row and column, one value per configuration."""
-    records = world.grid.records
-    wanted = {(row.method.split("(")[0], row.backbone, c.run_dataset or c.name): (row, c)
-              for row in world.rows for c in world.columns}
-    found: dict[tuple[Row, Column], dict[str, list[float]]] = {}
-    for run, phase in enumerate(records.text.get("phase", [])):
-        if phase != "tune":
-            continue
-        key = (records.get_text("method.text", run).split("(")[0], records.get_text("spec.model", run),
-               records.get_text("spec.dataset", run))
-        value = records.get_number("metrics.val.top1", run)
-        if key in wanted and value is not None:
-            found.setdefault(wanted[key], {}).setdefault(records.get_text("cell_id", run), []).append(value)
-    return [(row, column, [sum(v) / len(v) for v in cells.values()]) for (row, column), cells in found.items()]
 
 
 def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, folder: str) -> list[str]:

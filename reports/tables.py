@@ -1,11 +1,10 @@
-"""The three tables of a suite, in one row order: accuracy (a summary, then every cell), memory, throughput."""
+"""Accuracy tables of a suite: a summary, then every cell by groups of data sets; in the suite's row order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import median
 
 from results.suites import Column, Row
 
@@ -15,20 +14,6 @@ from .pairs import Against, Predictions, Ranked, against, rank
 from .table import Field, Table, legend_of
 
 VTAB = ("natural", "specialized", "structured")
-LEDGER = (
-    ("Kept for backward per image", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
-    ("Frozen weights", "memory.weights_frozen_bytes"), ("Trained weights", "memory.weights_trained_bytes"),
-    ("Gradients", "memory.gradients_bytes"), ("Optimiser state", "memory.optimizer_bytes"),
-    ("Peak allocated", "memory.cuda_peak_allocated_bytes"), ("Peak reserved", "memory.cuda_peak_reserved_bytes"),
-    ("Peak in evaluation", "memory.eval_cuda_peak_allocated_bytes"),
-)
-COUNTS = (
-    ("Trained: adapter", "params.trained_adapter"), ("Trained: head", "params.trained_head"),
-    ("Trained: backbone", "params.trained_backbone"), ("Added at inference", "params.extra_inference"),
-    ("Added when merged", "params.extra_inference_merged"),
-)
-
-
 @dataclass(frozen=True)
 class World:
     """The columns of one kind (stand-in or real) with everything that tables, pictures and pages show of them."""
@@ -95,7 +80,7 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
                 world.against[key_of(row)] = result
         for ranked in rank(grid, predictions, rows, columns):
             world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
-        problems = [f"predictions: {text}" for text in predictions.problems]
+        problems = list(predictions.problems)
         if not world.ranked and sum(grid.complete(row, columns) for row in rows) > 1:
             problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
         found.append(replace(world, problems=tuple(problems)))
@@ -103,10 +88,9 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
     return found
 
 
-def tables(world: World) -> list[Table]:
-    """Summary, details by group, memory, throughput."""
-    details = [detail(world, *group) for group in world.groups()] if len(world.columns) > 1 else []
-    return [summary(world), *details, memory(world), throughput(world)]
+def accuracies(world: World) -> list[Table]:
+    """Summary, then every cell by groups."""
+    return [summary(world), *(detail(world, *group) for group in world.groups() if len(world.columns) > 1)]
 
 
 def banner(world: World) -> str:
@@ -225,59 +209,6 @@ def detail(world: World, group: str, title: str, columns: Sequence[Column]) -> T
     return Table(f"{world.key}-accuracy-{group}", title_of(world, f"Accuracy, {title}"), short(world), header, body,
                  legend_of(body, rules.LEGEND), (), frozenset(range(start, len(header))), True,
                  {start + j: column for j, column in enumerate(columns)})
-
-
-def memory(world: World) -> Table:
-    """Kept for backward first, then the ledger; parameters of adapter and head apart."""
-    found = {name: [world.values(row, name) for row in world.rows] for _, name in (*LEDGER, *COUNTS)}
-    shown = [(label, name) for label, name in LEDGER if name == LEDGER[0][1] or any(found[name])]
-    counts = [(label, name) for label, name in COUNTS if any(found[name])]
-    units = {name: fields.unit_of([v for values in found[name] for v in values]) for _, name in shown}
-    header = [*name_header(world), *(f"{label}, {units[name][0]}" for label, name in shown),
-              *(label for label, _ in counts)]
-    body = tuple((*names(world, row), *(fields.spread(found[name][i], units[name][1]) for _, name in shown),
-                  *(fields.spread(found[name][i], whole=True) for _, name in counts))
-                 for i, row in enumerate(world.rows))
-    words = ("kept for backward: bytes of unique storages that autograd keeps during one training step, parameters "
-             "excluded, at their peak; the same on every device",
-             "median (least–most) over data sets where they differ, as heads grow with classes",
-             "–: not measured, never 0")
-    return Table(f"{world.key}-memory", title_of(world, "Memory and parameters"), batch(world), tuple(header), body,
-                 words, (), frozenset(range(len(name_header(world)), len(header))), True)
-
-
-def throughput(world: World) -> Table:
-    """Images per second; informal until `bench perf` has measured it."""
-    grid = world.grid
-    header = [*name_header(world), "Training images/s", "Evaluation images/s", f"Training / {grid.suite.reference}",
-              "Training, s per run", "Whole run, s", "Source"]
-    body = []
-    for row in world.rows:
-        other = world.reference(row)
-        train = world.values(row, "throughput.train_images_per_s")
-        base = world.values(other, "throughput.train_images_per_s") if other else []
-        source = world.words("throughput.source", row)
-        body.append((*names(world, row), fields.spread(train),
-                     fields.spread(world.values(row, "throughput.eval_images_per_s")),
-                     fields.ratio(median(train) / median(base)) if train and base and median(base) else Field("–"),
-                     fields.spread(world.values(row, "time.train_s")),
-                     fields.spread(world.values(row, "time.total_s")), Field(", ".join(source) or "–")))
-    informal = any("informal" in line[-1].text for line in body)
-    words = ["each training image counts once per step however many passes a method makes",
-             "median (least–most) over data sets and seeds"]
-    if informal:
-        words.append("informal: from training logs of runs that may have shared the machine; "
-                     "`python -m bench perf` measures it")
-    what = "Throughput (INFORMAL)" if informal else "Throughput"
-    return Table(f"{world.key}-throughput", title_of(world, what), batch(world), tuple(header), tuple(body),
-                 tuple(words), (), frozenset(range(len(name_header(world)), len(header) - 1)), True)
-
-
-def batch(world: World) -> str:
-    """What memory and speed depend on."""
-    parts = (("batch", "spec.batch_size"), ("image size", "spec.image_size"), ("precision", "spec.precision"),
-             ("device", "provenance.device"), ("CPU", "provenance.cpu"))
-    return "; ".join(f"{label} {', '.join(found)}" for label, name in parts if (found := world.words(name))) + "."
 
 
 def caption(world: World) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ NUMBER = (
 FREE = ("metrics", "diagnostics")  # their keys become columns: "metrics.test.top1"
 PROTOCOL_FREE = frozenset({"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale",
                            "holdout"})  # as in RunSpec.protocol_id; a test compares the two
+OWN = ("path", "sha256", "run_id", "cell_id")  # words that are rarely the same twice
 NAN = math.nan
 _PROTOCOLS: dict[tuple[Any, ...], str] = {}
 def _by_section(names: tuple[str, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -42,9 +45,6 @@ def _by_section(names: tuple[str, ...]) -> list[tuple[str, list[tuple[str, str]]
         section, _, key = name.partition(".")
         sections.setdefault(section, []).append((key, name))
     return list(sections.items())
-
-
-_TEXTS, _NUMBERS = _by_section(TEXT), _by_section(NUMBER)
 
 
 @dataclass
@@ -95,6 +95,61 @@ class Columns:
         self.stamp += more.stamp
         self.unreadable += more.unreadable
 
+    def add(self, body: dict[str, Any], path: str, stamp: tuple[int, int], digest: str) -> None:
+        """One parsed and checked record, as the next row; what it does not say is unknown."""
+        count = len(self.stamp)
+        free = [(f"{section}.{key}", value) for section in FREE for key, value in body[section].items()
+                if value is not None]
+        for name, value in free:
+            if value in (math.inf, -math.inf):  # 1e999 is JSON
+                raise RecordError(f"{path}: field {name!r} is not finite")
+        for section, texts in self._texts:
+            part = body.get(section)
+            for key, append_text in texts:
+                word = (part.get(key) if key else part) if part is not None else None
+                append_text("" if word is None else word)
+        for section, numbers in self._numbers:
+            part = body.get(section)
+            for key, append_number in numbers:
+                value = (part.get(key) if key else part) if part is not None else None
+                append_number(NAN if value is None else value)
+        for name, value in free:
+            column = self.number.get(name)
+            if column is None:
+                column = self.number[name] = array("d")
+            if len(column) < count:  # rows before this one did not have it
+                column.extend(array("d", [NAN]) * (count - len(column)))
+            column.append(value)
+        own = {"path": path, "sha256": digest, "protocol_id": _protocol(body["spec"]), **_artifacts(body, path)}
+        for name, word in own.items():
+            words = self.text.setdefault(name, [])
+            if len(words) < count:
+                words.extend([""] * (count - len(words)))
+            words.append(word)
+        self.stamp.append(stamp)
+
+    @cached_property
+    def _texts(self) -> list[tuple[str, list[tuple[str, Callable[[str], None]]]]]:
+        return [(section, [(key, self.text.setdefault(name, []).append) for key, name in keys])
+                for section, keys in _by_section(TEXT)]
+
+    @cached_property
+    def _numbers(self) -> list[tuple[str, list[tuple[str, Callable[[float], None]]]]]:
+        return [(section, [(key, self.number.setdefault(name, array("d")).append) for key, name in keys])
+                for section, keys in _by_section(NUMBER)]
+
+    def close(self) -> None:
+        """Bring columns that only some records have to full length, and keep each word once."""
+        count = len(self.stamp)
+        for column in self.number.values():
+            column.extend(array("d", [NAN]) * (count - len(column)))
+        for name, words in self.text.items():
+            words.extend([""] * (count - len(words)))
+            if name not in OWN:
+                self.text[name] = list(map(sys.intern, words))
+        self.__dict__.pop("_texts", None)  # they hold the lists that were replaced
+        self.__dict__.pop("_numbers", None)
+
     def append(self, path: str, stamp: tuple[int, int], numbers: dict[str, float], texts: dict[str, str]) -> None:
         count = len(self.stamp)
         for name, value in numbers.items():
@@ -118,42 +173,25 @@ class Columns:
                     column_.append("")
 
 
-def flatten(body: dict[str, Any], where: str = "record") -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers and texts of one parsed record; unknown fields are left out."""
-    numbers: dict[str, float] = {}
-    texts: dict[str, str] = {}
-    for section, keys in _TEXTS:
-        part = body.get(section)
-        if part is not None:
-            for key, name in keys:
-                value = part if key == "" else part.get(key)
-                if value is not None:
-                    texts[name] = value
-    for section, keys in _NUMBERS:
-        part = body.get(section)
-        if part is not None:
-            for key, name in keys:
-                value = part if key == "" else part.get(key)
-                if value is not None:
-                    numbers[name] = value
-    for section in FREE:
-        for key, value in body[section].items():
-            if value is not None:
-                if value in (math.inf, -math.inf):  # 1e999 is JSON
-                    raise RecordError(f"{where}: field '{section}.{key}' is not finite")
-                numbers[f"{section}.{key}"] = value
+def _artifacts(body: dict[str, Any], where: str) -> dict[str, str]:
+    """Column -> path beside the record. Predictions of further test sets are <record>.<split>.npz."""
+    found = {}
     for artifact in body["artifacts"]:
         kind, path = artifact["kind"], artifact["path"]
-        if kind == "predictions":  # of further test sets: <record>.<split>.npz beside <record>.npz
+        if kind == "predictions":
             split = path.removesuffix(".npz").removeprefix(where.rpartition("/")[2].removesuffix(".json"))
             if split.startswith("."):
                 kind = f"predictions:{split[1:].removeprefix('test:')}"
-        texts[f"artifact.{kind}"] = path
-    shared = tuple([str(v) if type(v) is list else v for k, v in body["spec"].items() if k not in PROTOCOL_FREE])
-    protocol = _PROTOCOLS.get(shared)
-    if protocol is None:
-        protocol = short_hash({k: v for k, v in body["spec"].items() if k not in PROTOCOL_FREE})
+        found[f"artifact.{kind}"] = path
+    return found
+
+
+def _protocol(spec: dict[str, Any]) -> str:
+    """RunSpec.protocol_id of a parsed spec; few protocols are shared by many records."""
+    shared = tuple([str(v) if type(v) is list else v for k, v in spec.items() if k not in PROTOCOL_FREE])
+    found = _PROTOCOLS.get(shared)
+    if found is None:
+        found = short_hash({k: v for k, v in spec.items() if k not in PROTOCOL_FREE})
         if len(_PROTOCOLS) < 10_000:
-            _PROTOCOLS[shared] = protocol
-    texts["protocol_id"] = protocol
-    return numbers, texts
+            _PROTOCOLS[shared] = found
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from .index import Columns
+from .columns import Columns
 
 
 @dataclass(frozen=True)

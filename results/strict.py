@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import sha256
+from operator import contains
 from typing import Any, Literal
 
 from .schema import SCHEMA, RunResult, RunSpec
@@ -61,13 +62,23 @@ def _compile(hint: Any, exact: bool) -> Check:
         allowed = frozenset(args)
         return lambda value: type(value) is str and value in allowed
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        plain = _leaf(args[0], exact)
+        if plain is not None:
+            return lambda value: type(value) is list and plain.issuperset(map(type, value))
         each = _compile(args[0], exact)
         return lambda value: type(value) is list and all(map(each, value))
     if origin is tuple:
+        plains = [_leaf(a, exact) for a in args]
+        if None not in plains:
+            return lambda value: (type(value) is list and len(value) == len(plains)
+                                  and all(map(contains, plains, map(type, value))))
         parts = [_compile(a, exact) for a in args]
         return lambda value: (type(value) is list and len(value) == len(parts)
                               and all(p(v) for p, v in zip(parts, value, strict=True)))
     if origin is dict:
+        plain = _leaf(args[1], exact)
+        if plain is not None:
+            return lambda value: type(value) is dict and plain.issuperset(map(type, value.values()))
         every = _compile(args[1], exact)
         return lambda value: type(value) is dict and all(map(every, value.values()))
     raise TypeError(f"no check for {hint!r}")

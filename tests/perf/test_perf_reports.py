@@ -67,8 +67,8 @@ def test_the_same_tables_again(benchmark: Any, bulk: Path) -> None:
 def test_the_rank_bootstrap(benchmark: Any) -> None:
     """19 data sets of 20 000 items, 20 methods with 3 seeds each, 1000 resamples, ranks and letters."""
     rng = np.random.default_rng(0)
-    sets = [stats.Answers(f"set{d}", "items", rng.random((20_000, 60)) < 0.7, tuple(m for m in range(20) for _ in "abc"))
-            for d in range(19)]
+    owner = tuple(m for m in range(20) for _ in "abc")
+    sets = [stats.Answers(f"set{d}", "items", rng.random((20_000, 60)) < 0.7, owner) for d in range(19)]
     mean = np.mean([s.correct.mean(0).reshape(20, 3).mean(1) for s in sets], 0)
 
     def whole() -> stats.Ranking:

@@ -148,3 +148,25 @@ def test_a_picture_of_another_matplotlib_is_judged_by_its_records(reference: Pat
     assert findings(reference) == []
     picture.write_text(text.replace("<path", "<path "))
     assert len(findings(reference)) == 1
+
+
+def test_a_commit_s_reference_can_be_compared(tmp_path: Path) -> None:
+    import subprocess
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True,
+                       capture_output=True)
+
+    results = tmp_path / "results"
+    fill(results / "reference" / "demo", SKILLS)
+    (results / "reference" / "demo" / "suite.json").write_text("{}")
+    git("init", "-q")
+    git("add", "-f", ".")
+    git("commit", "-q", "-m", "x")
+    shutil.rmtree(results / "reference" / "demo" / "cifar100")
+    fill(results / "reference" / "demo", {"cifar100": 0.1})
+    sides = [compare.load(compare.roots_of(what, results, tmp_path / "scratch")) for what in ("git:HEAD", "reference")]
+    found = compare.compare(*sides)
+    assert len(found.pairs) == 3 and [p.a.key[0] for p, _ in found.changed()] == ["cifar100"]
+    with pytest.raises(FileNotFoundError, match="git:nothing"):
+        compare.roots_of("git:nothing", results, tmp_path / "scratch")

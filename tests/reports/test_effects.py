@@ -10,7 +10,7 @@ import pytest
 
 from reports import cli, effects, stats
 from reports.pictures import pareto
-from results import schema
+from results.selections import Candidate, Choice, Effort, Selection, Study, Trial, Trials, save_selection, save_trials
 from results.suites import Column, save_suite
 from tests.reports import fakes
 from tests.reports.test_leaderboard import table
@@ -57,11 +57,6 @@ def test_the_interval_of_a_main_effect_covers_the_truth() -> None:
         low, high = effects.two_way(("x", "y"), ("a",), mean, draws).main[0].interval
         inside += low <= 0.04 <= high
     assert 0.93 <= inside / trials <= 0.97
-
-
-def test_the_expected_best_of_k_by_hand() -> None:
-    # of 1, 2, 4: pairs (1,2) (1,4) (2,4) have the best 2, 4, 4
-    assert stats.expected_best([4, 1, 2]) == pytest.approx([7 / 3, 10 / 3, 4])
 
 
 def test_pareto_rows_are_those_that_no_row_beats() -> None:
@@ -113,10 +108,21 @@ def test_shift_reads_every_further_test_set_of_the_same_run(tmp_path: Path) -> N
     assert (shifted["imagenetv2"], shifted["ina"]) == ("40.0 [30.9, 49.8]", "10.0 [4.3, 21.4] °")
 
 
-def test_tuning_runs_become_a_budget_curve_and_no_table_counts_them(tmp_path: Path) -> None:
-    for lr, val in ((0.1, 0.4), (0.01, 0.6), (0.001, 0.5)):
-        result = fakes.record(fakes.spec("imagenet1k", "lora", phase="tune", lr=lr), None)
-        fakes.store(tmp_path / "runs", replace(result, metrics={"val.top1": val}))
+LORA = ("lora", fakes.BACKBONE, ("imagenet1k",))
+EFFORT = Effort(3, "grid", 0, (0,))
+
+
+def tried(tmp_path: Path) -> tuple[Trial, ...]:
+    trials = []
+    for number, (lr, val) in enumerate(((0.1, 0.4), (0.01, 0.6), (0.001, 0.5))):
+        run = fakes.spec("imagenet1k", "lora", phase="tune", lr=lr)
+        fakes.store(tmp_path / "runs", replace(fakes.record(run, None), metrics={"val.top1": val}))
+        trials.append(Trial(number, {"lr": lr}, (run.id,)))
+    return tuple(trials)
+
+
+def test_what_was_tried_becomes_a_budget_curve_and_no_table_counts_it(tmp_path: Path) -> None:
+    save_trials(Trials("demo", (Study(*LORA, EFFORT, {}, tried(tmp_path)),)), tmp_path / "selections")
     page = build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"})
     assert "50.0 [" in table(page, "#### Accuracy (STAND-IN")["lora"]["ImageNet"]
     html = (tmp_path / "out/site/demo.html").read_text()
@@ -124,5 +130,27 @@ def test_tuning_runs_become_a_budget_curve_and_no_table_counts_them(tmp_path: Pa
     assert "1: 50.0, 2: 56.7, 3: 60.0" in html  # by hand: mean; (50 + 60 + 60) / 3; best
 
 
-def test_a_phase_tune_record_is_of_the_schema() -> None:
-    assert "tune" in schema.Phase.__args__  # type: ignore[attr-defined]
+def test_a_tuned_suite_says_budget_rule_ties_and_how_far_val_was_from_test(tmp_path: Path) -> None:
+    candidates = tuple(Candidate(i, {}, score, 0.03, 10) for i, score in enumerate((0.4, 0.62, 0.6)))
+    choice = Choice(*LORA, EFFORT, "best_val", 1, (1, 2), candidates, ())
+    other = replace(choice, method="adapter", effort=replace(EFFORT, budget=5))
+    save_selection(Selection("demo", (choice, other)), tmp_path / "selections")
+    page = build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"}, name="demo-tuned")
+    row = table(page, "#### Tuning (STAND-IN")["lora"]
+    assert (row["Budget"], row["Rule"]) == ("3 configurations by grid on val", "best_val")
+    assert (row["Tied settings"], row["Val of the chosen"], row["Test"], row["Val − test"]) == (
+        "2.0", "62.0", "50.0", "+12.0")
+    assert table(page, "#### Tuning (STAND-IN")["adapter"]["Budget"].startswith("5 configurations allowed, 3 tried")
+    assert "- the budgets differ: " in page
+
+
+def test_peeking_is_measured_apart_and_fills_no_cell(tmp_path: Path) -> None:
+    run = fakes.spec("imagenet1k", "lora", phase="peek", lr=0.5)
+    peek = replace(fakes.record(run, None), metrics={"peek.top1": 0.5, "peek.best.top1": 0.53})
+    fakes.store(tmp_path / "runs", peek)
+    real = replace(peek, spec=replace(run, data="real:imagenet1k"), metrics={"peek.top1": 0.1, "peek.best.top1": 0.9})
+    fakes.store(tmp_path / "runs", real)
+    page = build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"})
+    found = table(page, "#### What peeking at test would have gained (STAND-IN")["lora"]
+    assert (found["Runs"], found["Last epoch"], found["Best epoch"], found["Gain"]) == ("1", "50.0", "53.0", "+3.0")
+    assert found["Most on"] == "ImageNet (+3.0)"

@@ -196,3 +196,18 @@ def test_one_data_set_s_test_errs_in_at_most_5_of_100_cases(seeds: int, spread: 
         a, b = (drawn(rng, 0.5, items, seeds, spread) for _ in "ab")
         wrong += stats.paired_p(a, b) <= 0.05
     assert 0.01 <= wrong / trials <= 0.07
+
+
+def test_the_win_matrix_by_hand() -> None:
+    scores = np.array([[0.5, 0.6, 0.7, np.nan], [0.5, 0.5, 0.8, 0.9]])
+    assert stats.win_matrix(scores)[0, 1] == pytest.approx(1.5 / 3)  # one tie, one win, one loss, one not common
+    assert stats.win_matrix(scores)[1, 0] == pytest.approx(1.5 / 3)
+    assert np.isnan(stats.win_matrix(np.array([[np.nan], [1.0]]))[0, 1])
+
+
+def test_a_pattern_that_needs_too_many_letters_has_none() -> None:
+    different = np.zeros((21, 21), dtype=bool)  # seven triples, each told apart within: 3^7 tie groups
+    for i in range(21):
+        for j in range(21):
+            different[i, j] = i != j and i // 3 == j // 3
+    assert set(stats.tie_letters(np.arange(21.0), different)) == {""}

@@ -1,0 +1,75 @@
+"""What accuracy costs: memory and parameters, then throughput, in the row order of the accuracy tables."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from . import fields
+from .table import Field, Table
+from .tables import World, name_header, names, title_of
+
+LEDGER = (
+    ("Kept for backward per image", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
+    ("Frozen weights", "memory.weights_frozen_bytes"), ("Trained weights", "memory.weights_trained_bytes"),
+    ("Gradients", "memory.gradients_bytes"), ("Optimiser state", "memory.optimizer_bytes"),
+    ("Peak allocated", "memory.cuda_peak_allocated_bytes"), ("Peak reserved", "memory.cuda_peak_reserved_bytes"),
+    ("Peak in evaluation", "memory.eval_cuda_peak_allocated_bytes"),
+)
+COUNTS = (
+    ("Trained: adapter", "params.trained_adapter"), ("Trained: head", "params.trained_head"),
+    ("Trained: backbone", "params.trained_backbone"), ("Added at inference", "params.extra_inference"),
+    ("Added when merged", "params.extra_inference_merged"),
+)
+
+
+def memory(world: World) -> Table:
+    """Kept for backward first, then the ledger; parameters of adapter and head apart."""
+    found = {name: [world.values(row, name) for row in world.rows] for _, name in (*LEDGER, *COUNTS)}
+    shown = [(label, name) for label, name in LEDGER if name == LEDGER[0][1] or any(found[name])]
+    counts = [(label, name) for label, name in COUNTS if any(found[name])]
+    units = {name: fields.unit_of([v for values in found[name] for v in values]) for _, name in shown}
+    header = [*name_header(world), *(f"{label}, {units[name][0]}" for label, name in shown),
+              *(label for label, _ in counts)]
+    body = tuple((*names(world, row), *(fields.spread(found[name][i], units[name][1]) for _, name in shown),
+                  *(fields.spread(found[name][i], whole=True) for _, name in counts))
+                 for i, row in enumerate(world.rows))
+    words = ("kept for backward: bytes of unique storages that autograd keeps during one training step, parameters "
+             "excluded, at their peak; the same on every device",
+             "median (least–most) over data sets where they differ, as heads grow with classes",
+             "–: not measured, never 0")
+    return Table(f"{world.key}-memory", title_of(world, "Memory and parameters"), batch(world), tuple(header), body,
+                 words, (), frozenset(range(len(name_header(world)), len(header))), True)
+
+
+def throughput(world: World) -> Table:
+    """Images per second; informal until `bench perf` has measured it."""
+    grid = world.grid
+    header = [*name_header(world), "Training images/s", "Evaluation images/s", f"Training / {grid.suite.reference}",
+              "Training, s per run", "Whole run, s", "Source"]
+    body = []
+    for row in world.rows:
+        other = world.reference(row)
+        train = world.values(row, "throughput.train_images_per_s")
+        base = world.values(other, "throughput.train_images_per_s") if other else []
+        source = world.words("throughput.source", row)
+        body.append((*names(world, row), fields.spread(train),
+                     fields.spread(world.values(row, "throughput.eval_images_per_s")),
+                     fields.ratio(median(train) / median(base)) if train and base and median(base) else Field("–"),
+                     fields.spread(world.values(row, "time.train_s")),
+                     fields.spread(world.values(row, "time.total_s")), Field(", ".join(source) or "–")))
+    informal = any("informal" in line[-1].text for line in body)
+    words = ["each training image counts once per step however many passes a method makes",
+             "median (least–most) over data sets and seeds"]
+    if informal:
+        words.append("informal: from training logs of runs that may have shared the machine; "
+                     "`python -m bench perf` measures it")
+    what = "Throughput (INFORMAL)" if informal else "Throughput"
+    return Table(f"{world.key}-throughput", title_of(world, what), batch(world), tuple(header), tuple(body),
+                 tuple(words), (), frozenset(range(len(name_header(world)), len(header) - 1)), True)
+
+
+def batch(world: World) -> str:
+    """What memory and speed depend on."""
+    parts = (("batch", "spec.batch_size"), ("image size", "spec.image_size"), ("precision", "spec.precision"),
+             ("device", "provenance.device"), ("CPU", "provenance.cpu"))
+    return "; ".join(f"{label} {', '.join(found)}" for label, name in parts if (found := world.words(name))) + "."
