@@ -1,21 +1,24 @@
 # Thin targets over `python -m bench` and `python -m reports`; `make help` lists them.
-# Variables: SUITE METHODS DATASETS BACKBONES SEEDS CLUSTER PARTITION JOBS DATA ARGS
+# Variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS
 SHELL := /bin/bash
 PY := .venv/bin/python
 export METHODS DATA
 STAMP := .venv/.installed
 
-WHAT = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods "$$METHODS") \
-       $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DATA),--root "$$DATA") \
-       $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+SET = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods "$$METHODS") \
+      $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(DATA),--root "$$DATA") $(if $(JOBS),--jobs $(JOBS))
+WHAT = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+# With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
+TUNED = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) --tuned
 
 .PHONY: help setup bench test lint perf report plan status check clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
-	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS JOBS DATA ARGS, for instance'
+	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE JOBS DATA ARGS, for instance'
 	@echo '  make bench METHODS="lora lora+pace" DATASETS="svhn dtd" SEEDS="0 1 2"'
+	@echo '  make bench TUNE=16 METHODS="linear lora" SEEDS="0 1 2"'
 
 setup: $(STAMP) ## make .venv and install what is needed
 
@@ -29,7 +32,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 bench: setup ## run a suite (default: demo) and write the tables
-	@$(PY) -m bench run $(WHAT)
+	@$(if $(TUNE),$(PY) -m bench tune $(SET) --budget $(TUNE) $(ARGS) && $(PY) -m bench select $(SET) $(ARGS) &&) \
+		$(PY) -m bench run $(if $(TUNE),$(TUNED),$(WHAT))
 
 plan: setup ## what is done, what is missing, what it would cost; runs nothing
 	@$(PY) -m bench plan $(WHAT)

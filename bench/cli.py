@@ -13,16 +13,19 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from datasets.card import DataError
+from datasets.card import DataError, Group
 from methods.grammar import MethodError
-from results.schema import RecordError
+from results.schema import RecordError, RunResult
 
 from . import show
 from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make, price
 
-DEMO_GROUPS = ("natural", "specialized", "structured", "fgvc", "imagenet")
+if TYPE_CHECKING:
+    from .dispatch.local import Tally
+
+DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
 KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
 
 
@@ -75,16 +78,22 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--backbone", help="count a method's trained weights on this backbone (imports torch)")
     planning = verb("plan", _plan, "what is done, missing, failed, stale, and what the rest would cost; runs nothing")
     _what(planning)
+    _which(planning)
     planning.add_argument("--why", action="store_true", help="name each run that is not done, and why")
     planning.add_argument("--json", action="store_true")
     running = verb("run", _run, "run here what the plan lists, then write the tables")
     _what(running)
+    _which(running)
     _how(running)
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
     status = verb("status", _status, "how far the set is: done, running, missing, failed by class")
     _what(status)
+    _which(status)
+    from .verbs import add_verbs
+
+    add_verbs(verb, _what, _how)
     data = verb("data", _data, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
                 "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data")
     data.add_argument("action", choices=("check", "standin", "convert", "vtab1k"))
@@ -111,8 +120,17 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="a file of pre-trained weights")
     parser.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
     parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
+    parser.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
+                        "published one")
     parser.add_argument("--jobs", type=int, default=0, help="processes at once (default: one per core)")
     parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
+
+
+def _which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tuned", action="store_true", help="with the settings that `select` chose, as a suite of its "
+                        "own (NAME-tuned)")
+    parser.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
+                        "and shows what that would have gained; no leaderboard accepts its records")
 
 
 def _how(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +154,7 @@ def words_of(text: str) -> list[str]:
 
 
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
-               "no_pretrained", "download", "jobs")
+               "no_pretrained", "download", "jobs", "recipe")
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -157,7 +175,15 @@ def request_of(args: argparse.Namespace) -> Request:
         backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
-        no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)))
+        no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
+        recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
+        phase=getattr(args, "phase", "final"))
+
+
+def _recipe(name: Any) -> Literal["common", "paper"]:
+    if name not in ("common", "paper"):
+        raise UsageError([f"there is no recipe {name!r}; there are: common, paper"])
+    return name  # type: ignore[no-any-return]
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -270,46 +296,60 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    at_once = workers(args)
+    workers(args)
     plan = _make(args)
     from results.suites import save_suite
 
-    from .dispatch.local import Job, run_all
     from .progress import Bar
 
     wanted = {"stale": ("missing", "stale"), "failed": ("missing", "failed"),
               "all": ("missing", "stale", "failed", "done")}.get(args.again or "", ("missing",))
     todo = [r for r in plan.runs if r.state in wanted]
-    device = _device(args.device) if todo else "cpu"
-    if todo:
-        _need_standins(todo)
-    suite_file = save_suite(plan.view)
+    if args.phase == "final":
+        save_suite(plan.view)
     status = 0
     if todo:
-        where = {root: _where(args, root, device) for root in {r.data_root for r in todo}}
-        jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
-                for r in todo]
-        count = min(at_once, len(jobs)) if device == "cpu" else 1
-        with Bar(len(jobs), f"{plan.suite.name}: runs") as bar:
-            tally = run_all(jobs, RUNS, _claims(), count, bar.to)
+        with Bar(len(todo), f"{plan.suite.name}: runs") as bar:
+            tally = carry_out(args, todo, bar.to)
         print(f"suite {plan.suite.name}: " + ", ".join(f"{n} {s}" for s, n in sorted(tally.done.items()))
               + (f", {tally.elsewhere} done by another runner" if tally.elsewhere else ""))
-        for record in tally.failures:
-            message = record.failure.message if record.failure else ""
-            print(f"regatta: {record.spec.dataset} {record.method.text} seed {record.spec.seed}: {record.status}: "
-                  f"{message}", file=sys.stderr)
+        tell_failures(tally.failures)
         status = 1 if tally.failures else 0
     else:
         counts = plan.count()
         print(f"suite {plan.suite.name}: nothing to run; "
               + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
         status = 1 if counts["failed"] else 0
+    if args.phase == "peek":
+        from .verbs import tell_inflation
+
+        tell_inflation(RUNS)
     if not args.no_report:
-        status = max(status, _report(suite_file.stem))
+        status = max(status, _report())
     return status
 
 
-def _report(suite: str) -> int:
+def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callable[[float, str], None]) -> Tally:
+    """Do these runs on this machine; `report(runs done, what is at work)` as things move."""
+    from .dispatch.local import Job, run_all
+
+    device = _device(args.device)
+    _need_standins(todo)
+    where = {root: _where(args, root, device) for root in {r.data_root for r in todo}}
+    jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
+            for r in todo]
+    return run_all(jobs, RUNS, _claims(), min(workers(args), len(jobs)) if device == "cpu" else 1, report)
+
+
+def tell_failures(failures: Sequence[RunResult]) -> None:
+    """A line for each run that did not end well, on stderr."""
+    for record in failures:
+        message = record.failure.message if record.failure else ""
+        print(f"regatta: {record.spec.dataset} {record.method.text} seed {record.spec.seed}: {record.status}: "
+              f"{message}", file=sys.stderr)
+
+
+def _report() -> int:
     """Rewrite the tables from every record and suite there is."""
     import subprocess
 

@@ -66,6 +66,8 @@ class Request:
     no_pretrained: bool = False
     download: bool = False
     phase: Literal["tune", "final", "peek"] = "final"
+    tuned: bool = False  # settings come from the selection
+    recipe: Literal["common", "paper"] = "common"  # the suite's settings for all, or each method's published ones
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ class _Resolved:
 
 def make(request: Request, runs: Path = RUNS, alive: set[str] | None = None) -> Plan:
     """Resolve, check, and look up what exists. Raises UsageError with every problem that was found."""
+    if request.tuned:
+        from .tuned import make_tuned
+
+        return make_tuned(request, runs, alive or set())
     found = _resolve(request)
     planned = [_look_up(p, runs, alive or set()) for p in _specs(request, found)]
     return Plan(found.suite, tuple(planned), _view(request, found, planned))
@@ -148,6 +154,9 @@ def _resolve(request: Request) -> _Resolved:
             methods.append((text, parse(text, overrides)))
         except MethodError as error:
             problems.append(str(error))
+    if request.recipe == "paper":
+        problems += [f"no published recipe is stated for {text!r}; leave it out or use --recipe common"
+                     for text, method in methods if not recipe_of(method)]
     if len(methods) == len(request.methods or suite.methods):
         _unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
@@ -274,7 +283,8 @@ def _specs(request: Request, found: _Resolved) -> list[Planned]:
     rates = {parse(text).name: values for text, values in found.suite.rates.items()}
     for name, weights in found.weights.items():
         for typed, method in found.methods:
-            protocol = found.suite.protocol | rates.get(method.name, {})
+            chosen = recipe_of(method) if request.recipe == "paper" else rates.get(method.name, {})
+            protocol = found.suite.protocol | chosen
             protocol = {"image_size": backbones.image_size(name), "threads": 1} | protocol | found.fields
             if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
                 protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
@@ -284,10 +294,16 @@ def _specs(request: Request, found: _Resolved) -> list[Planned]:
                                    phase=request.phase, select="last", data=found.data[card.name],
                                    weights=weights.sha256, **protocol)
                     passed: dict[str, Scalar] = {"suite": found.suite.name, "method": typed}
+                    passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
                     planned.append(Planned(spec, method.text(), passed, found.data_root, weights.file))
     unique = {p.spec.id: p for p in planned}
     return list(unique.values())
+
+
+def recipe_of(method: MethodText) -> dict[str, Any]:
+    """Fields of the published recipe that a method's files state as `recipe`; a later part's word wins."""
+    return {k: v for part in method.parts for k, v in dict(part.info.facts.get("recipe", {})).items()}
 
 
 def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str:
@@ -346,16 +362,18 @@ def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
 
 def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteView:
     """The suite as the reports see it: the whole suite, what was run of it before, and what is asked for now."""
-    suite = found.suite
+    suite, paper = found.suite, request.recipe == "paper"
+    name = f"{suite.name}-paper" if paper else suite.name
+    budget = "none: each method's published recipe" if paper else suite.budget
     entries = {_key(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
     rows_before: dict[tuple[str, str], Row] = {}
     if suite.name != "custom":
         whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
                         no_pretrained=request.no_pretrained and not suite.standins)
-        if whole != request and request.phase == "final":
+        if whole != request and request.phase == "final" and not paper:
             entries = {_key(p): p for p in _specs(whole, _resolve(whole))} | entries
-        path = store.ROOT / "suites" / f"{suite.name}.json"
+        path = store.ROOT / "suites" / f"{name}.json"
         if path.exists():
             try:
                 before = load_suite(path)
@@ -368,19 +386,24 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
     cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
     for _, text, model, _ in entries:
-        rows[text, model] = Row(text, model, budget=suite.budget, source_hash=parse(text).source_hash)
+        rows[text, model] = Row(text, model, budget=budget, source_hash=parse(text).source_hash)
     for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
-    sample = planned[0].spec
-    protocol = (f"{sample.epochs} epochs, batch {sample.batch_size}, {sample.optimizer}, {sample.schedule} schedule, "
-                f"{sample.precision}, {sample.image_size} pixels, normalisation {sample.normalise}; trained on train "
-                "and val, tested once after the last epoch")
+    title = suite.title + (", published recipes" if paper else "")
+    protocol = "every method under its own published recipe" if paper else protocol_of(planned[0].spec)
     return SuiteView(
-        name=suite.name, title=suite.title, note=suite.note, protocol=protocol,
+        name=name, title=title, note=suite.note, protocol=protocol,
         columns=tuple(Column(c.name, c.title, c.group, found.standins and c.group != "real", c.classes)
                       for c in cards),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in cards)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()))
+
+
+def protocol_of(spec: RunSpec) -> str:
+    """The protocol in one line, as captions print it."""
+    return (f"{spec.epochs} epochs, batch {spec.batch_size}, {spec.optimizer}, {spec.schedule} schedule, "
+            f"{spec.precision}, {spec.image_size} pixels, normalisation {spec.normalise}; trained on train and val, "
+            "tested once after the last epoch")
 
 
 def _key(planned: Planned) -> tuple[str, str, str, int]:

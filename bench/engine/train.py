@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from datasets.card import Card
 from datasets.images import split_hash
-from methods import compose
+from methods import compose, weights
 from methods.base import Batch, Fit
 from methods.grammar import MethodError
 from methods.vit import head_names
@@ -139,10 +140,20 @@ class Session:
             predictions, metrics, hashes = self._score(data)
         return self._collect(data, predictions, metrics, hashes)
 
+    def test_again(self, stored: Path) -> tuple[Predictions, str]:
+        """(predictions on test of weights that a finished run has stored, hash of the items); nothing is trained."""
+        data = open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root))
+        self._build(data, prepare=False)
+        weights.load(stored, self.fit.model, backbone=self.spec.model, backbone_hash=self.spec.weights,
+                     method=self.method.text.text(full=True))
+        data.finish_training()
+        predictions, _, hashes = self._score(data)
+        return predictions["test"], hashes["test"]
+
     def _timed(self, name: str) -> AbstractContextManager[None]:
         return _Timer(self.seconds, name, self.device)
 
-    def _build(self, data: TuneData) -> None:
+    def _build(self, data: TuneData, prepare: bool = True) -> None:
         spec = self.spec
         self.method = compose.from_spec(spec.method, spec.options)
         seed_all(spec.seed, "init")
@@ -176,7 +187,8 @@ class Session:
             weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing,
             precision=self._precision, adapter=self.method.adapter)
         seed_all(spec.seed, "prepare")
-        self.method.prepare(self.fit, self.batches.in_order())
+        if prepare:
+            self.method.prepare(self.fit, self.batches.in_order())
         self.method.attach(self.fit)
         self.optimizer = make_optimizer(self.fit, spec)
 
@@ -325,7 +337,8 @@ class Session:
             self.eval_s = time.perf_counter() - started
             metrics |= metrics_of(found[split], split)
             hashes[split] = split_hash(images.items, self.where.data_root)
-        metrics["train.top1"] = self.course.history[-1]["train.top1"]  # of the last epoch, as it went
+        if self.course.history:
+            metrics["train.top1"] = self.course.history[-1]["train.top1"]  # of the last epoch, as it went
         if spec.phase == "peek":
             looks = [(h["peek.top1"] or 0.0, -(h["epoch"] or 0.0)) for h in self.course.history if "peek.top1" in h]
             best, epoch = max(looks)  # the first epoch of equals
