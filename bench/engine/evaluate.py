@@ -18,10 +18,10 @@ from torch import Tensor
 
 from methods.base import Fit
 from methods.compose import Method
+from results.metrics import metrics
 
 from .loaders import Batches
 
-ECE_BINS = 15  # Guo et al., ICML 2017
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -73,28 +73,4 @@ def predict(method: Method, fit: Fit, batches: Batches) -> Predictions:
 
 def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:
     """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`."""
-    right = found.pred == found.label
-    n = len(right)
-    top1 = float(right.mean())
-    counts = np.bincount(found.label)
-    hits = np.bincount(found.label, weights=right, minlength=len(counts))
-    present = counts > 0
-    nll = float(found.nll.astype(np.float64).mean())
-    values: dict[str, float | None] = {
-        "top1": top1,
-        "class_mean": float((hits[present] / counts[present]).mean()),
-        "nll": nll if np.isfinite(nll) else None,
-        "ece": _calibration_error(found.confidence, right) if np.isfinite(found.confidence).all() else None,
-        "n": float(n),
-        "se": (top1 * (1 - top1) / n) ** 0.5,
-        "majority": float(counts.max() / n),  # what the best constant answer scores
-    }
-    return {f"{prefix}.{name}": value for name, value in values.items()}
-
-
-def _calibration_error(confidence: Floats, right: np.ndarray[Any, Any]) -> float:
-    """Expected calibration error over equal-width bins of confidence."""
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [abs(float(confidence[bins == b].mean()) - float(right[bins == b].mean())) * float((bins == b).sum())
-            for b in range(ECE_BINS) if (bins == b).any()]
-    return sum(gaps) / len(right)
+    return metrics(found.pred, found.label, found.confidence, found.nll, prefix)
