@@ -302,8 +302,9 @@ def _specs(request: Request, found: _Resolved) -> list[Planned]:
 
 
 def recipe_of(method: MethodText) -> dict[str, Any]:
-    """Fields of the published recipe that a method's files state as `recipe`; a later part's word wins."""
-    return {k: v for part in method.parts for k, v in dict(part.info.facts.get("recipe", {})).items()}
+    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one."""
+    stated = [dict(part.info.facts["recipe"]) for part in method.parts if part.info.facts.get("recipe")]
+    return stated[-1] if stated else {}
 
 
 def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str:

@@ -99,6 +99,8 @@ class Part:
     title: ClassVar[str] = ""  # name in the paper
     paper: ClassVar[str] = ""  # authors, venue, arXiv number
     ours: ClassVar[str] = ""  # what is our reading or our own choice, printed wherever the part's results are shown
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # for `tune`: (low, high, "log" or "linear"), or choices
+    recipe: ClassVar[Mapping[str, Any]] = {}  # the published recipe: settings of the run, taken with --recipe paper
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs back: tensors, numbers, nested dicts of them."""

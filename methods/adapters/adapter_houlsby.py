@@ -27,6 +27,7 @@ class AdapterHoulsby(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     at_start = "near"
+    search = {"lr": (3e-4, 3e-2, "log")}
 
     bottleneck: Annotated[int, ">= 1", "width of each bottleneck"] = 8
     scale: Annotated[float, "factor of what an adapter adds"] = 1.0

@@ -42,6 +42,9 @@ class AdapterPlus(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     at_start = "near"
+    search = {"lr": (3e-4, 3e-2, "log")}
+    recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
+              "drop_last": False, "schedule": "cosine", "normalise": "native", "precision": "bf16"}  # the authors'
 
     bottleneck: Annotated[int, ">= 1", "width of the bottleneck"] = 8
     drop_path: Annotated[float, ">= 0, < 1", "rate at which the adapter is skipped per image while training"] = 0.1

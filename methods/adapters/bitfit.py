@@ -26,6 +26,7 @@ class BitFit(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
+    search = {"lr": (1e-4, 5e-2, "log")}
 
     norms: Annotated[bool, "train the biases of LayerNorms too"] = True
 

@@ -84,6 +84,7 @@ class DoRA(Adapter):
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
+    search = {"lr": (3e-4, 3e-2, "log"), "dora.rank": (8, 4, 16)}
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 8
     alpha: Annotated[float, "> 0", "the update is scaled by alpha / rank"] = 8.0

@@ -21,6 +21,7 @@ class Linear(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet"})
     mergeable = True
     frozen_backbone = True
+    search = {"lr": (1e-3, 1e-1, "log")}
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         freeze(backbone)

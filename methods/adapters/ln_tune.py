@@ -22,6 +22,7 @@ class LNTune(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
+    search = {"lr": (1e-4, 5e-2, "log")}
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)

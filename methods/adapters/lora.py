@@ -114,6 +114,9 @@ class LoRA(Adapter):
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
+    search = {"lr": (3e-4, 3e-2, "log"), "lora.rank": (8, 4, 16)}
+    recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
+              "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # NOAH's
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 8
     alpha: Annotated[float, "> 0", "the update is scaled by alpha / rank"] = 8.0

@@ -38,6 +38,7 @@ class LPFT(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet"})
     mergeable = True
     wants_holdout = True
+    search = {"lr": (1e-6, 1e-3, "log")}
 
     path: Annotated[int, ">= 2", "values of the inverse penalty that are tried, from 1e-7 to 1e2"] = 20
     C: Annotated[float | None, "> 0", "one inverse penalty, nothing is chosen (a retrained run); None: the path"] = None

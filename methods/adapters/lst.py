@@ -39,6 +39,7 @@ class LST(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
+    search = {"lr": (1e-4, 3e-2, "log")}
 
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the ladder is"] = 8
     init: Annotated[Literal["fisher", "magnitude", "random"], "start: pruned from it, or new"] = "fisher"

@@ -27,6 +27,7 @@ class PartialK(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
+    search = {"lr": (1e-5, 1e-2, "log"), "partial_k.k": (1, 2)}
 
     k: Annotated[int, ">= 1", "how many blocks train, counted from the end"] = 1
 

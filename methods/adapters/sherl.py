@@ -45,6 +45,7 @@ class SHERL(Adapter):
         "n_late >= 1 or class_query == False": "class_query=True shortens the last late block; it needs n_late >= 1",
         "start == 'paper' or gate == 'free'": "start='identity' has no gate: its skip is fixed at 1",
     }
+    search = {"lr": (1e-4, 3e-2, "log")}
 
     n_late: Annotated[int, ">= 0", "frozen layers behind the merge, through which the gradient flows"] = 1
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8

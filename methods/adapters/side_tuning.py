@@ -31,6 +31,7 @@ class SideTuning(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
+    search = {"lr": (1e-4, 3e-2, "log")}
 
     width: Annotated[int, ">= 1", "channels of the side network"] = 64
 

@@ -68,6 +68,7 @@ class SSF(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     at_start = "never"
+    search = {"lr": (1e-3, 5e-2, "log"), "weight_decay": (5e-5, 5e-2)}
 
     init: Annotated[Literal["official", "identity"], "official: around 1 and 0 with deviation 0.02"] = "official"
 

@@ -38,6 +38,7 @@ class UniPT(Adapter):
     checks: ClassVar[dict[str, str]] = {
         "form == 'tokens' or residual == False":
             "form='cls' adds the backbone's own feature by itself; leave residual off"}
+    search = {"lr": (1e-4, 3e-2, "log"), "unipt.reduction": (8, 4, 2)}
 
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8
     form: Annotated[Literal["tokens", "cls"], "every token is a query, or the class token alone"] = "tokens"

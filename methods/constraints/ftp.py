@@ -32,6 +32,7 @@ class FTP(Constraint):
     needs: ClassVar[frozenset[Feature]] = frozenset({"anchor"})
     excludes = frozenset({"tpgm", "tpgm_c", "mars_pgm", "l2_pgm"})
     excludes_why = "both set how far the same weights may move"
+    search = {"ftp.kappa": (1.0, 0.5, 0.0)}
 
     kappa: Annotated[float, ">= 0, <= 1", "share kept of a gradient that would shrink a radius; 1: strongest"] = 1.0
     lr: Annotated[float, "> 0", "Adam's rate for the radii, in weight units"] = 1e-2

@@ -46,6 +46,7 @@ class MarsPGM(_Fixed):
     excludes = frozenset({"tpgm", "tpgm_c", "ftp", "l2_pgm"})
     excludes_why = "both set how far the same weights may move"
     size = "mars"
+    search = {"mars_pgm.gamma": (1.65, 33.1, "log"), "mars_pgm.gamma_head": (1.65, 33.1, "log")}
 
     gamma: Annotated[float, ">= 0", "radius of the pre-trained weights"] = 10.0
     gamma_head: Annotated[float, ">= 0", "radius of the new head around zero"] = 10.0
@@ -63,6 +64,7 @@ class L2PGM(_Fixed):
     excludes = frozenset({"tpgm", "tpgm_c", "ftp", "mars_pgm"})
     excludes_why = "both set how far the same weights may move"
     size = "l2"
+    search = {"l2_pgm.gamma": (0.1, 10.0, "log"), "l2_pgm.gamma_head": (0.1, 10.0, "log")}
 
     gamma: Annotated[float, ">= 0", "radius of the pre-trained weights"] = 2.0
     gamma_head: Annotated[float, ">= 0", "radius of the new head around zero"] = 2.0

@@ -205,6 +205,9 @@ class TPGM(_Projected):
     wants_holdout = True
     excludes = frozenset({"tpgm_c", "ftp", "mars_pgm", "l2_pgm"})
     excludes_why = "both set how far the same weights may move"
+    search = {"tpgm.lr": (1e-3, 1e-1, "log")}
+    recipe = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 5e-4, "epochs": 50, "warmup_epochs": 0,
+              "schedule": "cosine"}  # on DomainNet
 
     when: Annotated[Literal["online", "posthoc"], "after every step, or once after training"] = "online"
     norm: Annotated[Literal["auto", "mars", "l2"], "auto: mars online, l2 post-hoc, as published"] = "auto"
@@ -246,6 +249,7 @@ class TPGMC(_Projected):
     wants_holdout = True
     excludes = frozenset({"tpgm", "ftp", "mars_pgm", "l2_pgm"})
     excludes_why = "both set how far the same weights may move"
+    search = {"tpgm_c.lr": (1e-3, 1e-1, "log"), "tpgm_c.mu_s": (1e-4, 1.0, "log")}
 
     mu_s: Annotated[float, ">= 0", "price of a radius, relative to the distance moved"] = 1e-2
     mu_tv: Annotated[float, ">= 0", "price of differing from the previous tensor of the same kind"] = 0.0

@@ -32,6 +32,7 @@ class WiSE(Constraint):
             "multiplied by alpha")
     needs: ClassVar[frozenset[Feature]] = frozenset({"anchor"})
     wants_holdout = True
+    search = {"wise.alpha": (0.5, 0.25, 0.75)}
 
     alpha: Annotated[float, ">= 0, <= 1", "0: pre-trained, 1: fine-tuned; the run's result"] = 0.5
     points: Annotated[int, ">= 0", "alphas of the curve besides 0, evenly up to 1; 0: no curve"] = 10

@@ -29,6 +29,7 @@ class FPA(Regularizer):
             "head's input to that at the start of training (for prompts, which start elsewhere, not the plain model's)")
     excludes: ClassVar[frozenset[str]] = frozenset({"pace", "linear"})
     excludes_why = "fpa compares the features of plain passes, PACE's are noisy and a linear probe's never move"
+    search = {"fpa.weight": (1e-3, 1.0, "log")}
 
     weight: Annotated[float, ">= 0", "of the penalty"] = 0.1
 

@@ -25,6 +25,7 @@ class L2SP(Regularizer):
     ours = ("our reading: LoRA's product is decayed towards zero; where no weight matrix trains (bitfit, ln_tune, SSF) "
             "every tensor with a pre-trained value is anchored")
     needs: ClassVar[frozenset[Feature]] = frozenset({"anchor"})
+    search = {"l2_sp.alpha": (1e-3, 1.0, "log"), "l2_sp.beta": (1e-3, 1e-1, "log")}
 
     alpha: Annotated[float, ">= 0", "pull towards the pre-trained weights"] = 0.1
     beta: Annotated[float, ">= 0", "weight decay of the new head"] = 0.01

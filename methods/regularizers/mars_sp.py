@@ -26,6 +26,7 @@ class MarsSP(Regularizer):
     ours = ("our reading: LoRA's product is penalised with anchor zero; where no weight matrix trains every tensor "
             "with a pre-trained value is, as one row")
     needs: ClassVar[frozenset[Feature]] = frozenset({"anchor"})
+    search = {"mars_sp.weight": (1e-5, 1e-1, "log"), "mars_sp.head_weight": (1e-5, 1e-1, "log")}
 
     weight: Annotated[float, ">= 0", "price of the pre-trained tensors' largest row"] = 1e-3
     head_weight: Annotated[float, ">= 0", "price of the new head's largest row"] = 1e-3

@@ -23,6 +23,7 @@ class SAM(Regularizer):
 
     title = "SAM"
     paper = "Foret et al., ICLR 2021, arXiv:2010.01412"
+    search = {"sam.rho": (5e-3, 0.5, "log")}
 
     rho: Annotated[float, ">= 0", "radius of the ball"] = 0.05
     perturb: Annotated[Literal["all", "peft"], "what moves: every trained weight, or all but the head"] = "all"

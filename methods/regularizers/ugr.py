@@ -51,6 +51,7 @@ class UGR(Regularizer):
         "tta == 'online' or reset_every == 0": "reset_every belongs to tta='online'",
         "tta != 'none' or rho_tta is None": "rho_tta belongs to tta='episodic' or 'online'",
     }
+    search = {"ugr.rho": (0.1, 0.05, 0.2, 0.02, 0.5, 1.0)}
 
     objective: Annotated[Literal["ent", "rec", "rot", "con", "agr"], "the label-free loss L_u"] = "ent"
     rho: Annotated[float, ">= 0", "length of the look-ahead (unit), or its step size (raw)"] = 0.1

@@ -392,5 +392,55 @@ def test_what_peeking_gains_is_the_best_epoch_over_the_last(tmp_path: Path) -> N
         assert isclose(row.best, best) and row.gain >= 0 and row.runs == 2 and row.datasets == 1
 
 
+# Recipes.
+
+@pytest.mark.parametrize("name", [n for n, p in catalog().items() if p.facts.get("recipe")])
+def test_a_published_recipe_names_settings_of_a_run(name: str) -> None:
+    recipe = catalog()[name].facts["recipe"]
+    assert set(recipe) <= set(plan.SETTABLE)
+    for key, value in recipe.items():
+        assert value in plan.CHOICES.get(key, (value,))
+        spec = replace(tiny.spec(), **{key: value})
+        assert type(getattr(spec, key)) is type(getattr(tiny.spec(), key)), f"{key} is written {value!r}"
+
+
+def test_a_method_may_run_under_its_published_recipe(tmp_path: Path) -> None:
+    found = make(_request(("lora", "lora+pace", "full+tpgm"), sets=("image_size=16",), recipe="paper"), tmp_path)
+    specs = {p.text: p.spec for p in found.runs}
+    assert (specs["lora"].epochs, specs["lora"].schedule, specs["lora"].normalise) == (100, "cosine_timm", "peer")
+    assert specs["lora+pace"].epochs == 300, "the last part's recipe counts, as a whole"
+    assert (specs["full+tpgm"].optimizer, specs["full+tpgm"].precision) == ("sgd", "fp32")
+    assert found.view.name == "custom-paper" and found.runs[0].passed["recipe"] == "paper"
+    common = make(_request(("lora",), sets=("image_size=16",)), tmp_path)
+    assert common.runs[0].spec.id != found.runs[0].spec.id and common.view.name == "custom"
+    own = make(_request(("lora",), sets=("image_size=16", "epochs=7"), recipe="paper"), tmp_path)
+    assert own.runs[0].spec.epochs == 7, "what the user sets herself wins"
+
+
+def test_a_method_without_a_published_recipe_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no published recipe is stated for 'dora'; leave it out or"):
+        make(_request(("dora", "lora"), recipe="paper"), tmp_path)
+
+
+# The commands' refusals.
+
+@pytest.mark.parametrize(("words", "answer"), (
+    (["tune", "--budget", "0"], "--budget must be 1 or more, not 0"),
+    (["tune", "--budget", "4", "--folds", "1"], "--folds must be 2 or more, not 1"),
+    (["tune", "--budget", "4", "--methods", "loora"], "did you mean lora"),
+    (["select", "--suite", "vtab1k"], "nothing has been tuned in suite 'vtab1k'; `python -m bench tune --suite vtab1k"),
+    (["curve", "--suite", "vtab1k"], "nothing has been tuned in suite 'vtab1k'"),
+    (["run", "--tuned", "--suite", "vtab1k"], "nothing has been selected in suite 'vtab1k'"),
+    (["verify", "xyz"], "no run is called 'xyz'")))
+def test_the_commands_answer_a_mistake_with_a_sentence(words: list[str], answer: str, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    from bench import cli
+
+    monkeypatch.setattr(selections, "FOLDER", tmp_path)
+    assert cli.main(words) == 2
+    assert answer in capsys.readouterr().err
+
+
 def test_options_hold_their_values() -> None:
     assert Options((1, 2)).holds(1) and not Options((1, 2)).holds(3)
