@@ -7,6 +7,7 @@ wrong metric can be mended without training anything again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,30 +43,52 @@ class Predictions:
                                 confidence=self.confidence, nll=self.nll, items=np.array(items_hash))
 
 
-def predict(method: Method, fit: Fit, batches: Batches) -> Predictions:
-    """Score one split in order, in eval mode; the method decides how a batch is predicted."""
+def adapts(method: Method) -> bool:
+    """Whether a part moves weights while it predicts."""
+    return any(getattr(part, "tta", "none") != "none" for part in method.regularizers)
+
+
+def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True) -> Predictions:
+    """Score one split in order, in eval mode; the method decides how a batch is predicted, unless `adapt` is false."""
+    return predict_among(method, fit, batches, (None,), adapt)[0]
+
+
+def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Sequence[int] | None],
+                  adapt: bool = True) -> list[Predictions]:
+    """One pass over a split, scored once for each mask: the classes that may be answered, or None for all of them."""
     was_training = fit.model.training
     kept = {name: p.detach().clone() for name, p in fit.trainable.items()}
     fit.model.eval()
-    rows: list[tuple[Tensor, ...]] = []
+    rows: list[list[tuple[Tensor, ...]]] = [[] for _ in masks]
     try:
         with torch.no_grad():
-            for part in method.regularizers:
-                start = getattr(part, "start_split", None)
-                if start is not None:
-                    start(fit)
+            method.start_split(fit)
             for batch in batches.in_order():
-                logits = method.predict(fit, batch.x).float()
-                top = logits.topk(min(2, logits.shape[1]), dim=1)
-                margin = top.values[:, 0] - top.values[:, -1]
-                confidence = logits.softmax(1).amax(1)
-                nll = F.cross_entropy(logits, batch.y, reduction="none")
-                rows.append(tuple(t.cpu() for t in (top.indices[:, 0], batch.y, margin, confidence, nll)))
+                logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()
+                for found, mask in zip(rows, masks, strict=True):
+                    found.append(_judge(logits, batch.y, mask))
     finally:
         with torch.no_grad():
             for name, value in kept.items():
                 fit.trainable[name].copy_(value)
         fit.model.train(was_training)
+    return [_gather(found) for found in rows]
+
+
+def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None) -> tuple[Tensor, ...]:
+    """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, on the CPU."""
+    if mask is not None:
+        closed = torch.full_like(logits[0], -torch.inf)
+        closed[list(mask)] = 0
+        logits = logits + closed
+    top = logits.topk(min(2, logits.shape[1]), dim=1)
+    margin = top.values[:, 0] - top.values[:, -1]
+    confidence = logits.softmax(1).amax(1)
+    nll = F.cross_entropy(logits, y, reduction="none")
+    return tuple(t.cpu() for t in (top.indices[:, 0], y, margin, confidence, nll))
+
+
+def _gather(rows: list[tuple[Tensor, ...]]) -> Predictions:
     columns = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
     pred, label = (c.astype(np.int32) for c in columns[:2])
     return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))

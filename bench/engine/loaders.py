@@ -82,19 +82,7 @@ class TuneData:
         return every.take([i for i in range(len(every)) if i not in inside]), every.take(rows)
 
     def _open(self, split: str) -> Pictures:
-        items = list(self._card.items(self._root, split))
-        if not items:
-            raise DataError(f"split {split!r} of {self._card.name!r} lists no image")
-        labels = torch.tensor([i.label for i in items], dtype=torch.int64)
-        wrong = int(labels.max())
-        if wrong >= self._card.classes or int(labels.min()) < 0:
-            raise DataError(f"split {split!r} of {self._card.name!r} has the label {wrong}; its card promises "
-                            f"{self._card.classes} classes, 0 to {self._card.classes - 1}")
-        augmented = self._spec.augment != "none"
-        pixels = None if augmented else self._cache.pixels(
-            f"{self._card.name}-{split}-{self._spec.data}", items, self._spec.image_size)
-        augment = self._spec.augment if split in ("train", "trainval") else _evaluation(self._spec.augment)
-        return Pictures(items, labels, pixels, self._spec.image_size, augment)
+        return _open(self._card, self._root, self._spec, self._cache, split)
 
     def finish_training(self) -> None:
         """Training is over; only phase `final` cares."""
@@ -104,6 +92,10 @@ class TuneData:
 
     def test(self) -> Pictures:
         raise SealedTest(f"phase {self._spec.phase!r} must not look at the test split of {self._card.name!r}")
+
+    def further(self, card: Card) -> Pictures:
+        """The test split of another data set with the same classes (distribution shift); sealed as the own one is."""
+        raise SealedTest(f"phase {self._spec.phase!r} must not look at the test split of {card.name!r}")
 
     @property
     def test_passes(self) -> int:
@@ -116,6 +108,7 @@ class FinalData(TuneData):
     def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> None:
         super().__init__(card, root, spec, cache)
         self._over, self._passes = False, 0
+        self._read: set[str] = set()
 
     def _training(self) -> tuple[Pictures, Pictures | None]:
         return self._open("trainval"), None
@@ -130,6 +123,14 @@ class FinalData(TuneData):
             raise SealedTest(f"the test split of {self._card.name!r} was read already; a final run reads it once")
         self._passes += 1
         return self._open("test")
+
+    def further(self, card: Card) -> Pictures:
+        if not self._over:
+            raise SealedTest(f"the test split of {card.name!r} is sealed until training is over")
+        if card.name in self._read:
+            raise SealedTest(f"the test split of {card.name!r} was read already; a final run reads it once")
+        self._read.add(card.name)
+        return _open(card, self._root, self._spec, self._cache, "test")
 
     @property
     def test_passes(self) -> int:
@@ -156,6 +157,22 @@ def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> TuneD
     """The data as the spec's phase may see it."""
     kinds: dict[str, type[TuneData]] = {"tune": TuneData, "final": FinalData, "peek": PeekData}
     return kinds[spec.phase](card, root, spec, cache)
+
+
+def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) -> Pictures:
+    """A split as the spec wants it: listed, its labels checked, decoded where nothing is augmented."""
+    items = list(card.items(root, split))
+    if not items:
+        raise DataError(f"split {split!r} of {card.name!r} lists no image")
+    labels = torch.tensor([i.label for i in items], dtype=torch.int64)
+    wrong = int(labels.max())
+    if wrong >= card.classes or int(labels.min()) < 0:
+        raise DataError(f"split {split!r} of {card.name!r} has the label {wrong}; its card promises "
+                        f"{card.classes} classes, 0 to {card.classes - 1}")
+    augmented = spec.augment != "none"
+    pixels = None if augmented else cache.pixels(f"{card.name}-{split}-{spec.data}", items, spec.image_size)
+    augment = spec.augment if split in ("train", "trainval") else _evaluation(spec.augment)
+    return Pictures(items, labels, pixels, spec.image_size, augment)
 
 
 def stratified(labels: Tensor, share: float, seed: int, part: int = 0) -> list[int]:

@@ -31,9 +31,10 @@ from results.schema import (
 
 from . import env
 from .checkpoint import UNFINISHED, Checkpoints, Interrupted, key_of
+from .course import Diverged, Trained
 from .describe import method_info
 from .loaders import SealedTest
-from .train import Diverged, Session, Trained
+from .train import Session
 from .where import Where
 
 TRACEBACK_LINES = 12
@@ -128,12 +129,13 @@ def _store_artifacts(spec: RunSpec, trained: Trained, where: Where, root: Path) 
     made = []
     record = store.path_of(spec, root)
     for split, found in trained.predictions.items():
-        path = record.with_suffix(f".{split}.npz") if split != "test" else record.with_suffix(".npz")
+        path = record.with_suffix(f".{split.replace(':', '.')}.npz" if split != "test" else ".npz")
 
         def write(temporary: Path, found=found, split=split) -> None:  # type: ignore[no-untyped-def]
             found.save(temporary, trained.items_hash[split])
 
-        made.append(_stored("predictions", path, write))
+        _, further, name = split.partition(":")
+        made.append(_stored(f"predictions{further}{name}", path, write))
     if spec.phase == "final" and _kept(trained, where):
         made.append(_stored("adapter", record.with_suffix(".safetensors"), lambda path: _save_weights(path, trained)))
     return tuple(made)

@@ -15,17 +15,19 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from datasets import registry
 from datasets.card import Card
 from datasets.images import split_hash
+from datasets.shift import masks
 from methods import compose, weights
 from methods.base import Batch, Fit
 from methods.grammar import MethodError
@@ -44,65 +46,25 @@ from .checkpoint import (
     restore_weights,
     weights_of,
 )
-from .evaluate import Predictions, metrics_of, predict
+from .course import (
+    Course,
+    Diverged,
+    Timer,
+    Trained,
+    content_hash,
+    probes,
+    report_of,
+    set_plain_attention,
+    set_train_mode,
+)
+from .evaluate import Predictions, adapts, metrics_of, predict, predict_among
 from .loaders import Batches, Endless, Normaliser, Pictures, TuneData, normalisation, open_data, stratified
 from .optim import learning_rate, make_optimizer
 from .seeds import seed_all
 from .where import Where
 
+PLAIN = "noadapt"  # a split scored once more without test-time adaptation
 LOOKS = 20  # at most so many looks at a split along the way, evenly spread, the last epoch always among them
-
-
-class Diverged(RuntimeError):
-    """The loss is not finite; carries the step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
-        self.step = step
-
-
-@dataclass
-class Trained:
-    """What one run leaves behind for the record."""
-
-    spec: RunSpec
-    model: nn.Module
-    fit: Fit
-    method: compose.Method
-    predictions: dict[str, Predictions]  # by split
-    metrics: dict[str, float | None]
-    dataset: DatasetInfo
-    backbone: BackboneInfo
-    params: Params
-    memory: Memory
-    history: list[dict[str, float | None]]
-    diagnostics: dict[str, float | None]
-    seconds: dict[str, float]
-    train_images_per_s: float | None
-    eval_images_per_s: float | None
-    test_passes: int
-    items_hash: dict[str, str]
-
-
-@dataclass
-class Course:
-    """How far training is, and what it has found on its way."""
-
-    epoch: int = 0
-    batch: int = 0  # of the epoch, the next one
-    seen: int = 0  # images of the epoch
-    total: float = 0.0  # their losses
-    right: int = 0  # of the epoch's judged images: classed right by the pass that trained on them
-    judged: int = 0  # a method may train on part of a batch only
-    history: list[dict[str, float | None]] = field(default_factory=list)
-    train_s: float = 0.0  # of earlier attempts, up to the checkpoint
-    counted_s: float = 0.0
-    grad_norm: float = 0.0
-    memory: dict[str, Any] = field(default_factory=dict)
-    best: float = -1.0  # top-1 on val of the weights kept, where the best epoch is wanted
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    passes: int = 0  # over test, in phase peek
 
 
 class Session:
@@ -138,6 +100,7 @@ class Session:
         data.finish_training()
         with self._timed("evaluate"):
             predictions, metrics, hashes = self._score(data)
+            self._score_further(data, predictions, metrics, hashes)
         return self._collect(data, predictions, metrics, hashes)
 
     def test_again(self, stored: Path) -> tuple[Predictions, str]:
@@ -151,7 +114,7 @@ class Session:
         return predictions["test"], hashes["test"]
 
     def _timed(self, name: str) -> AbstractContextManager[None]:
-        return _Timer(self.seconds, name, self.device)
+        return Timer(self.seconds, name, self.device)
 
     def _build(self, data: TuneData, prepare: bool = True) -> None:
         spec = self.spec
@@ -271,9 +234,11 @@ class Session:
     def _look(self, data: TuneData) -> dict[str, float | None]:
         """After an epoch: what the phase may see along the way. Leaves no trace but the weights it keeps."""
         spec, at = self.spec, self.course
-        every = max(1, spec.epochs // LOOKS)
-        if (spec.epochs - at.epoch - 1) % every or not (spec.phase == "peek" or spec.select == "val"):
+        if (spec.epochs - at.epoch - 1) % max(1, spec.epochs // LOOKS):
             return {}
+        probed = self._probe(data.val)
+        if not (spec.phase == "peek" or spec.select == "val"):
+            return probed
         images = data.test() if spec.phase == "peek" else data.val
         if images is None:
             raise MethodError("select='val' keeps the best epoch on val; only phase 'tune' has a validation split")
@@ -284,7 +249,19 @@ class Session:
         if spec.select == "val" and top1 > at.best:
             at.best, at.best_epoch = top1, at.epoch + 1
             at.best_weights = {n: t.clone() for n, t in weights_of(self.fit.model).items()}
-        return {"peek.top1" if spec.phase == "peek" else "val.top1": top1}
+        return {"peek.top1" if spec.phase == "peek" else "val.top1": top1} | probed
+
+    def _probe(self, images: Pictures | None) -> dict[str, float | None]:
+        """What the parts measure on a fixed, class-balanced validation batch of the training size; leaves no trace."""
+        if images is None or not probes(self.method):
+            return {}
+        rows = stratified(images.labels, min(1.0, self.spec.batch_size / len(images)), seed=0)
+        streams = random_state()
+        self.fit.model.eval()
+        found = self.method.probe(self.fit, Batches(images, self.normalise, len(rows), 0).batch(torch.tensor(rows), 0))
+        set_train_mode(self.fit)
+        restore_random(streams)
+        return {f"probe.{k}": v for k, v in found.items()}
 
     def _top1(self, images: Pictures) -> float:
         found = predict(self.method, self.fit, Batches(images, self.normalise, self.spec.eval_batch_size, 0))
@@ -333,10 +310,16 @@ class Session:
         for split, images in pictures.items():
             assert images is not None
             started = time.perf_counter()
-            found[split] = predict(self.method, self.fit, Batches(images, self.normalise, spec.eval_batch_size, 0))
+            batches = Batches(images, self.normalise, spec.eval_batch_size, 0)
+            found[split] = predict(self.method, self.fit, batches)
             self.eval_s = time.perf_counter() - started
-            metrics |= metrics_of(found[split], split)
             hashes[split] = split_hash(images.items, self.where.data_root)
+            if adapts(self.method):  # the same weights on the same images as they are
+                plain = f"{split}:{PLAIN}"
+                found[plain] = predict(self.method, self.fit, batches, adapt=False)
+                hashes[plain] = hashes[split]
+        for name, predictions in found.items():
+            metrics |= metrics_of(predictions, name)
         if self.course.history:
             metrics["train.top1"] = self.course.history[-1]["train.top1"]  # of the last epoch, as it went
         if spec.phase == "peek":
@@ -347,13 +330,34 @@ class Session:
             metrics["val.best.epoch"] = float(self.course.best_epoch)
         return found, metrics, hashes
 
+    def _score_further(self, data: TuneData, found: dict[str, Predictions], metrics: dict[str, float | None],
+                       hashes: dict[str, str]) -> None:
+        """The further test sets of phase `final`: each read once, with the same weights.
+
+        A set that holds some of the classes alone is scored twice: among all classes, and as `<name>@<mask>` among
+        those that it holds. The two are different benchmarks.
+        """
+        if self.spec.phase != "final":
+            return
+        for card in map(registry.get, self.spec.also_test):
+            images = data.further(card)
+            ways: dict[str, Sequence[int] | None] = {card.name: None}
+            if "mask" in card.facts:
+                ways[f"{card.name}@{card.facts['mask']}"] = masks()[card.facts["mask"]]
+            batches = Batches(images, self.normalise, self.spec.eval_batch_size, 0)
+            scored = predict_among(self.method, self.fit, batches, tuple(ways.values()))
+            for name, predictions in zip(ways, scored, strict=True):
+                found[f"test:{name}"] = predictions
+                metrics |= metrics_of(predictions, f"test:{name}")
+                hashes[f"test:{name}"] = split_hash(images.items, self.where.data_root)
+
     def _collect(self, data: TuneData, predictions: dict[str, Predictions], metrics: dict[str, float | None],
                  hashes: dict[str, str]) -> Trained:
         spec, fit, card = self.spec, self.fit, self.card
         steps = max(1, fit.steps - 1)
         images = steps * self.batches.batch_size
-        scored = next(metrics[f"{split}.top1"] for split in predictions)
-        tested = next((len(found.pred) for split, found in predictions.items() if split != "val"), None)
+        own = next(iter(predictions))  # the data set's own split comes first
+        scored, tested = metrics[f"{own}.top1"], None if own == "val" else len(predictions[own].pred)
         far = math.sqrt(sum(float((fit.trainable[n].detach() - a).square().sum()) for n, a in fit.anchor.items()
                             if n in fit.trainable))
         mean, std = normalisation(spec, (self.backbone.mean, self.backbone.std))
@@ -363,7 +367,7 @@ class Session:
                 classes=card.classes, train=len(self.train_pictures), holdout=len(self.held) if self.held else 0,
                 val=len(data.val) if data.val else None, test=tested,
                 split_hash=split_hash(data.train.items, self.where.data_root),
-                content_hash=_content(data.train), title=card.title, group=card.group, metric=card.metric,
+                content_hash=content_hash(data.train), title=card.title, group=card.group, metric=card.metric,
                 standin=spec.standin),
             backbone=BackboneInfo(params=sum(self.backbone_sizes.values()),
                                   weights_sha256=None if spec.weights == "random" else spec.weights,
@@ -371,12 +375,12 @@ class Session:
             params=self._params(),
             memory=Memory(**self.course.memory), history=self.course.history,
             diagnostics={"distance_from_pretrained": far if fit.anchor else None, "grad_norm": self.course.grad_norm,
-                         "train_test_gap": (metrics["train.top1"] or 0.0) - (scored or 0.0)},
+                         "train_test_gap": (metrics["train.top1"] or 0.0) - (scored or 0.0)}
+            | {f"report.{k}": v for k, v in report_of(self.method).items()},
             seconds=self.seconds,
             train_images_per_s=images / self.course.counted_s if self.course.counted_s > 0 else None,
             eval_images_per_s=self.scored / self.eval_s if self.eval_s > 0 else None,
             test_passes=data.test_passes, items_hash=hashes)
-
 
     def _params(self) -> Params:
         """Weights of the live model, the head apart."""
@@ -385,49 +389,3 @@ class Session:
         return Params(total=counted.total, trained=trained, trained_adapter=counted.trained_adapter,
                       trained_head=counted.trained_head, trained_backbone=counted.trained_backbone,
                       extra_inference=counted.extra, extra_inference_merged=counted.extra_merged, stored_bytes=None)
-
-
-class _Timer:
-    """Adds the seconds of a block, the device synchronised at both ends."""
-
-    def __init__(self, into: dict[str, float], name: str, device: torch.device) -> None:
-        self.into, self.name, self.device = into, name, device
-
-    def __enter__(self) -> None:
-        self._sync()
-        self.started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._sync()
-        self.into[self.name] = time.perf_counter() - self.started
-
-    def _sync(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
-def set_train_mode(fit: Fit) -> None:
-    """Train mode; a backbone that is only read stays in eval mode, so no DropPath or dropout acts inside it."""
-    fit.model.train()
-    if fit.adapter is not None and fit.adapter.frozen_backbone:
-        for module in fit.model.modules():
-            if not any(p.requires_grad for p in module.parameters()):
-                module.eval()
-
-
-def set_plain_attention(model: nn.Module) -> None:
-    """softmax(q k') v spelled out, in place of the fused kernel."""
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False  # type: ignore[assignment]
-
-
-def _content(pictures: Pictures) -> str:
-    """Hash of the decoded training pixels and labels; empty where they are decoded on the fly."""
-    from hashlib import sha256
-
-    if pictures.pixels is None:
-        return ""
-    digest = sha256(pictures.pixels.tobytes())
-    digest.update(pictures.labels.numpy().tobytes())
-    return digest.hexdigest()

@@ -105,13 +105,16 @@ class Radii:
         return found
 
     def state(self) -> dict[str, Any]:
+        measured = {f"norms.{i}": n.clone() for i, n in enumerate(self.norms)}  # `report` speaks of the last ones
         return {"gamma": self.gamma.clone(), "m": self.m.clone(), "v": self.v.clone(), "t": self.t,
-                "started": self.started}
+                "started": self.started, **measured}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name in ("gamma", "m", "v"):
             getattr(self, name).copy_(state[name])
         self.t, self.started = int(state["t"]), bool(state["started"])
+        measured = [f"norms.{i}" for i in range(len(self.views))]
+        self.norms = [state[name].to(self.gamma.device) for name in measured if name in state]
 
     def _per_view(self, gamma: Tensor) -> list[Tensor]:
         return list(torch.split(gamma, [v.groups for v in self.views]))

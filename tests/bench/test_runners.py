@@ -8,8 +8,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from bench.dispatch.local import Job, run_all
+from bench.dispatch.state import Claims
+from bench.engine.record import execute
+from bench.plan import Planned, _look_up
 from results import store
 
+from . import tiny
+from .killing import killed_once
 from .runner import RUNS, spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,3 +67,27 @@ def test_a_killed_runners_runs_are_taken_over(tmp_path: Path) -> None:
     assert len(twice) <= 2, "only what the killed runner had begun is begun again"
     assert {r.spec.id for r in store.load_all(tmp_path / "runs")} == set(ended)
     assert not list((tmp_path / "claims").glob("*.claim"))
+
+
+def test_a_killed_run_is_planned_again_and_goes_on(tmp_path: Path) -> None:
+    """kill -9 of a run's process: its record says so, the plan wants it again, and it resumes."""
+    tiny.use()
+    try:
+        spec, where, root = tiny.spec("lora+pace"), tiny.where(tmp_path), tmp_path / "runs"
+        whole = execute(spec, {}, tiny.where(tmp_path / "whole", checkpoints=None), tmp_path / "whole" / "runs")
+        planned = Planned(spec, "lora+pace", {}, tmp_path, None)
+        claims = Claims(tmp_path / "claims")
+        first = run_all([Job(spec, {}, where)], root, claims, 1, lambda done, label: None, killed_once)
+        assert first.done == {"failed": 1}
+        looked = _look_up(planned, root, set())
+        assert looked.state == "missing" and looked.why == "failed before: killed"
+        assert looked.record is not None and looked.record.failure is not None
+        assert "SIGKILL" in looked.record.failure.message
+        second = run_all([Job(spec, {}, where, again=True)], root, claims, 1, lambda done, label: None, killed_once)
+        assert second.done == {"ok": 1}
+        record = store.load(store.path_of(spec, root))
+        assert (record.metrics, record.history) == (whole.metrics, whole.history)
+        assert [(a.reason, a.resumed_from_step) for a in record.attempts] == [("killed", 0), ("ok", 6)]
+        assert _look_up(planned, root, set()).state == "done"
+    finally:
+        tiny.forget()
