@@ -384,7 +384,7 @@ def _need_standins(todo: Sequence[Planned]) -> None:
 
     from .progress import Bar
 
-    names = list(dict.fromkeys(r.spec.dataset for r in todo if r.spec.standin))
+    names = list(dict.fromkeys(n for r in todo if r.spec.standin for n in (r.spec.dataset, *r.spec.also_test)))
     if names:
         with Bar(len(names), "stand-ins") as bar:
             write_all(names, STANDINS, bar.one_more)

@@ -1,4 +1,4 @@
-"""From words to checked, fully resolved RunSpecs; what is done, missing, stale or failed; and the price. No torch.
+"""From words to checked, fully resolved RunSpecs; what is done, missing, stale or failed. No torch.
 
 Everything that can be refused is refused here, before data, weights or a queue are touched, all problems at once.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,14 @@ from methods.catalog import Scalar, catalog
 from methods.grammar import MethodError, MethodText, parse
 from results import store
 from results.schema import RecordError, RunResult, RunSpec
-from results.suites import Column, Entry, Row, SuiteView, load_suite
+from results.suites import Entry, Row, SuiteView, load_suite
 
+from . import settings
 from .engine import backbones
 from .engine.backbones import BackboneError, Weights
-from .suites import GROUPS, SUITES, Suite
+from .suites import GROUPS, SUFFIX, SUITES, Suite
+from .suites import find as find_suite
+from .view import columns_of, protocol_of, reference_of
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "data" / "standins"
@@ -31,14 +35,8 @@ CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 CLAIMS = ROOT / "results" / "claims"
 AGAIN = {"killed", "node"}  # kinds of failure that say nothing about the run itself: run again without being asked
-State = Literal["done", "missing", "failed", "stale", "running"]
-SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
-            "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
-            "optimizer", "schedule", "attention", "threads", "image_size")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
-    "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}
 BYTES_PER_RECORD = 9_000  # a record and its predictions, measured on the demo
+State = Literal["done", "missing", "failed", "stale", "running"]
 
 
 class UsageError(Exception):
@@ -114,6 +112,11 @@ class _Resolved:
     fields: dict[str, Any]
     overrides: dict[str, Scalar] = field(default_factory=dict)
 
+    def data_of(self, name: str) -> str:
+        """What names the images of a run: those of its data set, and of its further test sets."""
+        further = "|".join(self.data[n] for n in self.suite.also_test.get(name, ()))
+        return self.data[name] + (f"+{sha256(further.encode()).hexdigest()[:12]}" if further else "")
+
 
 def make(request: Request, runs: Path = RUNS, alive: set[str] | None = None) -> Plan:
     """Resolve, check, and look up what exists. Raises UsageError with every problem that was found."""
@@ -132,11 +135,16 @@ def suite_of(request: Request) -> Suite:
     if name is None:
         own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
         name = "custom" if own or request.no_pretrained or request.weights else "demo"
-    if name not in SUITES:
+    make = find_suite(name)
+    if make is None:
         near = get_close_matches(name, SUITES, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(SUITES)}"
         raise UsageError([f"no suite is called {name!r}; {hint}"])
-    return SUITES[name]()
+    suite = make()
+    small = find_suite(name + SUFFIX)  # on stand-ins a suite of real data runs in miniature, on the embedded backbone
+    if request.data == "standin" and not request.backbones and small is not None and suite.datasets:
+        return small()
+    return suite
 
 
 def _resolve(request: Request) -> _Resolved:
@@ -148,7 +156,7 @@ def _resolve(request: Request) -> _Resolved:
             cards.append(registry.get(name))
         except DataError as error:
             problems.append(str(error))
-    values, overrides = _sets(request, suite, problems)
+    values, overrides = settings.sets(request, suite, problems)
     for text in request.methods or suite.methods:
         try:
             methods.append((text, parse(text, overrides)))
@@ -158,7 +166,7 @@ def _resolve(request: Request) -> _Resolved:
         problems += [f"no published recipe is stated for {text!r}; leave it out or use --recipe common"
                      for text, method in methods if not recipe_of(method)]
     if len(methods) == len(request.methods or suite.methods):
-        _unused(overrides, methods, problems)
+        settings.unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
     if suite.standins and any(n != backbones.EMBEDDED for n in names):
         problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
@@ -178,13 +186,19 @@ def _resolve(request: Request) -> _Resolved:
         problems.append(f"suite {suite.name!r} needs --methods, for instance 'lora' or 'lora(rank=4)+pace'")
     standins = suite.standins or request.data == "standin"
     root = STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
+    needed = [*cards, *_further(suite, cards)]
     if not standins and cards:
-        problems += _data_problems(cards, root, request.data or os.environ.get("DATA") or "")
-    data = {} if problems else {c.name: _data_id(c, root, standins, problems) for c in cards}
+        problems += _data_problems(needed, root, request.data or os.environ.get("DATA") or "")
+    data = {} if problems else {c.name: _data_id(c, root, standins, problems) for c in needed}
     if problems:
         raise UsageError(problems)
     return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
                      overrides)
+
+
+def _further(suite: Suite, cards: list[Card]) -> list[Card]:
+    """The further test sets of these data sets, each once."""
+    return list({n: registry.get(n) for c in cards for n in suite.also_test.get(c.name, ())}.values())
 
 
 def _family_problems(backbone: str, methods: list[tuple[str, MethodText]]) -> list[str]:
@@ -213,92 +227,41 @@ def _data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
             + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]
 
 
-def _sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
-    """`lr=1e-3` -> a field of the spec; `lora.rank=4` -> an option of a part."""
-    values: dict[str, Any] = {}
-    overrides: dict[str, Scalar] = {}
-    for text in request.sets:
-        key, equals, raw = text.partition("=")
-        if not equals or not key:
-            problems.append(f"--set takes name=value, as in lr=1e-3 or lora.rank=4, not {text!r}")
-        elif "." in key:
-            overrides[key] = _value(raw)
-        elif key not in SETTABLE:
-            near = get_close_matches(key, SETTABLE, n=3, cutoff=0.5)
-            problems.append(f"--set knows no {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else
-                                                            f"there are: {', '.join(SETTABLE)}, and part.option"))
-        else:
-            values[key] = _typed(key, _value(raw), suite, problems)
-    if values.get("warmup_epochs", 0) >= (request.epochs or values.get("epochs", suite.protocol["epochs"])):
-        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
-    for key in ("epochs", "batch_size"):
-        if getattr(request, key) is not None:
-            values[key] = _typed(key, getattr(request, key), suite, problems)
-    return values, overrides
-
-
-def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
-    """A spec field's value, of its type and in its range."""
-    kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
-    if key in CHOICES:
-        if value not in CHOICES[key]:
-            problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
-        return value
-    if kind == "bool":
-        if not isinstance(value, bool):
-            problems.append(f"{key} must be True or False, not {value!r}")
-        return value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    low = 1 if key in ("epochs", "batch_size", "eval_batch_size", "threads", "image_size") else 0
-    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
-    if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        wanted = "a whole number" if kind == "int" else "a number"
-        problems.append(f"{key} must be {wanted} of {low:g} or more{f' and at most {high:g}' if high < 1 else ''}, "
-                        f"not {value!r}")
-        return suite.protocol.get(key, 1)
-    return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
-
-
-def _value(raw: str) -> Scalar:
-    import ast
-
-    try:
-        value = ast.literal_eval(raw)
-    except (ValueError, SyntaxError):
-        return raw
-    return value if isinstance(value, str | int | float | bool | None) else raw
-
-
-def _unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]], problems: list[str]) -> None:
-    parts = {p.name for _, m in methods for p in m.parts}
-    for key in overrides:
-        part = key.partition(".")[0]
-        if methods and part not in parts:
-            problems.append(f"--set {key}: none of the methods has the part {part!r}; they have: "
-                            f"{', '.join(sorted(parts))}")
-
-
 def _specs(request: Request, found: _Resolved) -> list[Planned]:
     planned = []
-    rates = {parse(text).name: values for text, values in found.suite.rates.items()}
+    suite = found.suite
+    rates = {parse(text).name: values for text, values in suite.rates.items()}
+    rates |= {parse(text).text(): values for text, values in suite.rates.items()}  # the very text has the last word
     for name, weights in found.weights.items():
         for typed, method in found.methods:
-            chosen = recipe_of(method) if request.recipe == "paper" else rates.get(method.name, {})
-            protocol = found.suite.protocol | chosen
-            protocol = {"image_size": backbones.image_size(name), "threads": 1} | protocol | found.fields
-            if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
-                protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
             for card in found.cards:
+                fields_, options = _settings_of(request, found, method, rates, name, card)
+                further, data = suite.also_test.get(card.name, ()), found.data_of(card.name)
                 for seed in found.seeds:
-                    spec = RunSpec(dataset=card.name, model=name, method=method.name, options=method.options, seed=seed,
-                                   phase=request.phase, select="last", data=found.data[card.name],
-                                   weights=weights.sha256, **protocol)
-                    passed: dict[str, Scalar] = {"suite": found.suite.name, "method": typed}
+                    spec = RunSpec(dataset=card.name, model=name, method=method.name, options=options, seed=seed,
+                                   phase=request.phase, select="last", data=data, weights=weights.sha256,
+                                   also_test=further, **fields_)
+                    passed: dict[str, Scalar] = {"suite": suite.name, "method": typed}
                     passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
                     planned.append(Planned(spec, method.text(), passed, found.data_root, weights.file))
     unique = {p.spec.id: p for p in planned}
     return list(unique.values())
+
+
+def _settings_of(request: Request, found: _Resolved, method: MethodText, rates: dict[str, Mapping[str, Any]],
+                 model: str, card: Card) -> tuple[dict[str, Any], tuple[tuple[str, Scalar], ...]]:
+    """(fields of the spec, options): the suite's protocol, then the method's, the data set's, what was typed."""
+    chosen = recipe_of(method) if request.recipe == "paper" else rates.get(method.text(), rates.get(method.name, {}))
+    own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
+    protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
+    protocol = {"image_size": backbones.image_size(model), "threads": 1} | protocol | found.fields
+    if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
+        protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
+    parts = {part.name for part in method.parts}
+    extra = {k: v for k, v in own.items() if "." in k and k.partition(".")[0] in parts and k not in found.overrides}
+    options = parse(method.text(), dict(method.options) | extra).options if extra else method.options
+    return protocol, options
 
 
 def recipe_of(method: MethodText) -> dict[str, Any]:
@@ -325,8 +288,6 @@ def list_hash(card: Card, root: Path) -> str:
 
     Raises DataError for a list or a file that is missing or malformed.
     """
-    from hashlib import sha256
-
     from datasets.images import name_of
 
     digest = sha256()
@@ -394,17 +355,10 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
     protocol = "every method under its own published recipe" if paper else protocol_of(planned[0].spec)
     return SuiteView(
         name=name, title=title, note=suite.note, protocol=protocol,
-        columns=tuple(Column(c.name, c.title, c.group, found.standins and c.group != "real", c.classes)
-                      for c in cards),
-        groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in cards)}, rows=tuple(rows.values()),
-        entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()))
-
-
-def protocol_of(spec: RunSpec) -> str:
-    """The protocol in one line, as captions print it."""
-    return (f"{spec.epochs} epochs, batch {spec.batch_size}, {spec.optimizer}, {spec.schedule} schedule, "
-            f"{spec.precision}, {spec.image_size} pixels, normalisation {spec.normalise}; trained on train and val, "
-            "tested once after the last epoch")
+        columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and c.group != "real"})),
+        groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)}, rows=tuple(rows.values()),
+        entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()),
+        reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind)
 
 
 def _key(planned: Planned) -> tuple[str, str, str, int]:

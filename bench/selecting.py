@@ -20,7 +20,8 @@ from results import store
 from results.schema import RunResult, RunSpec
 from results.selections import Candidate, Choice, Study
 
-from .plan import UsageError
+from .plan import Planned, Request, UsageError, _resolve, _specs, suite_of
+from .tuning import with_config
 
 Rule = Callable[[Sequence[Candidate]], Candidate]
 
@@ -89,8 +90,19 @@ def one_se(found: Sequence[Candidate]) -> Candidate:
 RULES: dict[str, Rule] = {"best_val": best, "one_se": one_se, "kfold_mean": best}
 
 
-def choose(study: Study, records: Mapping[str, RunResult], rule: str) -> Choice:
-    """Apply a named rule to a study. Raises UsageError when it cannot be applied."""
+def untried(request: Request, study: Study) -> list[Planned]:
+    """Final runs of the suite's data sets on which a study of all of them together did not look, before its choice."""
+    suite = suite_of(request)
+    rest = tuple(d for d in suite.datasets if d not in study.datasets)
+    if request.datasets or not rest or study.datasets != suite.tuning.datasets:
+        return []
+    asked = replace(request, datasets=rest, methods=(study.method,), backbones=(study.backbone,), phase="final")
+    planned = _specs(asked, _resolve(asked))
+    return list({p.spec.dataset: p for p in planned}.values())  # a seed is enough: the final runs choose theirs
+
+
+def choose(study: Study, records: Mapping[str, RunResult], rule: str, rest: Sequence[Planned] = ()) -> Choice:
+    """Apply a named rule to a study; `rest` are runs that take its choice too. Raises UsageError where it cannot."""
     where = f"{study.method} on {', '.join(study.datasets)}"
     if rule not in RULES:
         raise UsageError([f"no rule is called {rule!r}; there are: {', '.join(RULES)}"])
@@ -107,7 +119,9 @@ def choose(study: Study, records: Mapping[str, RunResult], rule: str) -> Choice:
         spec = records[run_id].spec
         finals.setdefault(spec.dataset, replace(spec, phase="final", fold="", select="last"))
     return Choice(study.method, study.backbone, study.datasets, study.effort, rule, winner.number,
-                  tuple(c.number for c in ties(found)), tuple(found), tuple(finals[d] for d in study.datasets))
+                  tuple(c.number for c in ties(found)), tuple(found),
+                  (*(finals[d] for d in study.datasets),
+                   *(with_config(p.spec, study.method, winner.config) for p in rest)))
 
 
 def records_of(ids: set[str], runs: Path) -> dict[str, RunResult]:

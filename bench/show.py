@@ -19,7 +19,8 @@ from results import store
 
 from .engine.backbones import KNOWN, family, image_size
 from .plan import UsageError
-from .suites import SUITES
+from .suites import SUITES, find
+from .suites.base import about
 
 KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
 
@@ -41,13 +42,15 @@ def listing(kind: str) -> list[dict[str, str]]:
 
 def card(name: str, backbone: str | None, runs: Path) -> str:
     """The card of whatever bears the name: a part or a whole method, a data set, a backbone, a suite, a run's id."""
-    if name in SUITES:
-        suite = SUITES[name]()
-        return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(inspect.getdoc(SUITES[name]) or ""),
+    make = find(name)
+    if make is not None:
+        suite = make()
+        further = dict.fromkeys(name for names in suite.also_test.values() for name in names)
+        return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(about(name)),
                           _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
                           f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
                           f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}",
-                          f"cost: {suite.cost}",
+                          *([f"further test sets: {', '.join(further)}"] if further else []), f"cost: {suite.cost}",
                           "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
     if name in KNOWN:
         return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"

@@ -15,10 +15,11 @@ from methods.grammar import MethodError, parse
 from results import store
 from results.schema import RecordError, RunSpec, Scalar
 from results.selections import Choice, Selection, load_selection, unequal
-from results.suites import Column, Entry, Row, SuiteView, load_suite
+from results.suites import Entry, Row, SuiteView, load_suite
 
-from .plan import Plan, Planned, Request, UsageError, _look_up, _ordered, _resolve, protocol_of, suite_of
+from .plan import Plan, Planned, Request, UsageError, _look_up, _ordered, _resolve, suite_of
 from .suites import GROUPS, Suite
+from .view import columns_of, protocol_of, reference_of
 
 
 def make_tuned(request: Request, runs: Path, alive: set[str], folder: Path | None = None) -> Plan:
@@ -32,7 +33,7 @@ def make_tuned(request: Request, runs: Path, alive: set[str], folder: Path | Non
                           "--recipe to `tune` instead"])
     wanted = _wanted(request, selection)
     found = _resolve(replace(request, methods=tuple(dict.fromkeys(c.method for c in wanted)),
-                             datasets=tuple(dict.fromkeys(d for c in wanted for d in c.datasets)),
+                             datasets=tuple(dict.fromkeys(f.dataset for c in wanted for f in c.finals)),
                              backbones=tuple(dict.fromkeys(c.backbone for c in wanted))))
     planned, problems = [], []
     for choice in wanted:
@@ -41,7 +42,7 @@ def make_tuned(request: Request, runs: Path, alive: set[str], folder: Path | Non
                 continue
             if final.weights != found.weights[choice.backbone].sha256:
                 problems.append(f"{choice.method} was tuned on other weights of {choice.backbone}; tune it again")
-            if final.data != found.data[final.dataset]:
+            if final.data != found.data_of(final.dataset):
                 problems.append(f"{choice.method} was tuned on other images of {final.dataset}; tune it again")
             for seed in found.seeds:
                 spec = replace(final, seed=seed, phase=request.phase)
@@ -67,11 +68,12 @@ def _wanted(request: Request, selection: Selection) -> list[Choice]:
     datasets = {registry.get(d).name for d in request.datasets}
     backbones = set(request.backbones)
     chosen = [c for c in selection.choices if (not methods or c.method in methods)
-              and (not datasets or datasets & set(c.datasets)) and (not backbones or c.backbone in backbones)]
+              and (not datasets or datasets & {f.dataset for f in c.finals})
+              and (not backbones or c.backbone in backbones)]
     known = ", ".join(sorted({c.method for c in selection.choices}))
     problems += [f"{m!r} has not been tuned and selected in suite {selection.suite!r}; there are: {known}"
                  for m in sorted(methods - {c.method for c in chosen})]
-    have = {d for c in chosen for d in c.datasets}
+    have = {f.dataset for c in chosen for f in c.finals}
     problems += [f"nothing has been tuned and selected on {d} in suite {selection.suite!r}"
                  for d in sorted(datasets - have)]
     if problems or not chosen:
@@ -105,11 +107,12 @@ def view(suite: Suite, selection: Selection, seeds: Sequence[int], folder: Path 
              f"tested once.{f' Careful: {warning}.' if warning else ''}"
              f"{' Stand-ins say nothing about the data sets whose names they bear.' if standins else ''}",
         protocol=f"tuned on val, then {protocol_of(finals[0][1])}",
-        columns=tuple(Column(c.name, c.title, c.group, c.name in standins, c.classes) for c in cards),
-        groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in cards)},
+        columns=(shown := columns_of(suite, cards, standins)),
+        groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)},
         rows=tuple(_row(method, backbone, choices) for (method, backbone), choices in rows.items()),
         entries=tuple(Entry(replace(final, seed=seed).id, final.dataset, choice.method, _shown(final), seed)
-                      for choice, final in finals for seed in sorted(known)))
+                      for choice, final in finals for seed in sorted(known)),
+        reference=reference_of(suite, [method for method, _ in rows]), kind=suite.kind)
 
 
 def _shown(spec: RunSpec) -> str:

@@ -114,8 +114,12 @@ def space_of_part(part: PartInfo) -> Space:
     return found
 
 
-def space_of(method: MethodText, fixed: Iterable[str] = ()) -> Space:
-    """What is searched for a method: its parts' spaces but for what is `fixed` or differs from its default."""
+def space_of(method: MethodText, fixed: Iterable[str] = (), instead: Mapping[str, Sequence[Any]] | None = None
+             ) -> Space:
+    """What is searched for a method: its parts' spaces but for what is `fixed` or differs from its default.
+
+    `instead`: a suite's own words; a setting that it does not name is not searched.
+    """
     held = set(fixed)
     for part in method.parts:
         default = {o.name: o.default for o in part.info.options}
@@ -123,6 +127,8 @@ def space_of(method: MethodText, fixed: Iterable[str] = ()) -> Space:
     space: Space = {}
     for part in method.parts:
         space |= space_of_part(part.info)
+    if instead:
+        space = {name: dimension(instead[name]) for name in space if name in instead}
     return {name: one for name, one in space.items() if name not in held}
 
 

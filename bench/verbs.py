@@ -37,10 +37,10 @@ def add_verbs(verb: Verb, what: Adder, how: Adder) -> None:
     what(tuning)
     how(tuning)
     tuning.add_argument("--budget", type=int, required=True, metavar="N", help="configurations per method and data set")
-    tuning.add_argument("--sampler", choices=SAMPLERS, default="tpe")
+    tuning.add_argument("--sampler", choices=SAMPLERS, help="default: the suite's, else tpe")
     tuning.add_argument("--folds", type=int, default=0, metavar="K", help="cross-validate over train and val together")
-    tuning.add_argument("--per", choices=("dataset", "suite"), default="dataset",
-                        help="a setting for each data set (default), or one for all of them together")
+    tuning.add_argument("--per", choices=("dataset", "suite"), help="a setting for each data set, or one for all of "
+                        "them together (default: the suite's choice, else dataset)")
     tuning.add_argument("--again", choices=("failed",), help="also run failed trials once more")
     tuning.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="of random and tpe (default: 0)")
     selecting = verb("select", _select, "choose settings among what was tuned, by a rule with a name; `run --tuned` "
@@ -65,9 +65,14 @@ def _tune(args: argparse.Namespace) -> int:
     from .dispatch.tune import run, searches
     from .progress import Bar
 
+    request = cli.request_of(args)
+    chosen = plan.suite_of(request).tuning
+    args.sampler = args.sampler or chosen.sampler
     effort = _effort(args)
     cli.workers(args)
-    suite, moving = searches(cli.request_of(args), effort, args.per == "suite", args.sampler_seed)
+    if chosen.datasets and not request.datasets and args.per != "dataset":
+        args.per, request = "suite", replace(request, datasets=chosen.datasets)
+    suite, moving = searches(request, effort, args.per == "suite", args.sampler_seed)
     failures: list[Any] = []
     expected = sum(len(one.base) for one in moving) * effort.budget
     before = 0.0
@@ -134,12 +139,14 @@ def _studies(args: argparse.Namespace) -> tuple[str, list[Study]]:
 def _select(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from . import plan
-    from .selecting import choose, records_of
+    from . import cli, plan
+    from .selecting import choose, records_of, untried
 
     suite, studies = _studies(args)
     records = records_of({run for s in studies for t in s.trials for run in t.runs}, plan.RUNS)
-    choices = [choose(s, records, args.rule or ("kfold_mean" if s.effort.folds else "best_val")) for s in studies]
+    request = cli.request_of(args)
+    choices = [choose(s, records, args.rule or ("kfold_mean" if s.effort.folds else "best_val"),
+                      untried(request, s)) for s in studies]
     before = load_selection(suite)
     anew = {(c.method, c.backbone, d) for c in choices for d in c.datasets}
     old = before.choices if before else ()

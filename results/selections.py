@@ -118,8 +118,8 @@ class Selection:
 
     def of(self, method: str, backbone: str, dataset: str) -> Choice | None:
         """The choice that a cell of the table rests on."""
-        return next((c for c in self.choices if (c.method, c.backbone) == (method, backbone) and dataset in c.datasets),
-                    None)
+        return next((c for c in self.choices if (c.method, c.backbone) == (method, backbone)
+                     and dataset in {*c.datasets, *(f.dataset for f in c.finals)}), None)
 
 
 def unequal(choices: Iterable[Choice]) -> str:

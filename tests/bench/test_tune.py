@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pytest
 
-from bench import plan, scoring, selecting, tuning
+from bench import plan, scoring, selecting, settings, tuning
 from bench.dispatch import tune
 from bench.engine.record import execute
 from bench.plan import Planned, Request, UsageError, make
@@ -397,9 +397,9 @@ def test_what_peeking_gains_is_the_best_epoch_over_the_last(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [n for n, p in catalog().items() if p.facts.get("recipe")])
 def test_a_published_recipe_names_settings_of_a_run(name: str) -> None:
     recipe = catalog()[name].facts["recipe"]
-    assert set(recipe) <= set(plan.SETTABLE)
+    assert set(recipe) <= set(settings.SETTABLE)
     for key, value in recipe.items():
-        assert value in plan.CHOICES.get(key, (value,))
+        assert value in settings.CHOICES.get(key, (value,))
         spec = replace(tiny.spec(), **{key: value})
         assert type(getattr(spec, key)) is type(getattr(tiny.spec(), key)), f"{key} is written {value!r}"
 

@@ -1,0 +1,129 @@
+"""What `--set NAME=VALUE` and the file of `--config` may say, and of which types and ranges. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from methods.catalog import Scalar
+from methods.grammar import MethodText
+from results.schema import RunSpec
+
+from .suites import Suite
+
+if TYPE_CHECKING:
+    from .plan import Request
+
+SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
+            "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
+            "optimizer", "schedule", "attention", "threads", "image_size")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
+    "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}
+
+CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
+               "no_pretrained", "download", "jobs", "recipe")
+
+def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
+    """`lr=1e-3` -> a field of the spec; `lora.rank=4` -> an option of a part."""
+    values: dict[str, Any] = {}
+    overrides: dict[str, Scalar] = {}
+    for text in request.sets:
+        key, equals, raw = text.partition("=")
+        if not equals or not key:
+            problems.append(f"--set takes name=value, as in lr=1e-3 or lora.rank=4, not {text!r}")
+        elif "." in key:
+            overrides[key] = _value(raw)
+        elif key not in SETTABLE:
+            near = get_close_matches(key, SETTABLE, n=3, cutoff=0.5)
+            problems.append(f"--set knows no {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else
+                                                            f"there are: {', '.join(SETTABLE)}, and part.option"))
+        else:
+            values[key] = _typed(key, _value(raw), suite, problems)
+    if values.get("warmup_epochs", 0) >= (request.epochs or values.get("epochs", suite.protocol["epochs"])):
+        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
+    for key in ("epochs", "batch_size"):
+        if getattr(request, key) is not None:
+            values[key] = _typed(key, getattr(request, key), suite, problems)
+    return values, overrides
+
+
+def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
+    """A spec field's value, of its type and in its range."""
+    kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            problems.append(f"{key} must be True or False, not {value!r}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    low = 1 if key in ("epochs", "batch_size", "eval_batch_size", "threads", "image_size") else 0
+    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
+    if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
+        wanted = "a whole number" if kind == "int" else "a number"
+        problems.append(f"{key} must be {wanted} of {low:g} or more{f' and at most {high:g}' if high < 1 else ''}, "
+                        f"not {value!r}")
+        return suite.protocol.get(key, 1)
+    return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
+
+
+def _value(raw: str) -> Scalar:
+    import ast
+
+    try:
+        value = ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        return raw
+    return value if isinstance(value, str | int | float | bool | None) else raw
+
+
+def unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]], problems: list[str]) -> None:
+    parts = {p.name for _, m in methods for p in m.parts}
+    for key in overrides:
+        part = key.partition(".")[0]
+        if methods and part not in parts:
+            problems.append(f"--set {key}: none of the methods has the part {part!r}; they have: "
+                            f"{', '.join(sorted(parts))}")
+
+
+def config(path: Path) -> dict[str, Any]:
+    """A YAML file with the keys of the command line; lists where it takes several, `set` as a map."""
+    import yaml
+
+    from .plan import UsageError
+
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UsageError([f"--config {path.name}: {error.strerror}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError([f"--config {path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
+    if not isinstance(told, dict):
+        raise UsageError([f"--config {path.name} must hold key: value lines"])
+    problems, clean = [], {}
+    for key, value in told.items():
+        name = str(key).replace("-", "_")
+        if name not in CONFIG_KEYS:
+            near = get_close_matches(name, CONFIG_KEYS, n=1)
+            problems.append(f"--config {path.name} has the key {key!r}; "
+                            + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(CONFIG_KEYS)}"))
+        elif name == "set":
+            if not isinstance(value, dict):
+                problems.append(f"--config {path.name}: set must be a map such as {{lr: 0.001}}")
+            else:
+                clean["set"] = [f"{k}={v}" for k, v in value.items()]
+        elif name in ("datasets", "methods", "backbones", "seeds"):
+            clean[name] = value if isinstance(value, list) else [value]
+            wanted = int if name == "seeds" else str
+            if not all(isinstance(v, wanted) for v in clean[name]):
+                problems.append(f"--config {path.name}: {name} takes {'numbers' if wanted is int else 'names'}")
+        else:
+            clean[name] = value
+    if problems:
+        raise UsageError(problems)
+    return clean

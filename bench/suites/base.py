@@ -1,0 +1,95 @@
+"""What a suite is, the protocols that suites share, and the register of suites. No torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ..engine.backbones import EMBEDDED
+
+VIT_B = "vit_base_patch16_224.augreg_in21k"
+CORE = ("linear", "full", "bitfit", "vpt", "adapter", "lora", "lora+pace", "full+tpgm(proj_every=2)")
+GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured", "fgvc": "FGVC",
+          "imagenet": "ImageNet-1k", "real": "Real data", "id": "In distribution", "ood": "Out of distribution",
+          "ood_all": "The same, among all classes", "fewshot": "Few-shot", "shift": "Shift", "other": "Others"}
+
+# What every method of a suite shares. PEFT practice on VTAB-1k, see the README's fairness rules.
+VTAB = dict(epochs=100, batch_size=64, eval_batch_size=256, lr=1e-3, weight_decay=1e-4, warmup_epochs=10,
+            augment="none", normalise="native", precision="fp32", optimizer="adamw", schedule="cosine", clip=0.0,
+            drop_path=0.1, head_lr_scale=1.0, drop_last=True, attention="fused", holdout=0.1, label_smoothing=0.0)
+# Small images, few of them, a small network: small batches, no DropPath.
+SMALL = VTAB | dict(epochs=5, batch_size=8, eval_batch_size=100, lr=1e-2, warmup_epochs=1, clip=1.0, drop_path=0.0,
+                    drop_last=False)
+SUFFIX = "-standin"  # of the miniature of a suite that needs real data
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How `tune` searches this suite when the command line says nothing else."""
+
+    datasets: tuple[str, ...] = ()  # one setting for all sets, chosen on val of these; () for a setting per data set
+    sampler: Literal["grid", "random", "tpe"] = "tpe"
+    search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # in place of the methods' own spaces
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite's name stands for."""
+
+    name: str
+    title: str
+    note: str
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    backbones: tuple[str, ...]
+    seeds: tuple[int, ...]
+    protocol: dict[str, Any]  # fields of RunSpec
+    standins: bool
+    rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method text -> fields chosen for it
+    per_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data set -> fields, and part.option
+    also_test: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # data set -> further test sets
+    tuning: Tuning = Tuning()
+    budget: str = ""
+    cost: str = ""
+    reference: str = "linear"  # the row that others are compared with
+    kind: Literal["table", "fewshot", "shift"] = "table"
+
+
+Maker = Callable[[], Suite]
+SUITES: dict[str, Maker] = {}
+
+
+def suite(make: Maker) -> Maker:
+    """Register a function under its name, `_` written as `-`; its docstring's first line is the suite's card."""
+    SUITES[make.__name__.replace("_", "-")] = make
+    return make
+
+
+def find(name: str) -> Maker | None:
+    """The suite of this name, or the miniature of the suite that bears it without the suffix; None for neither."""
+    if name in SUITES:
+        return SUITES[name]
+    make = SUITES.get(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
+    return (lambda: miniature(make())) if make is not None and not make().standins else None
+
+
+def about(name: str) -> str:
+    """The docstring of a suite's function."""
+    return inspect.getdoc(SUITES[name.removesuffix(SUFFIX)]) or ""
+
+
+def miniature(suite: Suite) -> Suite:
+    """The same methods on the stand-ins of the same data sets, with the embedded backbone, one seed, minutes."""
+    rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
+             for method, values in suite.rates.items()}
+    per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
+    kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise")}
+    return replace(
+        suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
+        note="Stand-ins are generated miniatures written in the real formats, the backbone is the embedded one: they "
+             f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
+        backbones=(EMBEDDED,), seeds=suite.seeds[:1], protocol=SMALL | kept | {"augment": "none"}, standins=True,
+        rates=rates, per_dataset=per, budget="not tuned: one common recipe",
+        cost="some seconds for each run on one core")
