@@ -61,7 +61,7 @@ def searches(request: Request, effort: Effort, together: bool, seed: int = 0) ->
     methods = {method.text(): method for _, method in found.methods}
     made = []
     for (text, backbone, _), base in cells.items():
-        space = space_of(methods[text], fixed, found.suite.tuning.search)
+        space = space_of(methods[text], fixed, found.suite.tuning.space(methods[text].adapter.name))
         datasets = tuple(dict.fromkeys(p.spec.dataset for p in base))
         proposer = Proposer(space, effort.sampler, effort.budget,  # type: ignore[arg-type]
                             seed_of(seed, text, backbone, *datasets), config_of(base[0].spec, space))

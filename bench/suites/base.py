@@ -32,6 +32,11 @@ class Tuning:
     datasets: tuple[str, ...] = ()  # one setting for all sets, chosen on val of these; () for a setting per data set
     sampler: Literal["grid", "random", "tpe"] = "tpe"
     search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # in place of the methods' own spaces
+    own: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)  # adapter -> words that go before
+
+    def space(self, adapter: str) -> dict[str, tuple[Any, ...]]:
+        """What is searched for the methods of an adapter; empty: their own spaces."""
+        return {**self.search, **self.own.get(adapter, {})}
 
 
 @dataclass(frozen=True)

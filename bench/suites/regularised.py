@@ -22,23 +22,24 @@ START = {"lora": 1e-2, "adapter": 1e-2, "vpt": 3e-2}  # the demo's rates
 def regularizers() -> Suite:
     """3 adapters x (plain, PACE in 3 forms, UGR with 5 objectives and at test time) on 6 stand-ins and digits, 3 seeds.
 
-    630 runs of 3 to 12 s on one core, and 360 shorter ones to tune them: about an hour and a quarter on two cores.
+    630 runs of 3 to 12 s on one core, and 240 shorter ones to tune them: about fifty minutes on two cores.
     `make bench SUITE=regularizers TUNE=4` tunes, selects and tests.
     """
     return Suite(
         name="regularizers", title="Regularizers: PACE and UGR on LoRA, Adapter and VPT, embedded backbone",
         note="When tuned with TUNE=4, an adapter alone gets four learning rates, one with a regularizer two learning "
-             "rates times two strengths, on the validation images of three of the sets. UGR is our reading of an "
+             "rates times two strengths, on the validation images of two of the sets. UGR is our reading of an "
              "abstract. Rows that adapt at test time see the test images of a batch, without labels, before they "
              "answer: they are no like for like.",
         datasets=SETS,
         methods=tuple(a + r for a in ADAPTERS for r in (*PACE_FORMS, *UGR_FORMS, ADAPTING)), backbones=(EMBEDDED,),
         seeds=(0, 1, 2), protocol=SMALL, standins=True,
         rates={a + r: {"lr": START[a]} for a in ADAPTERS for r in (*PACE_FORMS, *UGR_FORMS, ADAPTING)},
-        tuning=Tuning(("dtd", "eurosat", "digits"), "grid",
-                      {"lr": (1e-2, 3e-2, 3e-3, 1e-1), "pace.weight": (0.5, 0.05), "ugr.rho": (0.1, 0.5)}),
+        tuning=Tuning(("dtd", "digits"), "grid",
+                      {"lr": (1e-2, 5e-3, 2e-2, 2e-3), "pace.weight": (0.5, 0.05), "ugr.rho": (0.1, 0.5)},
+                      {"vpt_deep": {"lr": (3e-2, 1e-2, 1e-1, 3e-3)}}),
         budget="none: the demo's learning rate of each adapter, each regularizer's defaults",
-        cost="630 runs of 3 to 12 s: about 45 minutes on two cores; TUNE=4 adds 360 shorter ones", reference="lora")
+        cost="630 runs of 3 to 12 s: about 40 minutes on two cores; TUNE=4 adds 240 shorter ones", reference="lora")
 
 
 def _with_and_without(methods: tuple[str, ...], more: str) -> tuple[str, ...]:

@@ -67,5 +67,6 @@ def test_further_test_sets_are_columns_of_their_own_and_name_the_data(tmp_path: 
 def test_compared_methods_get_as_many_configurations() -> None:
     for name in ("regularizers", "robust"):
         suite = SUITES[name]()
-        sizes = {text: len(grid(space_of(parse(text), instead=suite.tuning.search), 4)) for text in suite.methods}
+        sizes = {text: len(grid(space_of(parse(text), instead=suite.tuning.space(parse(text).adapter.name)), 4))
+                 for text in suite.methods}
         assert set(sizes.values()) == {4}, sizes
