@@ -43,6 +43,8 @@ class SHERL(Adapter):
     frozen_backbone = True
     checks: ClassVar[dict[str, str]] = {
         "n_late >= 1 or class_query == False": "class_query=True shortens the last late block; it needs n_late >= 1",
+        "taps == '' or (tap_every == 1 and weighting != 'guide')": "taps names the early states that are read: leave "
+        "tap_every and weighting='guide' out",
         "start == 'paper' or gate == 'free'": "start='identity' has no gate: its skip is fixed at 1",
     }
     search = {"lr": (1e-4, 3e-2, "log")}
@@ -50,6 +52,7 @@ class SHERL(Adapter):
     n_late: Annotated[int, ">= 0", "frozen layers behind the merge, through which the gradient flows"] = 1
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8
     tap_every: Annotated[int, ">= 1", "read every so many early states, counted back from the deepest"] = 1
+    taps: Annotated[str, "or the early states to read beside the deepest, as '0 3 6'; 0: the embeddings"] = ""
     start: Annotated[Literal["paper", "identity"], "gate 0 (skip closed), or the plain network"] = "paper"
     squeeze: Annotated[Literal["norm", "glu"], "Linear + LayerNorm, or CLIP-ViL's gated unit"] = "norm"
     weighting: Annotated[Literal["mtsa", "no_redundancy", "uniform", "guide"],
@@ -60,6 +63,18 @@ class SHERL(Adapter):
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         found = require(self, backbone)
         return SherlResNet(backbone, classes, self) if found == "resnet" else SherlViT(backbone, classes, self)
+
+    def read(self, guide: int) -> tuple[int, ...]:
+        """Numbers of the early states that are read, the deepest (`guide`) last. Raises MethodError."""
+        if self.weighting == "guide":
+            return (guide,)
+        if not self.taps:
+            return every(guide, self.tap_every)
+        wrong = [word for word in self.taps.split() if not (word.isascii() and word.isdecimal() and int(word) <= guide)]
+        if wrong:
+            raise MethodError(f"'sherl': taps holds {', '.join(wrong)}; the early states are 0 to {guide}, as in "
+                              f"taps='0 {guide}'")
+        return tuple(sorted({*map(int, self.taps.split()), guide}))
 
     def frozen_blocks(self, model: nn.Module) -> int:
         return int(model.guide) if isinstance(model, SherlViT) else 0
@@ -159,7 +174,7 @@ class SherlViT(_Sherl):
         if options.class_query and net.global_pool != "token":
             raise MethodError("'sherl': class_query=True needs a backbone that pools the class token")
         guide = depth - options.n_late
-        taps = (guide,) if options.weighting == "guide" else every(guide, options.tap_every)
+        taps = options.read(guide)
         super().__init__(backbone, taps, classes)
         self.guide = guide
         h = d // options.reduction
@@ -198,7 +213,7 @@ class SherlResNet(ResNetSide, _Sherl):
         channels = self.channels_of(backbone)
         if options.n_late >= len(backbone.layer4):  # type: ignore[arg-type]
             raise MethodError(f"'sherl' on a ResNet keeps at most n_late={len(backbone.layer4) - 1} late bottlenecks")  # type: ignore[arg-type]
-        taps = (3,) if options.weighting == "guide" else every(3, options.tap_every)
+        taps = options.read(3)
         super().__init__(backbone, taps, classes)
         self.guide, self.n_late = 3, options.n_late
         h = channels[3] // options.reduction

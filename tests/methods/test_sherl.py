@@ -293,6 +293,17 @@ def test_S14_a_zero_feature_gives_finite_output_and_gradients():
     assert bool(torch.isfinite(z).all()) and bool(torch.isfinite(shallow.grad).all())
 
 
+def test_the_early_states_to_read_may_be_named():
+    _, fit = on_vit("sherl(taps='0 1')", depth=4)
+    assert fit.model.taps == (0, 1, 3) and set(fit.model.squeeze) == {"0", "1", "3"}
+    assert on_vit("sherl(taps='3 0')", depth=4)[1].model.taps == (0, 3)
+    for text in ("sherl(taps='4')", "sherl(taps='first')", "sherl(taps='-1')"):
+        with pytest.raises(MethodError, match="the early states are 0 to 3"):
+            on_vit(text, depth=4)
+    with pytest.raises(MethodError, match="leave tap_every"):
+        parse("sherl(taps='0 1', tap_every=2)")
+
+
 def test_images_and_their_stored_states_have_the_announced_shapes():
     _, fit = on_vit("sherl(tap_every=2)")
     assert fit.model.cache_spec((3, 32, 32)) == {0: (17, 48), 2: (17, 48)}
