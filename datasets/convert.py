@@ -1,18 +1,17 @@
-"""Raw data to the list layouts: VTAB-1k's export, VPT's split files, PACE's HDF5 form of an export's images."""
+"""Raw data to the list layouts: VTAB-1k's export, VPT's split files, NOAH's lists, PACE's HDF5 form of an export."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from . import registry
+from . import fewshot_raw, registry
 from .card import Card, DataError
 from .fgvc_raw import READERS
-from .folder import publish
+from .folder import link_or_copy, publish
 from .lists import Tree
 from .vtab.cut import Codec, vtab1k
 from .vtab.export import LISTS
@@ -30,6 +29,8 @@ def convert(name: str, root: Path, out: Path, codec: Codec = "jpeg75") -> Path:
         return vtab1k(card.name, root, out, codec)
     if card.name in READERS:
         return fgvc(card, Path(root), Path(out))
+    if card.group == "fewshot":
+        return fewshot_raw.convert(card, Path(root), Path(out))
     raise DataError(f"{card.name} needs no conversion: it is read as it is distributed ({card.layout})")
 
 
@@ -60,23 +61,12 @@ def fgvc(card: Card, root: Path, out: Path) -> Path:
             for path, _ in items:
                 source = tree.file(path, f"the raw tables of {card.title}")
                 assert source is not None
-                _place(source, folder / path)
+                link_or_copy(source, folder / path)
             listed = {path.removeprefix(PREFIX.get(card.name, "")): identifier for path, identifier in items}
             (folder / f"{split}.json").write_text(json.dumps(listed) + "\n")
         ours = "" if card.name == "flowers_fgvc" else "; val is our own tenth of train, by hash order, not VPT's"
         (folder / "ORIGIN.txt").write_text(f"converted from the raw tables{ours}\n")
     return out / card.folder
-
-
-def _place(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        target.write_bytes(source.read_bytes())
 
 
 def to_hdf5(name: str, root: Path) -> Path:

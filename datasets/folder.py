@@ -79,6 +79,17 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system allows it, else a copy; a target that is there stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_manifest(folder: Path) -> Path:
     """Note every file's size and hash beside them."""
     found = {path: [entry.stat().st_size, sha256_of(Path(entry.path))] for path, entry in files_below(folder)}

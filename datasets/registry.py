@@ -21,7 +21,8 @@ ORDER: tuple[Group, ...] = (
     "other",
 )
 
-TOOLS = ("check", "convert", "fetch", "folder", "standins")  # hold no cards; skipped so that listing stays instant
+# hold no cards; skipped so that listing stays instant
+TOOLS = ("check", "convert", "fetch", "fewshot_raw", "fgvc_raw", "folder", "standins")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}

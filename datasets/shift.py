@@ -134,6 +134,8 @@ for _name, _title, _items, _folder, _size, _source, _license, _cite, _note in RO
              by_hand="unpack the archive", facts={"train": "imagenet1k"} | ({"mask": _name} if "200" in _note else {}))
     )  # fmt: skip
 
+C_FOLDERS = ("imagenet-c", "imagenet_c")
+
 for _corruption in (*CORRUPTIONS, *EXTRA_CORRUPTIONS):
     for _level in SEVERITIES:
         register(
@@ -142,12 +144,35 @@ for _corruption in (*CORRUPTIONS, *EXTRA_CORRUPTIONS):
                 classes=1000, splits={"test": 50_000}, source="https://zenodo.org/record/2235448",
                 license="CC BY 4.0 (recalled)", cite="hendrycks2019corruptions", folder="imagenet-c",
                 layout="<corruption>/<1-5>/<wnid>/*.JPEG",
-                items=partial(by_wnid, folders=("imagenet-c", "imagenet_c"), inner=(f"{_corruption}/{_level}",)),
+                items=partial(by_wnid, folders=C_FOLDERS, inner=(f"{_corruption}/{_level}",)),
                 by_hand="unpack all five archives into one folder",
                 note="already cropped to 224; " + ("part of mCE" if _corruption in CORRUPTIONS else "not part of mCE"),
                 facts={"train": "imagenet1k", "corruption": _corruption, "severity": str(_level)},
             )
         )  # fmt: skip
+
+
+
+def all_corruptions(root: Path, split: str, problems: Problems | None = None) -> list[Item]:
+    """ImageNet-C's 15 corruptions at 5 severities, one after the other; the four extra ones are not among them."""
+    _only_test(split)
+    found: list[Item] = []
+    for name in CORRUPTIONS:
+        for level in SEVERITIES:
+            found += by_wnid(root, split, C_FOLDERS, (f"{name}/{level}",), problems)
+    return found
+
+
+register(
+    Card(
+        name="imagenet_c", title="ImageNet-C (mean of 75)", group="shift", classes=1000, splits={"test": 3_750_000},
+        source="https://zenodo.org/record/2235448", license="CC BY 4.0 (recalled)", cite="hendrycks2019corruptions",
+        folder="imagenet-c", layout="<corruption>/<1-5>/<wnid>/*.JPEG", items=all_corruptions,
+        by_hand="unpack all five archives into one folder",
+        note="already cropped to 224; top-1 over 15 corruptions at 5 severities, which is not mCE",
+        facts={"train": "imagenet1k"},
+    )
+)  # fmt: skip
 
 for _seed in (0, 1, 2):
     register(

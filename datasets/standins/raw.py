@@ -30,6 +30,7 @@ from .structured import _heart, plane
 from .writer import standin_hash, task_of
 
 Bytes = NDArray[np.uint8]
+QUALITY = 75  # of JPEG; all raw stand-ins together stay below 15 MB
 
 
 def draw(name: str, split: str, count: int, seed: int, side: int = SIDE) -> tuple[list[Bytes], list[int]]:
@@ -52,7 +53,12 @@ def save(file: Path, picture: Bytes | Image.Image, kind: str = "JPEG") -> None:
     """An image file, its folders made as needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(file, kind, **({"quality": 90} if kind == "JPEG" else {}))
+    image.save(file, kind, **({"quality": QUALITY} if kind == "JPEG" else {}))
+
+
+def coarse(picture: Bytes, step: int = 16) -> Bytes:
+    """Fewer tones, so that lossless formats stay small."""
+    return picture // step * step + step // 2
 
 
 def text(file: Path, rows: Sequence[str]) -> None:
@@ -163,7 +169,7 @@ def patch_camelyon(base: Path, seed: int) -> None:
 
     for split, count in (("train", 130), ("valid", 34), ("test", 34)):
         pictures, marks = draw("patch_camelyon", split, count, seed, 96)
-        for axis, data in (("x", np.stack(pictures)), ("y", np.array(marks, np.uint8).reshape(-1, 1, 1, 1))):
+        for axis, data in (("x", coarse(np.stack(pictures))), ("y", np.array(marks, np.uint8).reshape(-1, 1, 1, 1))):
             file = base / f"camelyonpatch_level_2_split_{split}_{axis}.h5"
             with h5py.File(file, "w", track_order=False) as handle:
                 handle.create_dataset(
@@ -219,7 +225,8 @@ def clevr(base: Path, seed: int) -> None:
             for i, drawn, far in zip(places, finish(dice, picture), depths[:, :, 0].tolist(), strict=True):
                 name = f"CLEVR_{split}_{i:06d}.png"
                 image = Image.fromarray(drawn).resize((48, 32), Image.Resampling.BOX)
-                save(base / "CLEVR_v1.0" / "images" / split / name, image.convert("RGBA"), "PNG")
+                image = Image.fromarray(coarse(np.asarray(image), 32)).convert("RGBA")
+                save(base / "CLEVR_v1.0" / "images" / split / name, image, "PNG")
                 scenes[i] = {"image_filename": name, "image_index": i, "split": split, "relationships": {},
                              "directions": {}, "objects": [_solid(rng, z) for z in far]}  # fmt: skip
         file = base / "CLEVR_v1.0" / "scenes" / f"CLEVR_{split}_scenes.json"
@@ -240,7 +247,7 @@ def dmlab(base: Path, seed: int) -> None:
         payloads = []
         for i, (picture, label) in enumerate(zip(*draw("dmlab", split, count, seed), strict=True)):
             buffer = io.BytesIO()
-            Image.fromarray(picture).save(buffer, "JPEG", quality=90)
+            Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY)
             features: dict[str, bytes | int] = {"filename": f"{split}_{i:05d}".encode(), "image": buffer.getvalue()}
             payloads.append(tfrecord.frame(tfrecord.encode(features | {"label": label})))
         for shard in range(2):
@@ -257,7 +264,7 @@ def kitti(base: Path, seed: int) -> None:
     pictures, bins = draw("kitti", "all", count, seed)
     for i, (picture, label) in enumerate(zip(pictures, bins, strict=True)):
         image = Image.fromarray(picture[18:50]).resize((40, 20), Image.Resampling.BOX)
-        save(base / "training" / "image_2" / f"{i:06d}.png", image, "PNG")
+        save(base / "training" / "image_2" / f"{i:06d}.png", coarse(np.asarray(image)), "PNG")
         place = "0.00 0 -1.57 1 1 9 9 1.5 1.6 3.9 1.0 1.7 %.2f 0.0"
         rows = ["Tram " + place % 3.0, "DontCare -1 -1 -10 1 1 9 9 -1 -1 -1 -1000 -1000 -1000 -10"]
         if label < 3:
@@ -307,7 +314,7 @@ def smallnorb(base: Path, seed: int) -> None:
         ("smallnorb-5x01235x9x18x6x2x96x96-testing", 68, (0, 1, 2, 3, 5)),
     ):
         pictures, azimuths = draw("smallnorb_azi", stem[-8:], count, seed, 96)
-        grey = np.stack(pictures)[..., 0]
+        grey = coarse(np.stack(pictures)[..., 0])
         pairs = np.stack([grey, np.roll(grey, 3, axis=2)], axis=1)
         info = [[toys[i % 5], i // 6 % 9, azimuth * 2, i % 6] for i, azimuth in enumerate(azimuths)]
         toy = np.arange(count, dtype=np.int32) % 5
@@ -332,11 +339,17 @@ RAW_WRITERS: dict[str, tuple[str, Callable[[Path, int], None]]] = {  # data set 
 
 
 def write_raw(name: str, root: Path, seed: int = 0) -> Path:
-    """Write a raw stand-in under the root unless one lies there; returns its folder, the raw root of the readers."""
-    card = registry.get(name)
-    if card.name not in RAW_WRITERS:
-        raise DataError(f"{card.name} has no raw stand-in; there are: {', '.join(RAW_WRITERS)}")
-    folder, writer = RAW_WRITERS[card.name]
+    """Write a raw stand-in under the root unless one lies there; returns its folder, the raw root of the readers.
+
+    The sets under shift and DomainNet are read as they are distributed, so that theirs are those of `standins.write`.
+    """
+    from .raw_fine import FINE_WRITERS
+
+    card, writers = registry.get(name), RAW_WRITERS | FINE_WRITERS
+    key = card.facts.get("set", card.name)  # the cards of a few-shot set share its raw form
+    if key not in writers:
+        raise DataError(f"{card.name} has no raw stand-in; there are: {', '.join(writers)}")
+    folder, writer = writers[key]
     target = Path(root) / folder
     with locked(target):
         if (target / MARK).is_file():

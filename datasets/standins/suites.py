@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..fewshot import SEEDS, SHOTS, list_name
 from ..imagenet import wnids
@@ -25,7 +26,9 @@ Pictures = NDArray[np.uint8]
 Save = Callable[[Path, Pictures], None]
 POOL, VAL, TEST = 24, 4, 12  # images of each class: from which shots are drawn, val, test
 SHIFTED = 10  # images of each class in a shifted test set
-CORRUPTED = 2
+CORRUPTED = 1
+SMALL = 48  # side of the pictures under shift and of DomainNet's: all raw forms together stay below 15 MB
+QUALITY = 75
 SHARE = (1, 5, 10, 20, 50, 100)
 
 
@@ -145,7 +148,7 @@ def corrupted(pictures: Pictures, name: str, level: int) -> Pictures:
     return np.clip(x * 255, 0, 255).astype(np.uint8)
 
 
-def shift(folder: str, base: Path, seed: int, save: Save) -> None:
+def shift(folder: str, base: Path, seed: int) -> None:
     """The classes of the ImageNet stand-in under other conditions, in each set's own folders."""
     if folder == "imagenet-c":
         found = draw(folder, "test", OBJECTS, CORRUPTED, seed)
@@ -154,7 +157,7 @@ def shift(folder: str, base: Path, seed: int, save: Save) -> None:
             for level in SEVERITIES:
                 for picture, (_, label, i) in zip(corrupted(pictures, name, level), found, strict=True):
                     file = f"{name}/{level}/{wnids()[label]}/ILSVRC2012_val_{label * 50 + i + 1:08d}.JPEG"
-                    save(base / file, picture)
+                    small(base / file, picture)
         return
     for kind, label in enumerate(OBJECTS.labels):
         dice = Dice([seed_of(folder, "test", kind * 1000 + i, seed) for i in range(SHIFTED)])
@@ -169,10 +172,20 @@ def shift(folder: str, base: Path, seed: int, save: Save) -> None:
         elif folder == "imagenet-r":
             pictures, name = posterised(pictures), "art_{i}.jpg"
         for i, picture in enumerate(pictures):
-            save(base / inner / name.format(i=i), picture)
+            small(base / inner / name.format(i=i), picture)
 
 
-def domainnet(folder: str, base: Path, seed: int, save: Save) -> None:
+def small(file: Path, picture: Pictures) -> None:
+    """A picture of a shifted set, PNG where the name says so."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(picture).resize((SMALL, SMALL), Image.Resampling.BOX)
+    if file.suffix == ".png":
+        image.quantize(4).save(file, "PNG")
+    else:
+        image.save(file, "JPEG", quality=QUALITY)
+
+
+def domainnet(folder: str, base: Path, seed: int) -> None:
     """Eight classes in six renderings, the official lists, and TPGM's lists of a share of Real."""
     task = Task((1, 44, 87, 130, 173, 216, 259, 302), OBJECTS.draw)
     render: dict[str, Callable[[Pictures], Pictures]] = {
@@ -189,7 +202,7 @@ def domainnet(folder: str, base: Path, seed: int, save: Save) -> None:
             ending = "png" if domain == "quickdraw" else "jpg"
             name = f"{domain}/class_{label}/{domain}_{label:03d}_{i:06d}.{ending}"
             rows[part][label].append(name)
-            save(base / name, change(picture[None])[0])
+            small(base / name, change(picture[None])[0])
         for part, names in rows.items():
             write_list(base / f"{domain}_{part}.txt", names)
         if domain == "real":
@@ -205,6 +218,6 @@ def write_folder(group: str, folder: str, base: Path, seed: int, save: Save) -> 
     if group == "fewshot":
         fewshot(folder, base, seed, save)
     elif folder == "domainnet":
-        domainnet(folder, base, seed, save)
+        domainnet(folder, base, seed)
     else:
-        shift(folder, base, seed, save)
+        shift(folder, base, seed)

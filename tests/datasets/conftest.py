@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets import standins
+from datasets import registry, standins
 
 KEPT = ("cifar100", "cub", "imagenet1k")  # one of each list layout
 
@@ -16,4 +16,26 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with every stand-in. Read only: a test that changes files copies them first."""
     root = tmp_path_factory.mktemp("data")
     standins.write_all(None, root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every raw stand-in, a folder each. Read only."""
+    from datasets.standins.raw import RAW_WRITERS, write_raw
+    from datasets.standins.raw_fine import FINE_WRITERS
+
+    root = tmp_path_factory.mktemp("raw")
+    sets = {card.facts["set"] for card in registry.cards("fewshot")}
+    for name in (*RAW_WRITERS, *FINE_WRITERS):
+        write_raw(f"{name}_16shot_s0" if name in sets else name, root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def suite_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One stand-in of every folder that the cards of the few-shot and shift suites read. Read only."""
+    root = tmp_path_factory.mktemp("suites")
+    for card in registry.cards("fewshot", "shift"):
+        standins.write(card.name, root)
     return root

@@ -90,9 +90,11 @@ def test_a_broken_image_is_found_where_no_manifest_vouches_for_it(data_root: Pat
     assert told[-1] == 360 * 1000 + 360
 
 
-@pytest.mark.parametrize("name", EACH_LAYOUT)
-def test_any_changed_byte_of_a_list_a_label_or_an_image_is_found(name: str, data_root: Path, tmp_path: Path) -> None:
-    folder = copied(name, data_root, tmp_path)
+@pytest.mark.parametrize("name", [*EACH_LAYOUT, "pets_1shot_s0", "domainnet_sketch"])
+def test_any_changed_byte_of_a_list_a_label_or_an_image_is_found(
+    name: str, data_root: Path, suite_root: Path, tmp_path: Path
+) -> None:
+    folder = copied(name, data_root if name in EACH_LAYOUT else suite_root, tmp_path)
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (MARK, MANIFEST))
     lists = [file for file in files if file.suffix in (".txt", ".json")]
     dice = random.Random(0)

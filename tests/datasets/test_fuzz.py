@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from datasets import registry
+from datasets import fewshot_raw, fgvc_raw, registry
 from datasets.card import DataError
 from datasets.fgvc import read_json
 from datasets.folder import MANIFEST, compare_manifest
-from datasets.vtab import tfrecord
+from datasets.vtab import scenes, tfrecord
 from datasets.vtab.arrays import read_norb
 
 few = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -67,6 +67,49 @@ def test_split_files_and_manifests(data: bytes, fuzz_root: Path) -> None:
     (fuzz_root / "nabirds" / MANIFEST).write_bytes(data)
     assert isinstance(compare_manifest(fuzz_root / "nabirds"), list)
     (fuzz_root / "nabirds" / MANIFEST).unlink()
+
+
+@few
+@given(data=st.one_of(st.binary(max_size=60), JSON.map(lambda value: json.dumps(value).encode()),
+                      JSON.map(lambda value: json.dumps({"scenes": value, "apple_pie": value}).encode())))
+@example(data=b'{"scenes": 5}')
+@example(data=b'{"scenes": [{"image_filename": "x", "objects": [{"pixel_coords": [1, 2, null]}]}]}')
+@example(data=b'{"apple_pie": ["../x", null]}')
+@example(data=b"[" * 100_000)
+def test_raw_tables_in_json(data: bytes, fuzz_root: Path) -> None:
+    for part in ("food-101/meta", "food-101/images", "CLEVR_v1.0/scenes", "CLEVR_v1.0/images/train"):
+        (fuzz_root / part).mkdir(parents=True, exist_ok=True)
+    (fuzz_root / "food-101/meta/classes.txt").write_text("apple_pie\nwaffles\n")
+    for split in ("train", "test"):
+        (fuzz_root / f"food-101/meta/{split}.json").write_bytes(data)
+    for split in ("train", "val"):
+        (fuzz_root / f"CLEVR_v1.0/scenes/CLEVR_{split}_scenes.json").write_bytes(data)
+    with contextlib.suppress(DataError):
+        fewshot_raw.food101(fuzz_root)
+    for task in ("count", "dist"):
+        with contextlib.suppress(DataError):
+            scenes.clevr(fuzz_root, task)
+
+
+@few
+@given(rows=st.lists(LINES, max_size=4))
+def test_raw_tables_in_text(rows: list[bytes], fuzz_root: Path) -> None:
+    data = b"\n".join(rows)
+    (fuzz_root / "CUB_200_2011").mkdir(exist_ok=True)
+    for name in ("images", "image_class_labels", "train_test_split"):
+        (fuzz_root / f"CUB_200_2011/{name}.txt").write_bytes(data)
+    (fuzz_root / "data/images").mkdir(parents=True, exist_ok=True)
+    for name in ("variants", "images_variant_train", "images_variant_val", "images_variant_test"):
+        (fuzz_root / f"data/{name}.txt").write_bytes(data)
+    with contextlib.suppress(DataError):
+        fgvc_raw.cub(fuzz_root)
+    with contextlib.suppress(DataError):
+        fewshot_raw.aircraft(fuzz_root)
+    (fuzz_root / "food-101/meta").mkdir(parents=True, exist_ok=True)
+    for name, text in (("classes.txt", data), ("train.json", b"{}"), ("test.json", b"{}")):
+        (fuzz_root / "food-101/meta" / name).write_bytes(text)
+    with contextlib.suppress(DataError):
+        fewshot_raw.food101(fuzz_root)
 
 
 RECORD = tfrecord.encode({"image": b"picture" * 3, "filename": b"name", "label": 3})

@@ -356,15 +356,6 @@ def test_an_export_packed_into_hdf5_reads_like_its_files(storage: str, data_root
 # stand-ins of the suites
 
 
-@pytest.fixture(scope="module")
-def suite_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One stand-in of every folder that the cards of the suites read."""
-    root = tmp_path_factory.mktemp("suites")
-    for card in registry.cards("fewshot", "shift"):
-        standins.write(card.name, root)
-    return root
-
-
 SUITE_CARDS = registry.cards("fewshot", "shift")
 
 
@@ -377,7 +368,7 @@ def test_every_card_of_the_suites_reads_its_standin(card: Card, suite_root: Path
     if card.group == "fewshot":
         assert len(splits["train"]) == 8 * int(card.facts["shots"])
         assert not {item.image for item in splits["train"]} & {item.image for item in splits["test"]}
-    assert open_rgb(splits["test"][0].image).size == (64, 64)
+    assert open_rgb(splits["test"][0].image).size in ((64, 64), (48, 48))
 
 
 @pytest.mark.parametrize(

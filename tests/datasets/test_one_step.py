@@ -1,0 +1,81 @@
+"""Every data set through one training step of a tiny vision transformer, from its raw form and from its list layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL.Image import Resampling
+from timm.models.vision_transformer import VisionTransformer
+
+from datasets import fewshot_raw, fgvc_raw, registry
+from datasets.card import Card, Item
+from datasets.images import ImageList, to_array
+from datasets.standins.raw import RAW_WRITERS
+from datasets.standins.raw_fine import FINE_WRITERS
+from datasets.vtab import scenes
+from datasets.vtab.raw import RAW
+
+SIDE, BATCH = 16, 4
+
+
+@pytest.fixture(autouse=True)
+def small_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retina at a fifth of its size, for speed."""
+    monkeypatch.setattr(scenes, "RADIUS", 60)
+
+
+def one_step(items: Sequence[Item], classes: int) -> None:
+    """Images spread over the list; the step must change the weights and leave them finite."""
+    assert items and all(0 <= item.label < classes for item in items)
+    chosen = [items[i * (len(items) - 1) // (BATCH - 1)] for i in range(BATCH)]
+    pictures = [sample.image.resize((SIDE, SIDE), Resampling.BICUBIC) for sample in ImageList(chosen)]
+    x = torch.stack([torch.from_numpy(to_array(p).copy()) for p in pictures]).permute(0, 3, 1, 2) / 255.0
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=SIDE, patch_size=8, embed_dim=12, depth=1, num_heads=2, num_classes=classes)
+    before = model.patch_embed.proj.weight.detach().clone()
+    loss = torch.nn.functional.cross_entropy(model(x), torch.tensor([item.label for item in chosen]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    after = model.patch_embed.proj.weight
+    assert torch.isfinite(loss) and torch.isfinite(after).all() and not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("card", registry.cards(), ids=lambda card: card.name)
+def test_one_step_from_the_list_layout(card: Card, data_root: Path, suite_root: Path) -> None:
+    root = suite_root if card.group in ("fewshot", "shift") else data_root
+    one_step(card.items(root, "trainval" if "trainval" in card.splits else "test"), card.classes)
+
+
+def raw_items(key: str, root: Path) -> Sequence[Item]:
+    """What the raw reader lists of a set, the images to train on where the raw form says which those are."""
+    folder = root / (RAW_WRITERS | FINE_WRITERS)[key][0]
+    if key in RAW:
+        pools = RAW[key].read(folder)
+        return [Item(record.image, record.label) for record in pools.get("train", pools.get("all", []))]
+    if key in fgvc_raw.READERS:
+        base = next((b for b in (folder, *folder.iterdir()) if (b / "images").is_dir()), folder)
+        rows = fgvc_raw.READERS[key](folder)["train"]
+        rank = {identifier: label for label, identifier in enumerate(sorted({i for _, i in rows}))}
+        return [Item(base / path, rank[identifier]) for path, identifier in rows]
+    if key in fewshot_raw.READERS:
+        images = fewshot_raw.split(fewshot_raw.READERS[key](folder))["train"]
+        return [Item(image.source, image.label) for image in images]
+    assert key == "imagenet1k"  # its class folders are its raw form
+    return registry.get(key).items(root, "train")
+
+
+SETS = {card.facts["set"]: card.classes for card in registry.cards("fewshot")}
+
+
+@pytest.mark.parametrize("key", [*RAW_WRITERS, *FINE_WRITERS])
+def test_one_step_from_the_raw_form(key: str, raw_root: Path) -> None:
+    one_step(raw_items(key, raw_root), SETS.get(key) or registry.get(key).classes)
+
+
+def test_every_card_has_a_raw_form_or_is_read_as_it_is_distributed() -> None:
+    raw = {*RAW_WRITERS, *FINE_WRITERS}
+    rest = [card for card in registry.cards() if card.facts.get("set", card.name) not in raw]
+    assert {card.group for card in rest} == {"shift", "real"}, "class folders and official lists; digits is shipped"
