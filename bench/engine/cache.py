@@ -1,14 +1,19 @@
 """Decoded images, once: uint8 memory maps keyed by content and transform, safe when two processes write at once.
 
-A file is written under a temporary name and renamed, so a reader sees all of it or nothing. The key holds the names,
-sizes and times of the image files, so a changed image is a new key.
+A file is written under a temporary name and renamed, so a reader sees all of it or nothing; of several runs that want
+the same split one decodes it. The key holds the names, sizes and times of the image files, so a changed image is a new
+key. The folder is kept below a limit: what was longest unused goes first; who has it open does not notice.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,8 @@ from datasets.card import Item
 from datasets.images import name_of, open_rgb
 
 LIMIT_BYTES = int(float(os.environ.get("REGATTA_CACHE_GB", "2")) * 2**30)  # of one split; larger ones are not kept
+TOTAL_BYTES = int(float(os.environ.get("REGATTA_CACHE_TOTAL_GB", "20")) * 2**30)  # of a folder
+ABANDONED_S = 3600.0  # what a killed process left half-written
 
 
 class ImageCache:
@@ -33,18 +40,71 @@ class ImageCache:
             return None
         if self.folder is None:
             return _decode(items, size)
-        path = self.folder / f"{_key(label, items, size)}.npy"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=".npy", dir=self.folder)
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    np.save(stream, _decode(items, size))
-                Path(name).replace(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        loaded: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+        key = _key(label, items, size)
+        path = self.folder / f"{key}.npy"
+        try:
+            with alone(self.folder, key):
+                if not path.exists():
+                    self._write(path, items, size)
+            os.utime(path)
+            loaded: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+        except OSError:  # a full or read-only disk, or evicted this moment: costs time, never a run
+            return _decode(items, size)
         return loaded
+
+    def _write(self, path: Path, items: Sequence[Item], size: int) -> None:
+        assert self.folder is not None
+        pixels = _decode(items, size)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=".npy", dir=self.folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.save(stream, pixels)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        make_room(self.folder, keep=path.name)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, key: str) -> Iterator[None]:
+    """One process at a time for keys of the same first letters; one that dies lets go. Makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".lock-{key[:2]}").open("w") as lock:  # 256 empty files at most
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def make_room(folder: Path, limit: int | None = None, keep: str = "") -> None:
+    """Remove the longest unused entries (files ending in .npy, folders of them) until the rest is below the limit."""
+    limit = TOTAL_BYTES if limit is None else limit
+    found = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process removes too
+            used = entry.stat().st_mtime
+            if entry.name.startswith(".tmp-") and time.time() - used > ABANDONED_S:
+                _remove(entry)
+            size = _size(entry)
+            if size is not None:
+                found.append((entry.name != keep, -used, size, entry))
+    total = 0
+    for evictable, _, size, entry in sorted(found, key=lambda row: row[:2]):
+        total += size
+        if total > limit and evictable:
+            _remove(entry)
+
+
+def _size(entry: Path) -> int | None:
+    """Bytes of an entry; None for what is none."""
+    if entry.name.startswith(".") or not (entry.suffix == ".npy" or (entry / "facts.json").exists()):
+        return None
+    return sum(f.stat().st_size for f in entry.iterdir()) if entry.is_dir() else entry.stat().st_size
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _decode(items: Sequence[Item], size: int) -> np.ndarray[Any, Any]:

@@ -130,7 +130,7 @@ class Checkpoints:
         """The run is over and its record stored: nothing will go on from here."""
         for path in [*self.folder.glob("*"), *self.folder.glob(".tmp-*")]:
             path.unlink(missing_ok=True)
-        if self.folder.is_dir():
+        with contextlib.suppress(OSError):  # not there, or another copy of the run writes into it still
             self.folder.rmdir()
 
     def _files(self) -> list[Path]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from methods import compose
-from methods.base import Fit, Regularizer
+from methods.base import Adapter, Fit, Regularizer
+from methods.weights import account
 from results.schema import BackboneInfo, DatasetInfo, Memory, Params, RunSpec
 
 from .evaluate import Predictions
@@ -123,3 +124,12 @@ def content_hash(pictures: Pictures) -> str:
     digest = sha256(pictures.pixels.tobytes())
     digest.update(pictures.labels.numpy().tobytes())
     return digest.hexdigest()
+
+
+def params_of(adapter: Adapter, model: nn.Module, backbone_sizes: dict[int, int]) -> Params:
+    """Weights of the live model, the head apart."""
+    counted = account(adapter, model, backbone_sizes)
+    trained = counted.trained_adapter + counted.trained_head + counted.trained_backbone
+    return Params(total=counted.total, trained=trained, trained_adapter=counted.trained_adapter,
+                  trained_head=counted.trained_head, trained_backbone=counted.trained_backbone,
+                  extra_inference=counted.extra, extra_inference_merged=counted.extra_merged, stored_bytes=None)

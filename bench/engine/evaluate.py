@@ -61,7 +61,8 @@ def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Se
     fit.model.eval()
     rows: list[list[tuple[Tensor, ...]]] = [[] for _ in masks]
     try:
-        with torch.no_grad():
+        # Inference mode forbids a part that moves weights while it predicts to ask for gradients.
+        with torch.no_grad() if adapts(method) else torch.inference_mode():
             method.start_split(fit)
             for batch in batches.in_order():
                 logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()

@@ -22,6 +22,7 @@ from methods.base import Batch
 from results.schema import RunSpec
 
 from .cache import ImageCache
+from .feeding import Normaliser, ahead
 from .seeds import derive, generator
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -50,19 +51,6 @@ class Pictures:
         rows = list(keep)
         pixels = None if self.pixels is None else self.pixels[rows]
         return Pictures([self.items[i] for i in rows], self.labels[rows], pixels, self.size, self.augment)
-
-
-class Normaliser:
-    """(B, 3, S, S) uint8 -> float32, `x / 255 - mean` over `std` in exactly this order."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        self.mean = torch.tensor(mean, device=device)
-        self.std = torch.tensor(std, device=device)
-        self.device = device
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        x = raw.to(self.device, non_blocking=True).float().div_(255)
-        return x.sub_(self.mean.view(3, 1, 1)).div_(self.std.view(3, 1, 1))
 
 
 class TuneData:
@@ -204,8 +192,9 @@ class Batches:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """One shuffled pass, from its batch `first` on; the order follows from (seed, number) alone."""
         order = torch.randperm(len(self.pictures), generator=generator(self.seed, "order", number))
-        for start in range(first, len(self)):
-            yield self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
+        made = (self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
+                for start in range(first, len(self)))
+        return ahead(made) if self.normalise.device.type == "cuda" else made
 
     def in_order(self) -> Iterator[Batch]:
         """Every image once, in the list's order, last batch short: for evaluation."""
@@ -221,11 +210,10 @@ class Batches:
         """(B,) positions -> the batch."""
         pictures = self.pictures
         if pictures.pixels is not None:
-            raw = torch.from_numpy(pictures.pixels[rows.numpy()])
+            x = self.normalise.rows(pictures.pixels, rows)
         else:
-            raw = torch.stack([_transformed(pictures, int(r), derive(self.seed, "augment", epoch, int(r)))
-                               for r in rows])
-        x = self.normalise(raw)
+            x = self.normalise(torch.stack([
+                _transformed(pictures, int(r), derive(self.seed, "augment", epoch, int(r))) for r in rows]))
         return Batch(x if self.cast is None else x.to(self.cast), pictures.labels[rows].to(x.device),
                      rows.to(x.device))
 

@@ -32,10 +32,9 @@ from methods import compose, weights
 from methods.base import Batch, Fit
 from methods.grammar import MethodError
 from methods.vit import head_names
-from methods.weights import account
-from results.schema import BackboneInfo, DatasetInfo, Memory, Params, RunSpec, Status
+from results.schema import BackboneInfo, DatasetInfo, Memory, RunSpec, Status
 
-from . import backbones, meter
+from . import backbones, forms, meter
 from .cache import ImageCache
 from .checkpoint import (
     STOP,
@@ -52,14 +51,17 @@ from .course import (
     Timer,
     Trained,
     content_hash,
+    params_of,
     probes,
     report_of,
     set_plain_attention,
     set_train_mode,
 )
 from .evaluate import Predictions, adapts, metrics_of, predict, predict_among
-from .loaders import Batches, Endless, Normaliser, Pictures, TuneData, normalisation, open_data, stratified
+from .feeding import Normaliser
+from .loaders import Batches, Endless, Pictures, TuneData, normalisation, open_data, stratified
 from .optim import learning_rate, make_optimizer
+from .prefix import open_prefix, serving
 from .seeds import seed_all
 from .where import Where
 
@@ -119,6 +121,7 @@ class Session:
     def _build(self, data: TuneData, prepare: bool = True) -> None:
         spec = self.spec
         self.method = compose.from_spec(spec.method, spec.options)
+        forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval)
         seed_all(spec.seed, "init")
         backbone = backbones.load(spec.model, backbones.Weights(self.where.weights_file, spec.weights), spec.drop_path)
         self.backbone = backbone
@@ -127,6 +130,8 @@ class Session:
         if spec.attention == "plain":
             set_plain_attention(backbone.model)
         model = self.method.adapter.build(backbone.model, self.card.classes).to(self.device)
+        if spec.class_query:
+            forms.use_class_query(model)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         head = head_names(model) & trainable.keys()
         mean, std = normalisation(spec, (backbone.mean, backbone.std))
@@ -152,6 +157,8 @@ class Session:
         seed_all(spec.seed, "prepare")
         if prepare:
             self.method.prepare(self.fit, self.batches.in_order())
+        if spec.precision == "bf16" and not spec.merged_eval:  # merging wants the weights unrounded
+            forms.store_frozen_in_bf16(model)
         self.method.attach(self.fit)
         self.optimizer = make_optimizer(self.fit, spec)
 
@@ -170,10 +177,12 @@ class Session:
     def _train(self, data: TuneData, progress: Callable[[int, int], None]) -> None:
         fit, spec, at = self.fit, self.spec, self.course
         self.train_began = time.perf_counter()
+        prefix = open_prefix(fit, self.where.cache_root, self.train_pictures, self.normalise, spec)
         while at.epoch < spec.epochs:
             for batch in self.batches.epoch(at.epoch, at.batch):
                 started = time.perf_counter()
-                loss = self._one_step(batch, first=fit.step == 0)
+                with serving(prefix, batch):
+                    loss = self._one_step(batch, first=fit.step == 0)
                 if fit.step:  # the first step carries the meter's hooks and every lazy start
                     at.counted_s += time.perf_counter() - started
                 if not math.isfinite(loss):
@@ -191,6 +200,8 @@ class Session:
             at.epoch, at.batch, at.seen, at.total, at.right, at.judged = at.epoch + 1, 0, 0, 0.0, 0, 0
             if self.saver is not None and at.epoch < spec.epochs and self.saver.due(at.epoch):
                 self._save(data)
+        if prefix is not None:
+            prefix.close()
         if at.best_weights:
             restore_weights(fit.model, at.best_weights)
         if self.held is not None or self.method.constraints:
@@ -264,8 +275,12 @@ class Session:
         return {f"probe.{k}": v for k, v in found.items()}
 
     def _top1(self, images: Pictures) -> float:
-        found = predict(self.method, self.fit, Batches(images, self.normalise, self.spec.eval_batch_size, 0))
+        found = predict(self.method, self._judged(), Batches(images, self.normalise, self.spec.eval_batch_size, 0))
         return float((found.pred == found.label).mean())
+
+    def _judged(self) -> Fit:
+        """What predicts: the model, or its merged form."""
+        return forms.merged(self.fit) if self.spec.merged_eval else self.fit
 
     def _one_step(self, batch: Batch, first: bool) -> float:
         fit, spec = self.fit, self.spec
@@ -311,7 +326,7 @@ class Session:
             assert images is not None
             started = time.perf_counter()
             batches = Batches(images, self.normalise, spec.eval_batch_size, 0)
-            found[split] = predict(self.method, self.fit, batches)
+            found[split] = predict(self.method, self._judged(), batches)
             self.eval_s = time.perf_counter() - started
             hashes[split] = split_hash(images.items, self.where.data_root)
             if adapts(self.method):  # the same weights on the same images as they are
@@ -345,7 +360,7 @@ class Session:
             if "mask" in card.facts:
                 ways[f"{card.name}@{card.facts['mask']}"] = masks()[card.facts["mask"]]
             batches = Batches(images, self.normalise, self.spec.eval_batch_size, 0)
-            scored = predict_among(self.method, self.fit, batches, tuple(ways.values()))
+            scored = predict_among(self.method, self._judged(), batches, tuple(ways.values()))
             for name, predictions in zip(ways, scored, strict=True):
                 found[f"test:{name}"] = predictions
                 metrics |= metrics_of(predictions, f"test:{name}")
@@ -372,7 +387,7 @@ class Session:
             backbone=BackboneInfo(params=sum(self.backbone_sizes.values()),
                                   weights_sha256=None if spec.weights == "random" else spec.weights,
                                   family=backbones.family(spec.model), image_size=spec.image_size, mean=mean, std=std),
-            params=self._params(),
+            params=params_of(self.method.adapter, fit.model, self.backbone_sizes),
             memory=Memory(**self.course.memory), history=self.course.history,
             diagnostics={"distance_from_pretrained": far if fit.anchor else None, "grad_norm": self.course.grad_norm,
                          "train_test_gap": (metrics["train.top1"] or 0.0) - (scored or 0.0)}
@@ -381,11 +396,3 @@ class Session:
             train_images_per_s=images / self.course.counted_s if self.course.counted_s > 0 else None,
             eval_images_per_s=self.scored / self.eval_s if self.eval_s > 0 else None,
             test_passes=data.test_passes, items_hash=hashes)
-
-    def _params(self) -> Params:
-        """Weights of the live model, the head apart."""
-        counted = account(self.method.adapter, self.fit.model, self.backbone_sizes)
-        trained = counted.trained_adapter + counted.trained_head + counted.trained_backbone
-        return Params(total=counted.total, trained=trained, trained_adapter=counted.trained_adapter,
-                      trained_head=counted.trained_head, trained_backbone=counted.trained_backbone,
-                      extra_inference=counted.extra, extra_inference_merged=counted.extra_merged, stored_bytes=None)

@@ -1,0 +1,181 @@
+"""Other forms of the same model: the last block for the class token alone, the merged model, frozen weights in bf16.
+
+The first two are fields of the spec (`class_query`, `merged_eval`): they change the order of float sums, so a record
+must say so. Where a form would be more than that, it is refused with a sentence, before anything runs where the words
+of the method tell (`refusals`), else when the model is built. The third changes no number: autocast rounds the same
+weights to the same bfloat16 in every step; stored so, they take half the memory and are not copied again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from methods.grammar import MethodError, MethodText
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from methods.base import Fit
+
+MIXING = {"convpass": "its convolution mixes neighbouring tokens"}
+SIDE = ("sherl", "unipt", "lst", "side_tuning")
+
+
+def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool) -> list[str]:
+    """Why a method cannot take these forms on a family of backbones, a sentence each. No torch."""
+    problems = []
+    if class_query:
+        where = f"class_query=True does not fit {text.name!r}"
+        adapter = text.adapter.name
+        if family != "vit":
+            problems.append(f"class_query=True needs a ViT that pools its class token, not family {family}")
+        if adapter in MIXING:
+            problems.append(f"{where}: {MIXING[adapter]}")
+        if adapter in SIDE:
+            problems.append(f"{where}: a side network reads the states of the frozen network"
+                            + ("; sherl has an option of its own, sherl.class_query" if adapter == "sherl" else ""))
+        for part in text.parts[1:]:
+            if part.needs & {"tokens", "delta"}:
+                problems.append(f"{where}: {part.name} works on every token of the last block")
+    if merged_eval:
+        if not text.adapter.info.facts.get("mergeable"):
+            problems.append(f"merged_eval=True: {text.adapter.name!r} cannot be merged")
+        problems += [f"merged_eval=True: {part.name} moves the weights while it predicts, so nothing can be merged"
+                     for part in text.parts if dict(part.options).get("tta", "none") != "none"]
+    return problems
+
+
+def check(text: MethodText, family: str, class_query: bool, merged_eval: bool) -> None:
+    """Raises MethodError with the first of `refusals`."""
+    for problem in refusals(text, family, class_query, merged_eval):
+        raise MethodError(problem)
+
+
+def use_class_query(model: nn.Module) -> None:
+    """Let the last block compute the class token's output alone. Raises MethodError where that would not be exact."""
+    from timm.layers.attention import Attention
+    from timm.models.vision_transformer import Block, VisionTransformer
+    from torch import nn
+
+    from methods.vit import AdaptedBlock, PromptedBlock
+
+    net: Any = model
+    plain = isinstance(model, VisionTransformer) and not hasattr(model, "head_dist")
+    if not plain or type(net.blocks[-1]) not in (Block, AdaptedBlock, PromptedBlock) or (
+            type(net.blocks[-1].attn) is not Attention):
+        raise MethodError(f"class_query=True needs a plain ViT, not this {type(model).__name__}")
+    if net.global_pool != "token" or net.attn_pool is not None:
+        raise MethodError(f"class_query=True needs a ViT that pools its class token; this one pools by "
+                          f"{net.global_pool!r}")
+    block = net.blocks[-1]
+    for module in block.modules():
+        if isinstance(module, nn.Dropout) and module.p:
+            raise MethodError("class_query=True: dropout in the last block draws for every token, so its draws "
+                              "would be others")
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and max(module.kernel_size) > 1:
+            raise MethodError("class_query=True: a convolution in the last block mixes neighbouring tokens")
+    block.__class__ = type(f"ClassQuery{type(block).__name__}", (_ClassQuery, type(block)), {})
+
+
+class _ClassQuery:
+    """Mixed into a block's class."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(B, N, D) -> (B, 1, D)."""
+        import torch
+
+        b: Any = self
+        if getattr(b, "prompts", None) is not None:
+            prompts = b.prompt_dropout(b.prompts.to(x.dtype).expand(x.shape[0], -1, -1))
+            x = torch.cat([x[:, :b.prefix], prompts, x[:, b.prefix:]], dim=1)
+        at = getattr(b, "points", {})
+
+        def added(y: Tensor, point: str, read: Tensor) -> Tensor:
+            return y + at[point](read) if point in at else y
+
+        n1 = b.norm1(x)
+        a = b.ls1(attend(b.attn, n1))
+        a = b.drop_path1(added(a, "in_attn", a))
+        a = added(a, "post_attn", a)
+        x1 = added(x[:, :1] + a, "par_attn", n1[:, :1])
+        n2 = b.norm2(x1)
+        m = b.ls2(b.mlp(n2))
+        m = b.drop_path2(added(m, "in_mlp", m))
+        m = added(m, "post_mlp", m)
+        out = added(x1 + m, "par_mlp", x1)
+        out = added(out, "par_norm2", n2)
+        return added(out, "post_block", out)
+
+
+def attend(attn: Any, n1: Tensor) -> Tensor:
+    """Self-attention's output for the first token: (B, N, D) -> (B, 1, D); keys and values of all tokens."""
+    import torch.nn.functional as F
+
+    batch, count, _ = n1.shape
+    q, kv = _projections(attn.qkv, n1, attn.num_heads * attn.head_dim)
+    q = attn.q_norm(q.reshape(batch, 1, attn.num_heads, attn.head_dim).transpose(1, 2))
+    k, v = kv.reshape(batch, count, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+    k = attn.k_norm(k)
+    if attn.fused_attn:
+        out = F.scaled_dot_product_attention(q, k, v)
+    else:
+        out = ((q * attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    out = attn.norm(out.transpose(1, 2).reshape(batch, 1, -1))
+    out = out if attn.gate is None else out * attn.gate(n1[:, :1]).sigmoid()
+    return attn.proj_drop(attn.proj(out))  # type: ignore[no-any-return]
+
+
+def _projections(qkv: Any, n1: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Query of the first token (B, 1, W), keys and values of all (B, N, 2 W)."""
+    import torch.nn.functional as F
+    from torch import nn
+
+    from methods.adapters.lora import LoraLinear
+
+    pairs: list[Any] = list(qkv.lora.values()) if type(qkv) is LoraLinear else []
+    split = all(rows.stop <= width or rows.start >= width for pair in pairs for rows in pair.rows) and all(
+        len({rows.start < width for rows in pair.rows}) == 1 for pair in pairs)
+    if type(qkv) not in (nn.Linear, LoraLinear) or not split:
+        y = qkv(n1)
+        return y[:, :1, :width], y[..., width:]
+    bias = (None, None) if qkv.bias is None else (qkv.bias[:width], qkv.bias[width:])
+    q = F.linear(n1[:, :1], qkv.weight[:width], bias[0])
+    kv = F.linear(n1, qkv.weight[width:], bias[1])
+    for pair in pairs:
+        onto, read, base = (q, n1[:, :1], 0) if pair.rows[0].start < width else (kv, n1, width)
+        update, start = pair(read), 0
+        for rows in pair.rows:
+            length = rows.stop - rows.start
+            onto[..., rows.start - base:rows.stop - base] += update[..., start:start + length]
+            start += length
+    return q, kv
+
+
+def merged(fit: Fit) -> Fit:
+    """A fit to predict with: a copy whose adapter is folded in. The given one stays as it is."""
+    from methods.weights import merged_copy
+
+    assert fit.adapter is not None
+    model = merged_copy(fit.adapter, fit.model)
+    for name in ("forward", "forward_features", "early"):  # a prefix at work in the original belongs to that alone
+        vars(model).pop(name, None)
+    return replace(fit, model=model, trainable={})
+
+
+def store_frozen_in_bf16(model: nn.Module) -> int:
+    """Frozen matrices that autocast would round in every step are rounded once, in place; returns how many."""
+    import torch
+    from torch import nn
+
+    from methods.adapters.lora import LoraLinear
+
+    done = 0
+    for module in model.modules():
+        if type(module) in (nn.Linear, nn.Conv2d, LoraLinear) and not module.weight.requires_grad:
+            assert isinstance(module, nn.Linear | nn.Conv2d)
+            for p in (module.weight, module.bias):
+                if p is not None and not p.requires_grad:
+                    p.data = p.data.to(torch.bfloat16)
+            done += 1
+    return done
