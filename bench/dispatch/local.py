@@ -60,34 +60,60 @@ class Tally:
     done: dict[str, int] = field(default_factory=dict)  # status -> count
     elsewhere: int = 0  # done by another runner meanwhile
     failures: list[RunResult] = field(default_factory=list)
+    ended: dict[str, str] = field(default_factory=dict)  # run -> status, or "elsewhere"
 
-    def add(self, status: str) -> None:
+    def add(self, run_id: str, status: str) -> None:
         self.done[status] = self.done.get(status, 0) + 1
+        self.ended[run_id] = status
+
+    def add_elsewhere(self, run_id: str) -> None:
+        self.elsewhere += 1
+        self.ended[run_id] = "elsewhere"
 
 
-def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int,
-            report: Callable[[float, str], None], child: Child | None = None) -> Tally:
+@dataclass
+class Crew:
+    """What `run_all` is doing, for a signal handler to look at and to stop."""
+
+    running: dict[str, _Running] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    stopping: bool = False  # begin nothing more
+
+    def stop(self, how: signal.Signals, wait_s: float) -> None:
+        """Have the runs store where they stand (SIGTERM: preempted, SIGUSR1: out of time), wait until they have."""
+        self.stopping = True
+        for one in self.running.values():
+            with contextlib.suppress(OSError):
+                os.kill(one.process.pid, how)
+        until = time.monotonic() + wait_s
+        for one in self.running.values():
+            wait([one.process.sentinel], timeout=max(0.0, until - time.monotonic()))
+
+
+def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, report: Callable[[float, str], None],
+            child: Child | None = None, crew: Crew | None = None) -> Tally:
     """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move.
 
-    `child` is what a process does in place of a run: (job, root, pipe to tell of it).
+    `child` is what a process does in place of a run: (job, root, pipe to tell of it). `crew` lets others look on.
     """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["bench.dispatch.preload"])
     _sweep(root)
-    tally, waiting = Tally(), list(jobs)
-    running: dict[str, _Running] = {}
+    crew = crew if crew is not None else Crew()
+    tally, waiting, running = crew.tally, list(jobs), crew.running
+    before = {j.spec.id: _written(j, root) for j in jobs}
     claimed: list[Job] = []  # by another runner
     finished, beat = 0.0, time.monotonic()
     interrupted = False
     try:
-        while waiting or running or claimed:
-            while waiting and len(running) < workers:
+        while running or ((waiting or claimed) and not crew.stopping):
+            while waiting and len(running) < workers and not crew.stopping:
                 job = waiting.pop(0)
                 if not claims.take(job.spec.id):
                     claimed.append(job)
-                elif store.path_of(job.spec, root).exists() and not job.again:
+                elif _written(job, root) and not (job.again and _written(job, root) == before[job.spec.id]):
                     claims.release(job.spec.id)  # another runner finished it between our plan and now
-                    tally.elsewhere += 1
+                    tally.add_elsewhere(job.spec.id)
                     finished += 1
                 else:
                     running[job.spec.id] = _start(context, job, root, child or _child)
@@ -133,6 +159,14 @@ def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:
     return _Running(job, process, ours, time.monotonic(), oom_kills())
 
 
+def _written(job: Job, root: Path) -> int:
+    """When the run's record was written; 0 where there is none."""
+    try:
+        return store.path_of(job.spec, root).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _sweep(root: Path) -> None:
     """Remove what killed runs left half-written, long enough ago that nobody can be writing it still."""
     for path in root.glob("*/.tmp-*"):
@@ -174,7 +208,7 @@ def _close(one: _Running, root: Path, tally: Tally) -> None:
         reason = f"the run's process ended {killed}" + (" while the kernel was short of memory" if starved else "")
         store.save(died(one.job, status, Failure("memory" if starved else "killed", reason, "train")), root)
         one.outcome = status
-    tally.add(one.outcome)
+    tally.add(one.job.spec.id, one.outcome)
     if one.outcome != "ok" and path.exists():
         tally.failures.append(store.load(path))
 
@@ -186,8 +220,9 @@ def died(job: Job, status: Status, failure: Failure) -> RunResult:
 
     commit, dirty, diff = env.code_state()
     here = Provenance(commit, dirty, diff, env.versions(), "cpu", env.cpu_name(), os.cpu_count() or 1, None, False,
-                      env.now())
-    return RunResult(job.spec, job.passed, status, failure, (Attempt(env.now(), env.now(), status),), None, None,
+                      env.now(), env.snapshot())
+    attempt = Attempt(env.now(), env.now(), status, 0, env.job_id())
+    return RunResult(job.spec, job.passed, status, failure, (attempt,), None, None,
                      method_info(job.spec), {}, 0, None, None, Time(None, None, None, None, None),
                      Throughput(None, None), {}, (), here)
 
@@ -208,6 +243,8 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
     from bench.engine.record import execute
 
     signal.signal(signal.SIGTERM, lambda *_: STOP.ask("preempted"))
+    signal.signal(signal.SIGUSR1, lambda *_: STOP.ask("timeout"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1})  # see `bench.dispatch.task`
     last = 0.0
 
     def progress(step: int, steps: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -10,10 +11,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from results.schema import Provenance
 
 ROOT = Path(__file__).resolve().parents[2]
+SNAPSHOT_NOTE = ".snapshot.json"  # in a copy of the code that queued jobs run; `bench.dispatch.snapshot` writes it
 SOURCES = ("bench", "datasets", "methods", "results/*.py", "reports/*.py", "pyproject.toml", "Makefile")
 
 
@@ -33,6 +36,9 @@ def _git(*words: str) -> str:
 @cache
 def code_state() -> tuple[str, bool, str | None]:
     """(commit, dirty, hash of the difference) of the source paths alone; a fork server's children ask once."""
+    note = snapshot_note()
+    if note:
+        return str(note["commit"]), bool(note["dirty"]), note["diff_hash"]
     commit = os.environ.get("REGATTA_COMMIT") or _git("rev-parse", "HEAD").strip() or "unknown"
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
     if not changed.strip():
@@ -44,6 +50,21 @@ def code_state() -> tuple[str, bool, str | None]:
         if line.startswith("??") and path.is_file():
             digest.update(path.read_bytes())
     return commit, True, digest.hexdigest()[:12]
+
+
+@cache
+def snapshot_note() -> dict[str, Any]:
+    """What the copy of the code that we run says of itself; empty in a checkout."""
+    try:
+        note: dict[str, Any] = json.loads((ROOT / SNAPSHOT_NOTE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return note
+
+
+def snapshot() -> str | None:
+    """The hash of the copy of the code that we run; None in a checkout."""
+    return snapshot_note().get("hash")
 
 
 @cache
@@ -79,7 +100,7 @@ def provenance(device: str, deterministic: bool, started: str) -> Provenance:
         commit=commit, dirty=dirty, diff_hash=diff, versions=versions(),
         device=torch.cuda.get_device_name() if cuda else "cpu", cpu=cpu_name(), cores=os.cpu_count() or 1,
         driver=torch.version.cuda if cuda else None, deterministic=deterministic, started=started,
-        snapshot=os.environ.get("REGATTA_SNAPSHOT"),
+        snapshot=snapshot(),
     )
 
 
