@@ -6,7 +6,6 @@ Everything that can be refused is refused here, before data, weights or a queue 
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -23,11 +22,11 @@ from results.schema import RecordError, RunResult, RunSpec
 from results.suites import Entry, Row, SuiteView, load_suite
 
 from . import settings
-from .engine import backbones
+from .engine import backbones, forms
 from .engine.backbones import BackboneError, Weights
 from .suites import GROUPS, SUFFIX, SUITES, Suite
 from .suites import find as find_suite
-from .view import columns_of, protocol_of, reference_of
+from .view import columns_of, fold, protocol_of, reference_of, unfold
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "data" / "standins"
@@ -35,7 +34,6 @@ CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 CLAIMS = ROOT / "results" / "claims"
 AGAIN = {"killed", "node"}  # kinds of failure that say nothing about the run itself: run again without being asked
-BYTES_PER_RECORD = 9_000  # a record and its predictions, measured on the demo
 State = Literal["done", "missing", "failed", "stale", "running"]
 
 
@@ -180,6 +178,8 @@ def _resolve(request: Request) -> _Resolved:
             problems.append(str(error))
             continue
         problems += _family_problems(name, methods)
+        problems += [problem for _, method in methods for problem in forms.refusals(
+            method, backbones.family(name), values.get("class_query", False), values.get("merged_eval", False))]
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -343,7 +343,7 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
                 before = None  # the file is ours and is written anew below
             if before is not None:
                 rows_before = {(r.method, r.backbone): r for r in before.rows}
-                extra = {k: e for e in before.entries
+                extra = {k: e for e in map(unfold, before.entries)
                          if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries}
     cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
@@ -353,12 +353,12 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
         rows[key] = rows_before[key]
     title = suite.title + (", published recipes" if paper else "")
     protocol = "every method under its own published recipe" if paper else protocol_of(planned[0].spec)
-    return SuiteView(
+    return fold(SuiteView(
         name=name, title=title, note=suite.note, protocol=protocol,
         columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and c.group != "real"})),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()),
-        reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind)
+        reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind))
 
 
 def _key(planned: Planned) -> tuple[str, str, str, int]:
@@ -371,25 +371,6 @@ def _key(planned: Planned) -> tuple[str, str, str, int]:
 def _ordered(names: set[str]) -> list[Card]:
     order = registry.names()
     return [registry.get(n) for n in sorted(names, key=order.index)]
-
-
-def price(plan: Plan, workers: int) -> dict[str, float | None]:
-    """Seconds, bytes of disk and peak bytes kept for backward of what is missing, from records of like runs."""
-    known: dict[str, list[float]] = {}
-    saved: list[int] = []
-    for planned in plan.runs:
-        record = planned.record
-        if record and record.status == "ok" and record.time.total_s:
-            known.setdefault(planned.spec.method, []).append(record.time.total_s)
-            if record.memory and record.memory.saved_bytes:
-                saved.append(record.memory.saved_bytes)
-    every = [s for seconds in known.values() for s in seconds]
-    todo = plan.to_do()
-    total = None
-    if every:
-        total = sum(statistics.median(known.get(p.spec.method, every)) for p in todo) / max(1, workers)
-    return {"seconds": total, "disk_bytes": float(BYTES_PER_RECORD * len(todo)),
-            "saved_bytes": float(max(saved)) if saved else None}
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

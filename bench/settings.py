@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
-            "optimizer", "schedule", "attention", "threads", "image_size")
+            "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
     "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -64,25 +64,32 @@ class RunSpec:
     also_test: tuple[str, ...] = ()  # further data sets scored with the same weights (distribution shift)
     schema: int = SCHEMA
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits of sha256 over sorted, compact JSON."""
-        return _hash(asdict(self))
+        return _hash(self._flat())
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """The id without the seed: runs of one cell differ in nothing else."""
-        return _hash({k: v for k, v in asdict(self).items() if k != "seed"})
+        return _hash({k: v for k, v in self._flat().items() if k != "seed"})
 
     @property
     def protocol_id(self) -> str:
         """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
         free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout"}
-        return _hash({k: v for k, v in asdict(self).items() if k not in free})
+        return _hash({k: v for k, v in self._flat().items() if k not in free})
+
+    def _flat(self) -> dict[str, Any]:
+        """As asdict, without the copies: no field is a dataclass."""
+        return {name: getattr(self, name) for name in _SPEC_FIELDS}
 
     @property
     def standin(self) -> bool:
         return self.data.startswith("standin:")
+
+
+_SPEC_FIELDS = tuple(f.name for f in fields(RunSpec))
 
 
 @dataclass(frozen=True)
