@@ -117,7 +117,10 @@ def _count(text: str, backbone: str) -> str:
     from .engine.count import trained_weights
 
     adapter, head = trained_weights(parse(text), backbone, classes=100)
-    return f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})"
+    from .memory import line
+
+    return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
+            + _wrap(line(text, backbone, classes=100)))
 
 
 def _dataset(found: Card) -> str:

@@ -29,7 +29,7 @@ def clevr(root: Path, task: str) -> Pools:
     for pool, split in (("train", "train"), ("validation", "val")):
         file, records = base / "scenes" / f"CLEVR_{split}_scenes.json", []
         with reading(file, "JSON with a list of scenes"):
-            scenes = json.loads(file.read_bytes())["scenes"]
+            scenes = list(json.loads(file.read_bytes())["scenes"])
         for number, scene in enumerate(scenes):
             with reading(file, f"scene {number} with image_filename and objects"):
                 name, depths = str(scene["image_filename"]), [float(o["pixel_coords"][2]) for o in scene["objects"]]

@@ -1,0 +1,90 @@
+"""`list datasets` and `data ...` as a user meets them: readable lists, wrong input answered, right input done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from datasets import registry
+from datasets.check import check
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr)."""
+    try:
+        status = main(words)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_the_list_of_data_sets_folds_families_into_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(["list", "datasets"], capsys)
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert len(names) < 50 and len(names) == len(set(names))
+    assert {"svhn", "cub", "digits", "food101_<shots>shot_s<list>", "imagenet_c_<corruption>_<severity>",
+            "imagenet1k_16shot_s<list>", "domainnet_real_<percent>", "imagenet_a"} <= set(names)
+    assert "Few-shot: 75 cards" in out and "95 cards" in out
+
+
+def test_all_and_json_name_every_card(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(["list", "datasets", "--all"], capsys)
+    names = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2] != " "}
+    assert names == set(registry.names())
+    _, out, _ = said(["list", "datasets", "--json"], capsys)
+    assert {row["name"] for row in json.loads(out)} == set(registry.names())
+
+
+REFUSED = [
+    (["data", "check"], "say which folder to check with --root DIR (or the variable DATA)"),
+    (["data", "check", "svhnn", "--root", "."], "no data set is called 'svhnn'; did you mean svhn?"),
+    (["data", "check", "svhn", "--root", "FILE"], "is a file"),
+    (["data", "convert", "cub", "--root", "."], "say where convert should write with --out DIR"),
+    (["data", "convert", "--root", "."], "name the data sets that convert should make"),
+    (["data", "convert", "cub", "--root", ".", "--out", "FILE"], "is a file; name a folder"),
+    (["data", "convert", "cub", "--root", "EMPTY", "--out", "out"], "images.txt) is missing; expected there: CUB's"),
+    (["data", "convert", "imagenet1k", "--root", "EMPTY", "--out", "out"], "needs no conversion"),
+    (["data", "vtab1k", "cub", "--root", "EMPTY", "--out", "out"], "cub is no VTAB-1k task; there are: caltech101"),
+    (["data", "vtab1k", "caltech101", "--root", "EMPTY", "--out", "out"], "use the community's VTAB-1k export"),
+    (["data", "vtab1k", "svhn", "--root", "EMPTY", "--out", "out"], "is missing; expected there: SVHN's cropped"),
+    (["data", "standin", "svhn", "--root", "FILE"], "is a file; name a folder"),
+    (["data", "check", "svhn", "--root", ".", "--raw"], "--raw goes with standin, not with check"),
+    (["data", "check", "--root", ".", "svhn"], "unrecognized arguments: svhn; names stand before options"),
+    (["data", "frob"], "invalid choice: 'frob'"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), REFUSED, ids=[" ".join(words)[5:50] for words, _ in REFUSED])
+def test_wrong_input_is_answered_by_a_sentence_and_exit_2(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("")
+    (tmp_path / "EMPTY").mkdir()
+    status, out, err = said(words, capsys)
+    assert status == 2 and sentence in err and err.startswith("regatta: ") and not out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["EMPTY", "FILE"], "nothing is written"
+
+
+def test_raw_form_to_list_layout_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw, out = str(tmp_path / "raw"), str(tmp_path / "out")
+    assert said(["data", "standin", "aircraft", "--raw", "--root", raw], capsys)[0] == 0
+    status, told, _ = said(["data", "convert", "aircraft", "--root", f"{raw}/aircraft", "--out", out], capsys)
+    assert status == 0 and "aircraft_1shot_s0: written to fgvc-aircraft/ below out/" in told
+    assert not [p for p in check("aircraft_1shot_s0", tmp_path / "out") if "does not exist" in p.text]
+    status, told, err = said(["data", "convert", "aircraft", "cub", "--root", f"{raw}/aircraft", "--out", out], capsys)
+    assert status == 2 and "exists already" in err and "CUB's tables" in err, "all problems at once"
+
+
+def test_a_set_without_standin_is_told_and_others_are_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, told, _ = said(["data", "standin", "digits", "svhn", "svhn", "--root", str(tmp_path)], capsys)
+    assert status == 0 and "digits needs no stand-in: nothing: the images ship inside scikit-learn" in told
+    assert f"1 stand-in is in {tmp_path.name}/: svhn/" in told
+    assert said(["data", "check", "svhn", "--root", str(tmp_path)], capsys)[:2] == (0, "svhn: as promised\n")
