@@ -8,15 +8,17 @@ STAMP := .venv/.installed
 SET = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods "$$METHODS") \
       $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(DATA),--root "$$DATA") $(if $(JOBS),--jobs $(JOBS))
 WHAT = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+# To a scheduler: CLUSTER=slurm or local; submit alone takes slurm unasked.
+SENT = $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(PARTITION),--partition $(PARTITION))
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) --tuned
 
-.PHONY: help setup bench test lint perf report plan status check clean
+.PHONY: help setup bench test lint perf report plan submit status check clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
-	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE JOBS DATA ARGS, for instance'
+	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS, for instance'
 	@echo '  make bench METHODS="lora lora+pace" DATASETS="svhn dtd" SEEDS="0 1 2"'
 	@echo '  make bench TUNE=16 METHODS="linear lora" SEEDS="0 1 2"'
 
@@ -33,12 +35,15 @@ $(STAMP): pyproject.toml
 
 bench: setup ## run a suite (default: demo) and write the tables
 	@$(if $(TUNE),$(PY) -m bench tune $(SET) --budget $(TUNE) $(ARGS) && $(PY) -m bench select $(SET) $(ARGS) &&) \
-		$(PY) -m bench run $(if $(TUNE),$(TUNED),$(WHAT))
+		$(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT))
 
 plan: setup ## what is done, what is missing, what it would cost; runs nothing
 	@$(PY) -m bench plan $(WHAT)
 
-status: setup ## how far a suite is
+submit: setup ## hand what is missing to SLURM (CLUSTER=local: to processes of this machine) and return
+	@$(PY) -m bench submit $(WHAT) $(SENT)
+
+status: setup ## how far a suite is; ARGS=--watch follows it
 	@$(PY) -m bench status $(WHAT)
 
 report: setup ## rewrite the tables from the records; SUITE= narrows

@@ -15,22 +15,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from datasets.card import DataError, Group
+from datasets.card import DataError
 from methods.grammar import MethodError
 from results.schema import RecordError, RunResult
 
-from . import show
-from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make, price
+from . import settings, show
+from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make
 
 if TYPE_CHECKING:
     from .dispatch.local import Tally
 
-DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
 KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if re.match("unrecognized arguments: [^-]", message):
+            message += "; names stand before options"
         print(f"regatta: {message} (see `{self.prog} --help`)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = verb("list", _list, "a line each of " + ", ".join(KINDS))
     listing.add_argument("kind", choices=KINDS)
     listing.add_argument("--json", action="store_true")
+    listing.add_argument("--all", action="store_true", help="datasets: a line for each card, the folded ones too")
     card = verb("show", _show, "the card of a method, data set, backbone or suite, or the record of a run")
     card.add_argument("name")
     card.add_argument("--backbone", help="count a method's trained weights on this backbone (imports torch)")
@@ -81,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     _which(planning)
     planning.add_argument("--why", action="store_true", help="name each run that is not done, and why")
     planning.add_argument("--json", action="store_true")
+    planning.add_argument("--memory", action="store_true", help="also the exact training memory of every method, from "
+                          "the shapes alone (imports torch, needs no GPU)")
+    planning.add_argument("--profile", help="the price in tasks of this profile of cluster.yaml; what does not fit is "
+                          "refused")
+    planning.add_argument("--cluster-file", type=Path, help="the file of profiles (default: cluster.yaml)")
     running = verb("run", _run, "run here what the plan lists, then write the tables")
     _what(running)
     _which(running)
@@ -88,20 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
-    status = verb("status", _status, "how far the set is: done, running, missing, failed by class")
-    _what(status)
-    _which(status)
+    from . import submitting
+    from .perf.verb import add_perf
+    from .preparing import add_data
+    from .status import add_status
     from .verbs import add_verbs
 
+    submitting.add_verbs(verb, _what, _which, _how)
+    add_status(verb, _what, _which)
     add_verbs(verb, _what, _how)
-    data = verb("data", _data, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
-                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data")
-    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k"))
-    data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named")
-    data.add_argument("--out", type=Path, help="convert, vtab1k: where to write")
-    data.add_argument("--codec", choices=("jpeg75", "png"), default="png",
-                      help="convert, vtab1k: lossless, or the community export's JPEG of quality 75 (default: png)")
-    data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin)")
+    add_perf(verb)
+    add_data(verb)
     return parser
 
 
@@ -136,7 +140,8 @@ def _which(parser: argparse.ArgumentParser) -> None:
 def _how(parser: argparse.ArgumentParser) -> None:
     """How runs are carried out: nothing of this changes their numbers."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--no-cache", action="store_true", help="keep no decoded images on disk")
+    parser.add_argument("--no-cache", action="store_true", help="keep no decoded images and no stored prefixes on "
+                        "disk")
     parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
                         "is an error (on a CPU this holds always)")
     parser.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS",
@@ -153,13 +158,9 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"(?:[^\s('\"]|\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)|'[^']*'|\"[^\"]*\"|[('\"])+", text)
 
 
-CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
-               "no_pretrained", "download", "jobs", "recipe")
-
-
 def request_of(args: argparse.Namespace) -> Request:
     """The request that was typed, laid over the file of --config."""
-    told = _config(args.config) if args.config else {}
+    told = settings.config(args.config) if args.config else {}
 
     def pick(name: str, default: Any) -> Any:
         typed = getattr(args, name, None)
@@ -186,48 +187,15 @@ def _recipe(name: Any) -> Literal["common", "paper"]:
     return name  # type: ignore[no-any-return]
 
 
-def _config(path: Path) -> dict[str, Any]:
-    """A YAML file with the keys of the command line; lists where it takes several, `set` as a map."""
-    import yaml
-
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UsageError([f"--config {path.name}: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError([f"--config {path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
-    if not isinstance(told, dict):
-        raise UsageError([f"--config {path.name} must hold key: value lines"])
-    from difflib import get_close_matches
-
-    problems, clean = [], {}
-    for key, value in told.items():
-        name = str(key).replace("-", "_")
-        if name not in CONFIG_KEYS:
-            near = get_close_matches(name, CONFIG_KEYS, n=1)
-            problems.append(f"--config {path.name} has the key {key!r}; "
-                            + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(CONFIG_KEYS)}"))
-        elif name == "set":
-            if not isinstance(value, dict):
-                problems.append(f"--config {path.name}: set must be a map such as {{lr: 0.001}}")
-            else:
-                clean["set"] = [f"{k}={v}" for k, v in value.items()]
-        elif name in ("datasets", "methods", "backbones", "seeds"):
-            clean[name] = value if isinstance(value, list) else [value]
-            wanted = int if name == "seeds" else str
-            if not all(isinstance(v, wanted) for v in clean[name]):
-                problems.append(f"--config {path.name}: {name} takes {'numbers' if wanted is int else 'names'}")
-        else:
-            clean[name] = value
-    if problems:
-        raise UsageError(problems)
-    return clean
-
-
 def _list(args: argparse.Namespace) -> int:
     rows = show.listing(args.kind)
     if args.json:
         print(json.dumps(rows, indent=1))
+        return 0
+    if args.kind == "datasets":
+        from .catalogue import text
+
+        print(text(args.all))
         return 0
     width = max((len(r["name"]) for r in rows), default=0)
     for row in rows:
@@ -265,34 +233,24 @@ def _plan(args: argparse.Namespace) -> int:
 
         print(json.dumps(as_json(plan), indent=1))
         return 0
-    counts = plan.count()
-    print(f"suite {plan.suite.name}: {len(plan.runs)} runs, "
-          + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
-    cost = price(plan, at_once)
-    if counts["missing"]:
-        seconds = cost["seconds"]
-        print("time for the missing: " + (show.duration(seconds) + f" on {at_once} processes, from like runs"
-                                          if seconds is not None else f"no like run is recorded ({plan.suite.cost})"))
-        kept = cost["saved_bytes"]
-        print("memory kept for backward: " + (show.size(kept) + " at most, per process" if kept else "not measured yet")
-              + f"; disk {show.size(cost['disk_bytes'] or 0)}")
+    from . import pricing
+
+    profile = None
+    if args.profile or args.cluster_file:
+        from .dispatch.profile import load
+
+        profile = load(args.profile, args.cluster_file)
+    pricing.tell(plan, RUNS, at_once, profile)
+    if args.memory:
+        from .memory import table
+
+        print(table(plan.runs))
     if args.why:
         for run in plan.runs:
             if run.state != "done":
                 print(f"{run.state:<8} {run.spec.id}  {run.spec.dataset}  {run.text}  {run.spec.model}  "
                       f"seed {run.spec.seed}{f'  ({run.why})' if run.why else ''}")
     return 0
-
-
-def _status(args: argparse.Namespace) -> int:
-    plan = _make(args)
-    counts = plan.count()
-    for state, n in counts.items():
-        print(f"{state:<8} {n}")
-    for run in plan.runs:
-        if run.state in ("failed", "stale", "running"):
-            print(f"{run.state:<8} {run.spec.id}  {run.spec.dataset}  {run.text}  ({run.why})")
-    return 1 if counts["failed"] else 0
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -388,42 +346,3 @@ def _need_standins(todo: Sequence[Planned]) -> None:
     if names:
         with Bar(len(names), "stand-ins") as bar:
             write_all(names, STANDINS, bar.one_more)
-
-
-def _data(args: argparse.Namespace) -> int:
-    from datasets import registry
-
-    cards = [registry.get(n) for n in args.names]
-    if args.action == "standin":
-        return _standins([c.name for c in cards], args.root or STANDINS)
-    root = args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None)
-    if root is None:
-        raise UsageError([f"say which folder to {args.action} with --root DIR (or the variable DATA)"])
-    if not root.is_dir():
-        raise UsageError([f"the data folder {str(root)!r} does not exist"])
-    if args.action == "check":
-        return show.check_data(cards or registry.cards(*DEMO_GROUPS), root)
-    if not cards:
-        raise UsageError([f"name the data sets to {args.action}; `python -m bench list datasets` names them all"])
-    if args.out is None:
-        raise UsageError([f"say where {args.action} should write with --out DIR"])
-    from datasets.convert import convert
-    from datasets.vtab.cut import vtab1k
-
-    for card in cards:
-        folder = (vtab1k if args.action == "vtab1k" else convert)(card.name, root, args.out, args.codec)
-        print(f"{card.name}: written to {folder.name}/ below {args.out.name}/")
-    return 0
-
-
-def _standins(names: Sequence[str], root: Path) -> int:
-    from datasets import registry
-    from datasets.standins import has_standin, write_all
-
-    from .progress import Bar
-
-    chosen = [n for n in names or registry.names(*DEMO_GROUPS) if has_standin(n)]
-    with Bar(len(chosen), "stand-ins") as bar:
-        write_all(chosen, root, bar.one_more)
-    print(f"{len(chosen)} stand-ins are in {root.name}/")
-    return 0

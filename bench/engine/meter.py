@@ -104,3 +104,9 @@ def ledger(model: nn.Module, optimizer: torch.optim.Optimizer, saved: int | None
         gradients_bytes=tensor_bytes(p.grad for p in trained if p.grad is not None),
         optimizer_bytes=tensor_bytes(state),
     )
+
+
+def total_bytes(found: Memory) -> int:
+    """The ledger's sum: weights, gradients, optimizer state, and what is kept for backward where it is known."""
+    return (found.weights_frozen_bytes + found.weights_trained_bytes + found.gradients_bytes + found.optimizer_bytes
+            + (found.saved_bytes or 0))

@@ -16,7 +16,7 @@ MAY_IMPORT = {"bench": {"bench", "datasets", "methods", "results"}, "reports": {
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
                  for package in PACKAGES for p in (ROOT / package).rglob("*.py") if p.stem != "__main__")
 TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "methods.grammar", "bench.cli",
-              "bench.plan", "bench.show", "bench.suites")
+              "bench.plan", "bench.show", "bench.suites", "bench.status", "bench.pricing", "bench.submitting")
 
 
 def _imports(path: Path) -> set[str]:

@@ -1,0 +1,139 @@
+"""One method on one backbone, ready to take steps on made-up images: the engine's own session without its data.
+
+Speed does not depend on what the images show nor on what the weights are, so both are random; everything else (model,
+parts, optimizer, step, meter) is the code that a run executes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.card import Card, Item
+from methods import weights
+from methods.base import Fit
+from methods.grammar import MethodText, parse
+from results.schema import Memory, RunSpec
+
+from ..engine import backbones
+from ..engine.course import set_train_mode
+from ..engine.loaders import Pictures
+from ..engine.seeds import seed_all
+from ..engine.train import Session
+from ..engine.where import Where
+from ..plan import Request, UsageError
+from ..settings import sets
+from ..suites import SUITES
+
+CLASSES = 100
+BATCHES = 10  # in the made-up training list; a tenth of it, one batch, is held out where a part wants that
+MORE = {"class_query", "merged_eval"}  # switches of the spec that a variant may set, beside what --set knows
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with fields of the spec, under the name that the tables show: `lora@precision=bf16`."""
+
+    name: str
+    spec: RunSpec
+
+
+def variant(text: str, backbone: str, batch_size: int, settings: Sequence[str] = (), suite: str = "custom") -> Variant:
+    """`lora(rank=4)@precision=bf16,attention=plain` -> a resolved variant. Raises UsageError, MethodError."""
+    method_text, _, own = text.partition("@")
+    problems: list[str] = []
+    stated = [*settings, *(s for s in own.split(",") if s)]
+    switches = {k: v for k, _, v in (s.partition("=") for s in stated) if k in MORE}
+    problems += [f"{k} must be True or False, not {v!r}" for k, v in switches.items() if v not in ("True", "False")]
+    known = SUITES[suite]()
+    request = Request(sets=tuple(s for s in stated if s.partition("=")[0] not in MORE), batch_size=batch_size)
+    values, overrides = sets(request, known, problems)
+    if problems:
+        raise UsageError(problems)
+    method = parse(method_text, {k: v for k, v in overrides.items()
+                                 if k.partition(".")[0] in {p.name for p in parse(method_text).parts}})
+    _check_family(backbone, method)
+    fields: dict[str, Any] = {"image_size": backbones.image_size(backbone), "threads": 1} | known.protocol | values
+    fields |= {k: v == "True" for k, v in switches.items()}
+    spec = RunSpec(dataset="made-up", model=backbone, method=method.name, options=method.options, seed=0,
+                   phase="final", select="last", data="made-up", weights="random", **fields)
+    return Variant(method.text() + (f"@{own}" if own else ""), spec)
+
+
+def _check_family(backbone: str, method: MethodText) -> None:
+    family = backbones.family(backbone)
+    if family not in method.adapter.info.families:
+        raise UsageError([f"{method.text()!r} cannot run on {backbone!r} (family {family})"])
+
+
+def made_up(count: int, size: int) -> Pictures:
+    """Random pixels and labels."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+    labels = torch.from_numpy(random.integers(0, CLASSES, count))
+    return Pictures([Item(Path("made-up"), int(label)) for label in labels], labels, pixels, size, "none")
+
+
+class Rig(Session):
+    """Built once; then `train_once` and `predict_once` as often as wanted."""
+
+    def __init__(self, spec: RunSpec, device: str = "cpu", pictures: Pictures | None = None) -> None:
+        card = Card("made-up", "Made up", "other", CLASSES, {}, "none", "none", "none", "", "nothing", lambda *_: [])
+        super().__init__(spec, card, Where(Path(), None, None, device=device, deterministic=device == "cpu"))
+        pictures = pictures or made_up(BATCHES * spec.batch_size, spec.image_size)
+        data: Any = SimpleNamespace(train=pictures, val=None)
+        self._build(data, prepare=False)
+        set_train_mode(self.fit)
+        seed_all(spec.seed, "train")
+        self.batch = next(iter(self.batches.epoch(0)))
+        self.merged: Fit | None = None
+
+    def first_step(self) -> Memory:
+        """One step under the meter's hooks: the ledger."""
+        self._one_step(self.batch, first=True)
+        self.fit.step += 1
+        return Memory(**self.course.memory)
+
+    def train_once(self) -> None:
+        """One training step as the loop takes it."""
+        self._one_step(self.batch, first=False)
+        self.fit.step += 1
+
+    def training(self) -> None:
+        set_train_mode(self.fit)
+
+    def evaluating(self) -> None:
+        self.fit.model.eval()
+
+    def predict_once(self) -> None:
+        """Predict the batch, the adapter unmerged."""
+        with torch.no_grad():
+            self.method.predict(self.fit, self.batch.x)
+
+    def merge(self) -> bool:
+        """Prepare `predict_merged`; False when the adapter cannot be folded in."""
+        if not self.method.adapter.mergeable:
+            return False
+        model = weights.merged_copy(self.method.adapter, self.fit.model).eval()
+        self.merged = replace(self.fit, model=model, adapter=None)
+        return True
+
+    def predict_merged(self) -> None:
+        """Predict the batch with the adapter folded into plain weights."""
+        assert self.merged is not None
+        with torch.no_grad():
+            self.merged.forward(self.batch.x)
+
+
+def release(device: torch.device) -> None:
+    """Give back what dead rigs held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

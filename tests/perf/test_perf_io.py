@@ -1,0 +1,57 @@
+"""Loaders, the image cache and the store, timed: `pytest tests/perf/test_perf_io.py --benchmark-only -o addopts=`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.engine.cache import ImageCache
+from bench.engine.loaders import IMAGENET, Batches, Normaliser
+from bench.perf.rig import made_up
+from results import store
+from tests.perf.image_epochs import SIZE, draw
+from tests.reports import fakes
+
+COUNT = 128
+
+
+def epoch(batches: Batches) -> int:
+    return sum(len(b.y) for b in batches.epoch(0))
+
+
+@pytest.mark.benchmark(group="loaders")
+@pytest.mark.parametrize("size", [48, SIZE])
+def test_an_epoch_of_decoded_pixels(benchmark: Any, size: int) -> None:
+    batches = Batches(made_up(COUNT, size), Normaliser(*IMAGENET, torch.device("cpu")), 64, 0)
+    benchmark.extra_info["images"] = benchmark.pedantic(partial(epoch, batches), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="image cache")
+@pytest.mark.parametrize("state", ["cold", "warm"])
+def test_a_split_through_the_image_cache(benchmark: Any, state: str, tmp_path: Path) -> None:
+    items = draw(tmp_path, COUNT)
+    folders = iter(range(1000))
+
+    def read() -> None:
+        folder = tmp_path / ("kept" if state == "warm" else f"new{next(folders)}")
+        pixels = ImageCache(folder).pixels("jpegs", items, SIZE)
+        assert pixels is not None and pixels.shape == (COUNT, 3, SIZE, SIZE)
+
+    benchmark.extra_info["images"] = COUNT
+    benchmark.pedantic(read, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="store")
+def test_a_record_is_saved(benchmark: Any, tmp_path: Path) -> None:
+    record = fakes.record(fakes.spec())
+    benchmark.pedantic(store.save, (record, tmp_path), rounds=20, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="store")
+def test_a_record_is_loaded(benchmark: Any, tmp_path: Path) -> None:
+    path = store.save(fakes.record(fakes.spec()), tmp_path)
+    benchmark.pedantic(store.load, (path,), rounds=20, warmup_rounds=1)
