@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--tables", type=Path, default=OUT / "reference", help="tables (reports/reference)")
     check.set_defaults(run=_check)
     compare = verbs.add_parser("compare", help="paired differences between two sets of records; exit 1 on differences")
-    compare.add_argument("a", metavar="A", help="runs, reference, git:<commit>, or a folder of records")
+    compare.add_argument("a", metavar="A", help="runs, reference, git:<commit>, or a folder of records; or a "
+                         "measurement of `bench perf`: its file, or the beginning of its name")
     compare.add_argument("b", metavar="B", help="the same; differences are B - A")
     compare.add_argument("--all", action="store_true", help="show every pair and every run of one side alone")
     compare.set_defaults(run=_compare)
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     runs = verbs.add_parser("runs", help="every record as a line of CSV on stdout")
     runs.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
     runs.set_defaults(run=_runs)
+    again = verbs.add_parser("recompute", help="metrics from stored predictions: lists what a record says otherwise; "
+                                               "exit 1 then")
+    again.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
+    again.add_argument("--write", action="store_true", help="store the new metrics in the records; exit 0 then")
+    again.set_defaults(run=_recompute)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
     published.add_argument("--folder", type=Path, default=ROOT / "published", help="folder of JSON files")
@@ -83,8 +89,7 @@ def _build(args: argparse.Namespace) -> int:
             leaderboard.put(path, text)
         print(f"{len(files)} files below {_shown(args.out / 'reference')}")
         return 0
-    if not args.records.is_dir():
-        raise UsageError(f"there is no folder of records {_shown(args.records)}; `python -m bench run` makes one")
+    _records(args.records)
     suites = chosen(load_suites(args.suites), args.suite, args.suites)
     problems: list[RecordError] = []
     written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
@@ -113,8 +118,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from . import compare
+    from . import compare, measured
 
+    files = [measured.find(what) for what in (args.a, args.b)]
+    if files[0] and files[1]:
+        return measured.run(files[0], files[1], args.all)
+    if any(files):
+        raise UsageError(f"{args.b if files[0] else args.a} is not a measurement, the other side is; files of "
+                         "`bench perf` lie in results/perf")
     with tempfile.TemporaryDirectory() as scratch:
         sides = [compare.load(compare.roots_of(what, ROOT, Path(scratch) / name))
                  for what, name in ((args.a, "a"), (args.b, "b"))]
@@ -137,10 +148,32 @@ def _serve(args: argparse.Namespace) -> int:
 def _runs(args: argparse.Namespace) -> int:
     from .frame import frame
 
-    if not args.records.is_dir():
-        raise UsageError(f"there is no folder of records {_shown(args.records)}; `python -m bench run` makes one")
+    _records(args.records)
     frame(args.records).to_csv(sys.stdout, index=False)
     return 0
+
+
+def _recompute(args: argparse.Namespace) -> int:
+    from results.metrics import recompute
+    from results.store import record_files
+
+    _records(args.records)
+    metrics = 0
+    records: set[str] = set()
+    for found in recompute(args.records, args.write):
+        metrics, records = metrics + 1, records | {found.record}
+        print(f"{found.record}: {found.metric} is stored as {_value(found.stored)}, its predictions give "
+              f"{_value(found.now)}{'; mended' if args.write else ''}")
+    if not metrics:
+        print(f"ok: the metrics of {len(record_files(args.records))} records follow from their predictions")
+        return 0
+    print(f"{metrics} metrics of {len(records)} records " + ("are mended" if args.write else "differ; `--write` stores "
+                                                             "what the predictions give"))
+    return 0 if args.write else 1
+
+
+def _value(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.10g}"
 
 
 def _published(args: argparse.Namespace) -> int:
@@ -167,6 +200,12 @@ def chosen(suites: Sequence[SuiteView], names: Sequence[str], folder: Path) -> l
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"unknown suite {name!r}{hint} There are: {', '.join(known)}")
     return [s for s in suites if not names or s.name in names]
+
+
+def _records(folder: Path) -> None:
+    """Raises UsageError when the folder does not exist."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder of records {_shown(folder)}; `python -m bench run` makes one")
 
 
 def _progress(done: int, total: int) -> None:

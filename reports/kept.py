@@ -86,11 +86,12 @@ def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], 
     digest = sha256(repr(replace(suite, entries=())).encode())
     digest.update("\n".join(f"{e.run_id}|{e.dataset}|{e.method}|{e.backbone}|{e.seed}|{e.refused}"
                             for e in suite.entries).encode())
-    for run_id in sorted(e.run_id for e in suite.entries if e.run_id in by_run):
-        digest.update(f"{run_id} {records.get_text('sha256', by_run[run_id])}\n".encode())
+    shas = records.text.get("sha256", [])
+    digest.update("".join([f"{run_id} {shas[by_run[run_id]]}\n"
+                           for run_id in sorted([e.run_id for e in suite.entries if e.run_id in by_run])]).encode())
     for row, phase in enumerate(records.text.get("phase", [])):
         if phase != "final":  # tune: budget curves; peek: what peeking would have gained
-            digest.update(f"{phase} {records.get_text('run_id', row)} {records.get_text('sha256', row)}\n".encode())
+            digest.update(f"{phase} {records.get_text('run_id', row)} {shas[row]}\n".encode())
     name = suite.name.removesuffix("-tuned")
     for path in (selection_path(name, selections), trials_path(name, selections)) if selections else ():
         digest.update(path.read_bytes() if path.is_file() else b"")

@@ -128,10 +128,14 @@ def _scan(base: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     if not base.is_dir():
         return
     for folder in sorted(e.name for e in os.scandir(base) if e.is_dir()):
-        with os.scandir(base / folder) as entries:
-            found = [(e.name, e.stat()) for e in entries if e.name.endswith(".json") and not e.name.startswith(".")]
-        for name, stat in sorted(found, key=lambda pair: pair[0]):
-            yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+        inside = os.open(base / folder, os.O_RDONLY)  # names are then looked up in it, not from the root on
+        try:
+            for name in sorted(os.listdir(inside)):  # noqa: PTH208 (pathlib knows no handles)
+                if name.endswith(".json") and not name.startswith("."):
+                    stat = os.stat(name, dir_fd=inside)
+                    yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+        finally:
+            os.close(inside)
 
 
 def _same(old: Columns, new: Columns) -> bool:
