@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from . import fields
-from .table import Field, Table
+from . import fields, rules
+from .table import Field, Table, legend_of
 from .tables import World, name_header, names, title_of
 
 LEDGER = (
@@ -36,9 +36,9 @@ def memory(world: World) -> Table:
     words = ("kept for backward: bytes of unique storages that autograd keeps during one training step, parameters "
              "excluded, at their peak; the same on every device",
              "median (least–most) over data sets where they differ, as heads grow with classes",
-             "–: not measured, never 0")
+             "–: not measured, never 0", *legend_of(body, rules.LEGEND))
     return Table(f"{world.key}-memory", title_of(world, "Memory and parameters"), batch(world), tuple(header), body,
-                 words, (), frozenset(range(len(name_header(world)), len(header))), True)
+                 words, (), frozenset(range(len(name_header(world)), len(header))), world.rows)
 
 
 def throughput(world: World) -> Table:
@@ -65,7 +65,8 @@ def throughput(world: World) -> Table:
                      "`python -m bench perf` measures it")
     what = "Throughput (INFORMAL)" if informal else "Throughput"
     return Table(f"{world.key}-throughput", title_of(world, what), batch(world), tuple(header), tuple(body),
-                 tuple(words), (), frozenset(range(len(name_header(world)), len(header) - 1)), True)
+                 (*words, *legend_of(body, rules.LEGEND)), (),
+                 frozenset(range(len(name_header(world)), len(header) - 1)), world.rows)
 
 
 def batch(world: World) -> str:

@@ -30,7 +30,7 @@ class Section:
     world: World
     tables: list[Table]
     plots: list[Plot] = field(default_factory=list)
-    learning: list[Plot] = field(default_factory=list)
+    learning: dict[str, list[Plot]] = field(default_factory=dict)  # quantity -> a picture for each data set
     left_out: str = ""  # what is not drawn, and why
 
 
@@ -117,11 +117,11 @@ def _panel(world: World, table: Table, name: str, first: bool) -> str:
     rows = []
     for i, line in enumerate(table.body):
         attributes = f' data-order="{i}"'
-        if table.by_row:
-            row = world.rows[i]
+        if table.rows:
+            row = table.rows[i]
             name_, done = escape(f"{row.method} {row.backbone}".lower()), world.grid.complete(row, world.columns)
             attributes += f' data-name="{name_}" data-complete="{int(done)}"'
-        hints = {j: fields.hint(world.grid, world.rows[i], column) for j, column in table.sets.items()}
+        hints = {j: fields.hint(world.grid, table.rows[i], column) for j, column in table.sets.items()}
         cells = "".join(_cell(f, j in table.numeric, i == 0 and j == 1, hints.get(j, f.hint))
                         for j, f in enumerate(line) if j)
         rows.append(f'<tr{attributes}><th scope="row">{_text(line[0])}</th>{cells}</tr>')
@@ -157,7 +157,7 @@ def _cell(cell: Field, numeric: bool, entry: bool, hint: str) -> str:
 
 
 def _text(cell: Field) -> str:
-    return f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)
+    return (f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)) + escape(cell.tail)
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -168,17 +168,23 @@ def _list(lines: Iterable[str]) -> str:
 def _pictures(section: Section) -> str:
     key = section.world.key
     figures = [_figure(plot, f"{key}-{plot.key}") for plot in section.plots]
-    if section.learning:
-        options = "".join(f'<option value="{i}">{escape(p.title.removeprefix("Training loss on "))}</option>'
-                          for i, p in enumerate(section.learning))
-        drawn = "".join(f'<div class="picture" data-picture="{i}"{"" if i == 0 else " hidden"}>'
-                        f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips)}</div>'
-                        for i, p in enumerate(section.learning))
-        figures.append(f'<figure><h3>Learning curves</h3><label>Data set <select data-pictures>{options}</select>'
-                       f'</label>{drawn}<figcaption class="soft">Training loss of every run of one data set.'
-                       "</figcaption></figure>")
+    figures += [_chosen(key, quantity, drawn) for quantity, drawn in section.learning.items()]
     note = f'<p class="soft">{escape(section.left_out)}</p>' if section.left_out else ""
     return f'<div class="plots">{"".join(figures)}</div>{note}' if figures or note else ""
+
+
+def _chosen(key: str, quantity: str, drawn: Sequence[Plot]) -> str:
+    """Pictures of which one is shown at a time."""
+    options = "".join(f'<option value="{i}">{escape(p.title.partition(" on ")[2])}</option>'
+                      for i, p in enumerate(drawn))
+    shown = "".join(f'<div class="picture" data-picture="{i}"{"" if i == 0 else " hidden"}>'
+                    f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips)}</div>' for i, p in enumerate(drawn))
+    probe = quantity.startswith("probe.")
+    title = f"Along training: {quantity.removeprefix('probe.')}" if probe else "Learning curves"
+    words = ("Measured on a batch of validation images, by runs that had one." if probe
+             else "Training loss of every run of one data set.")
+    return f'<figure><h3>{escape(title)}</h3><label>Data set <select data-pictures>{options}</select></label>' \
+           f'{shown}<figcaption class="soft">{words}</figcaption></figure>'
 
 
 def _figure(plot: Plot, prefix: str) -> str:

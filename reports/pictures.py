@@ -61,10 +61,10 @@ def pareto(prices: Sequence[float], gains: Sequence[float]) -> list[bool]:
 
 
 def pictures(world: World) -> list[Picture]:
-    """One picture per price that is known of at least two complete rows."""
+    """One picture per price that is known of at least two complete rows; rows that adapt at test are in none."""
     found = []
     for key, words, name in PRICES:
-        points = [p for row in world.rows if (p := _point(world, row, key, name)) is not None]
+        points = [p for row in world.plain if (p := _point(world, row, key, name)) is not None]
         if len(points) < 2:
             continue
         unit, size = fields.unit_of([p.price for p in points]) if key == "saved" else ("", 1)
@@ -77,7 +77,9 @@ def pictures(world: World) -> list[Picture]:
 
 
 def label_of(world: World, row: Row) -> str:
-    return f"{row.method} · {row.backbone}" if several_backbones(world) else row.method
+    """A row's name in pictures."""
+    name = f"{row.method} · {row.backbone}" if several_backbones(world) else row.method
+    return name + (" (adapts at test)" if row in world.adapting else "")
 
 
 def _point(world: World, row: Row, key: str, name: str) -> Point | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -103,7 +104,7 @@ def _shade(share: float) -> str:
 
 def rank_ranges(world: World) -> Plot | None:
     """For each ranked row the range that holds its true rank, and the middle 95 % of the resampled ranks."""
-    ranked = [(row, *world.ranked[key_of(row)]) for row in world.rows if key_of(row) in world.ranked][:ROWS]
+    ranked = [(row, *world.ranked[key_of(row)]) for row in world.plain if key_of(row) in world.ranked][:ROWS]
     if len(ranked) < 2:
         return None
     from matplotlib.ticker import MaxNLocator
@@ -133,7 +134,7 @@ def rank_ranges(world: World) -> Plot | None:
 
 def wins(world: World) -> Plot | None:
     """On how many data sets each row is better than each other row."""
-    rows = [r for r in world.rows if any(world.grid.cell(r, c).values for c in world.columns)][:30]
+    rows = [r for r in world.plain if any(world.grid.cell(r, c).values for c in world.columns)][:30]
     if len(rows) < 2 or len(world.columns) < 2:
         return None
     scores = np.array([[cell.mean if (cell := world.grid.cell(r, c)).values else np.nan for c in world.columns]
@@ -183,27 +184,33 @@ def shots(world: World) -> Plot | None:
                   "top-1, %", log=True)
 
 
-def learning(column: Column, lines: Sequence[Line]) -> Plot:
-    """Training loss of the runs of one data set."""
-    return curves(f"learning-{column.name}", f"Training loss on {column.title}", "", lines, "epoch", "training loss")
+def learning(column: Column, lines: Sequence[Line], quantity: str) -> Plot:
+    """A quantity of the runs of one data set, by epoch."""
+    key = re.sub(r"[^a-z0-9]", "-", f"{quantity}-{column.name}".lower())
+    return curves(f"learning-{key}", f"{quantity[0].upper()}{quantity[1:]} on {column.title}", "", lines, "epoch",
+                  quantity)
 
 
 def curves(key: str, title: str, words: str, lines: Sequence[Line], x: str, y: str, log: bool = False) -> Plot:
-    """One line per row, named in a list beside the axes."""
+    """Lines of one label share a colour and dash; labels are named once, in a list beside the axes."""
     from matplotlib.lines import Line2D
 
     tips = {}
-    with draw.figure(7.2, max(3.3, 0.22 * len(lines) + 0.9), inside=True) as fig:
+    labels = list(dict.fromkeys(line.label for line in lines))
+    looks = {label: (HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)]) for i, label in enumerate(labels)}
+    with draw.figure(7.2, max(3.3, 0.22 * len(labels) + 0.9), inside=True) as fig:
         axes = draw.plain_axes(fig, (0.1, 0.15, 0.55, 0.8))
         for i, line in enumerate(lines):
-            colour, dash = HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)]
+            colour, dash = looks[line.label]
             axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.6, marker="o", markersize=3.5,
                       gid=f"line{i}")
             tips[f"line{i}"] = line.tip or f"{line.label}\n" + ", ".join(
                 f"{a:g}: {b:.1f}" for a, b in zip(line.x, line.y, strict=True))
-            height = 0.92 - i * min(0.06, 0.85 / len(lines))
+        for i, label in enumerate(labels):
+            height = 0.92 - i * min(0.06, 0.85 / len(labels))
+            colour, dash = looks[label]
             fig.add_artist(Line2D([0.67, 0.705], [height] * 2, color=colour, linestyle=dash, linewidth=1.6))
-            fig.text(0.715, height, short(line.label, 34), fontsize=8, va="center", color=INK)
+            fig.text(0.715, height, short(label, 34), fontsize=8, va="center", color=INK)
         _scale(axes, lines, log)
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -40,7 +40,12 @@ LEGEND = {
     "chance": "°: not better than a constant answer (the interval reaches it)",
     "dirty": "*: run from a tree with uncommitted changes",
     "partial": "(k of m): only k of m seeds; the row counts as incomplete",
+    "ours": "◊: our reading where the paper leaves something open, or our own choice; see the notes of the accuracy "
+            "table",
+    "adapts": "adapts at test: the weights move on unlabelled test images, episodic (afresh for each batch) or online "
+              "(carried on)",
 }
+OURS = "◊"
 SIGNS = {"stale": "§", "chance": "°", "dirty": "*"}
 ORDER = ("failed", "oom", "diverged", "timeout", "preempted", "cancelled", "wrong", "empty", "missing", "refused")
 

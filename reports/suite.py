@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from results.columns import Columns
 from results.published import PrintedTable, load_published
-from results.suites import Column, SuiteView
+from results.suites import SuiteView
 
-from . import costs, effects, ledger, page, pictures, plots, tables, tuning
+from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tables, tuning
 from .cells import grid
 from .kept import records_hash
 from .pairs import Predictions
@@ -66,38 +65,25 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
              prices: Sequence[pictures.Picture] | None) -> page.Section:
     """Tables of one world, for markdown and page alike; with `prices` also what a page draws."""
     found = effects.effects(world, predictions)
-    section = page.Section(world, [*tables.accuracies(world), costs.memory(world), costs.throughput(world),
-                                   *([effects.table(world, found)] if found else []), *tuning.tables(world, tuned),
+    told, reports = inside.reported(world)
+    section = page.Section(world, [*accuracy.accuracies(world), costs.memory(world), costs.throughput(world),
+                                   *([effects.table(world, found)] if found else []),
+                                   *([told] if told is not None else []), *tuning.tables(world, tuned),
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section
     section.plots = [plots.Plot(p.key, p.title, "★ no other row is both cheaper and better.",
                                 pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
     more = [plots.heat_map(world), plots.rank_ranges(world), plots.wins(world),
-            plots.matrix(world, found) if found else None, plots.shots(world), tuning.curve(world, tuned.trials)]
+            plots.matrix(world, found) if found else None, plots.shots(world), *tuning.curves(world, tuned.trials),
+            *reports]
     section.plots += [plot for plot in more if plot is not None]
     runs = sum(map(len, world.runs.values()))
     if runs > LEARNING_RUNS:
         section.left_out = f"Learning curves are drawn for at most {LEARNING_RUNS:,} runs; this suite has {runs:,}."
     else:
-        section.learning = [p for column in world.columns if (p := _learning(world, column)) is not None]
+        section.learning = inside.curves(world, tuned)
     return section
-
-
-def _learning(world: World, column: Column) -> plots.Plot | None:
-    lines = []
-    for row in world.rows[:plots.ROWS]:
-        for seed, run in zip(world.grid.cell(row, column).seeds, world.grid.cell(row, column).runs, strict=True):
-            body = json.loads((world.grid.records.root / world.grid.records.get_text("path", run)).read_bytes())
-            points = [(float(h["epoch"]), float(h["train.loss"])) for h in body["history"]
-                      if h.get("epoch") is not None and h.get("train.loss") is not None]
-            if points:
-                x, y = zip(*points, strict=True)
-                label = pictures.label_of(world, row)
-                tip = f"{label}, seed {seed}\nrun {world.grid.records.get_text('run_id', run)}\n" \
-                      f"loss {y[0]:.3g} after epoch {x[0]:g}, {y[-1]:.3g} after epoch {x[-1]:g}"
-                lines.append(plots.Line(label, x, y, tip))
-    return plots.learning(column, lines) if lines else None
 
 
 def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, folder: str) -> list[str]:

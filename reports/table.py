@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from results.suites import Column
+from results.suites import Column, Row
 
 Number = float | int | None
 PARTS = ("value", "low", "high", "std", "n", "mark")
 SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$\dagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$",
-         "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "★": r"$\star$", "→": r"$\to$", "µ": r"$\mu$"}
+         "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "★": r"$\star$", "◊": r"$\diamond$", "→": r"$\to$", "µ": r"$\mu$"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Field:
     n: Number = None
     mark: str = ""  # state or signs, in words
     code: bool = False  # a name that people type: set in a fixed font
+    tail: str = ""  # signs and labels behind a name
     hint: str = ""  # more, for the page's tooltip
 
 
@@ -44,7 +45,7 @@ class Table:
     legend: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     numeric: frozenset[int] = frozenset()  # columns that hold numbers
-    by_row: bool = False  # line i is row i of the suite's tables
+    rows: tuple[Row, ...] = ()  # line i is this row of the suite, where lines are rows
     sets: Mapping[int, Column] = field(default_factory=dict)  # place -> the data set whose cells stand there
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ def md_code(text: str) -> str:
 
 def markdown(table: Table) -> str:
     """Heading, caption, table, legend and notes."""
-    rows = [[md_code(f.text) if f.code else md(f.text) for f in row] for row in table.body]
+    rows = [[(md_code(f.text) if f.code else md(f.text)) + md(f.tail) for f in row] for row in table.body]
     align = ["right" if i in table.numeric else "left" for i in range(len(table.header))]
     grid = tabulate(rows, [md(h) for h in table.header], tablefmt="pipe", disable_numparse=True, colalign=align)
     parts = [f"#### {md(table.title)}", md(table.caption), grid if rows else "*No rows.*"]
@@ -92,12 +93,14 @@ def to_csv(table: Table, records: str) -> str:
 
 
 def _labels(name: str, parts: Sequence[str]) -> list[str]:
-    return [name if p == "value" else f"{name}.{p}" for p in parts] if "value" in parts else [name]
+    if "value" in parts:
+        return [name if p == "value" else f"{name}.{p}" for p in parts]
+    return [name, f"{name}.mark"] if "mark" in parts else [name]
 
 
 def _values(cell: Field, parts: Sequence[str]) -> list[str]:
     if "value" not in parts:
-        return [cell.text]
+        return [cell.text, cell.mark] if "mark" in parts else [cell.text]
     return [_plain(getattr(cell, p)) for p in parts]
 
 
@@ -109,9 +112,10 @@ def _plain(value: Number | str) -> str:
 
 def latex(table: Table, records: str) -> str:
     """A booktabs table with its caption; needs \\usepackage{booktabs}."""
-    body = tabulate([[f.text for f in row] for row in table.body], list(table.header), tablefmt="latex_booktabs",
-                    disable_numparse=True, colalign=["right" if i in table.numeric else "left"
-                                                     for i in range(len(table.header))] if table.body else None)
+    rows = [[f.text + f.tail for f in row] for row in table.body]
+    align = ["right" if i in table.numeric else "left" for i in range(len(table.header))]
+    body = tabulate(rows, list(table.header), tablefmt="latex_booktabs", disable_numparse=True,
+                    colalign=align if rows else None)
     words = "; ".join(table.legend)
     caption = f"{table.title}. {table.caption}" + (f" {words}." if words else "")
     text = "\n".join([f"% {_line(table.title)}; records {records}", r"\begin{table}", r"\centering", body,

@@ -14,6 +14,9 @@ from .pairs import Against, Predictions, Ranked, against, rank
 from .table import Field, Table, legend_of
 
 VTAB = ("natural", "specialized", "structured")
+ASIDE = "ood_all"  # group whose cells repeat another column's images: shown, counted in no mean
+
+
 @dataclass(frozen=True)
 class World:
     """The columns of one kind (stand-in or real) with everything that tables, pictures and pages show of them."""
@@ -25,6 +28,7 @@ class World:
     against: dict[RowKey, Against]
     ranked: dict[RowKey, tuple[Ranked, int]]
     problems: tuple[str, ...]
+    aside: tuple[Column, ...] = ()  # shown in a table of their own, counted in no mean
 
     @property
     def key(self) -> str:
@@ -34,6 +38,21 @@ class World:
     def runs(self) -> dict[RowKey, list[int]]:
         """Records behind each row's cells."""
         return {key_of(row): self.grid.runs(row, self.columns) for row in self.rows}
+
+    @cached_property
+    def by_run(self) -> dict[str, int]:
+        """run_id -> record."""
+        return {run_id: run for run, run_id in enumerate(self.grid.records.text.get("run_id", []))}
+
+    @cached_property
+    def adapting(self) -> tuple[Row, ...]:
+        """Rows whose weights move on unlabelled test images: never beside rows that leave test alone."""
+        return tuple(row for row in self.rows if self.words("method.adapts_at_test", row))
+
+    @cached_property
+    def plain(self) -> tuple[Row, ...]:
+        """The others."""
+        return tuple(row for row in self.rows if row not in self.adapting)
 
     @cached_property
     def headings(self) -> dict[RowKey, list[Field]]:
@@ -54,7 +73,8 @@ class World:
 
     def groups(self) -> list[tuple[str, str, tuple[Column, ...]]]:
         """(key, title, columns) in the suite's order."""
-        found = [(g, t, tuple(c for c in self.columns if c.group == g)) for g, t in self.grid.suite.groups.items()]
+        found = [(g, t, tuple(c for c in (*self.columns, *self.aside) if c.group == g))
+                 for g, t in self.grid.suite.groups.items()]
         return [part for part in found if part[2]]
 
     def reference(self, row: Row) -> Row | None:
@@ -70,27 +90,24 @@ def key_of(row: Row) -> RowKey:
 def worlds(grid: Grid, predictions: Predictions) -> list[World]:
     """Stand-in and real columns of a suite, each with its comparisons and ranks."""
     found = []
-    for standin, columns in grid.worlds():
+    for standin, every in grid.worlds():
+        columns = tuple(c for c in every if c.group != ASIDE) or every
         rows = tuple(grid.rows(columns))
-        world = World(grid, standin, columns, rows, {}, {}, ())
+        world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
         for row in rows:
             other = world.reference(row)
             result = against(grid, predictions, row, other, columns) if other not in (None, row) and other else None
             if result is not None:
                 world.against[key_of(row)] = result
-        for ranked in rank(grid, predictions, rows, columns):
-            world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
+        for peers in (world.plain, world.adapting):
+            for ranked in rank(grid, predictions, peers, columns):
+                world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
         problems = list(predictions.problems)
         if not world.ranked and sum(grid.complete(row, columns) for row in rows) > 1:
             problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
         found.append(replace(world, problems=tuple(problems)))
         predictions.problems.clear()
     return found
-
-
-def accuracies(world: World) -> list[Table]:
-    """Summary, then every cell by groups."""
-    return [summary(world), *(detail(world, *group) for group in world.groups() if len(world.columns) > 1)]
 
 
 def banner(world: World) -> str:
@@ -112,10 +129,10 @@ def names(world: World, row: Row) -> list[Field]:
 
 
 def _heading(world: World, row: Row) -> list[Field]:
-    label = world.words("method.adapts_at_test", row)
-    method = Field(row.method, code=True, hint=row.note)
-    if label:
-        method = Field(f"{row.method} (adapts at test: {', '.join(label)})", hint=row.note, mark="adapts")
+    label, ours = world.words("method.adapts_at_test", row), world.words("method.ours", row)
+    tail = (f" {rules.OURS}" if ours else "") + (f" (adapts at test: {', '.join(label)})" if label else "")
+    marks = " ".join(mark for mark, holds in (("ours", ours), ("adapts", label)) if holds)
+    method = Field(row.method, code=True, tail=tail, hint=row.note, mark=marks)
     return [method, Field(row.backbone, code=True)] if several_backbones(world) else [method]
 
 
@@ -129,7 +146,7 @@ def several_backbones(world: World) -> bool:
 
 def summary(world: World) -> Table:
     """Means by group, both VTAB means, coverage, ranks, and the comparison with the reference row."""
-    grid, groups = world.grid, world.groups()
+    grid, groups = world.grid, [g for g in world.groups() if g[0] != ASIDE or not world.aside]
     vtab = [columns for name, _, columns in groups if name in VTAB]
     tasks = [c for columns in vtab for c in columns]
     many = len(world.columns) > 1
@@ -141,7 +158,7 @@ def summary(world: World) -> Table:
     last = len(header)
     header += ["Done", "At chance", f"Against {grid.suite.reference}"] + (["Tuning"] if budget else [])
     body = []
-    for row in world.rows:
+    for row in world.plain:
         cells = [grid.cell(row, c) for c in world.columns]
         line = [*names(world, row), *ranks(world, row)]
         line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0])]
@@ -155,7 +172,7 @@ def summary(world: World) -> Table:
         body.append((*line, versus(world, row), *([Field(row.budget or "none")] if budget else [])))
     numeric = frozenset(range(len(name_header(world)) + 2, last + 2))
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
-                 summary_legend(world, body), (*notes(world), *world.problems), numeric, True,
+                 summary_legend(world, body), (*notes(world, world.plain), *world.problems), numeric, world.plain,
                  {} if many else {len(name_header(world)) + 2: world.columns[0]})
 
 
@@ -198,16 +215,16 @@ def versus(world: World, row: Row) -> Field:
     return Field(text, 100 * found.difference, 100 * found.interval.low, 100 * found.interval.high)
 
 
-def detail(world: World, group: str, title: str, columns: Sequence[Column]) -> Table:
+def detail(world: World, group: str, title: str, columns: Sequence[Column], rows: tuple[Row, ...]) -> Table:
     """Every cell of one group of data sets."""
     start = len(name_header(world))
     body = tuple((*names(world, row), *(fields.accuracy(world.grid.cell(row, c)) for c in columns),
-                  fields.mean_of(world.grid, row, columns)) for row in world.rows)
+                  fields.mean_of(world.grid, row, columns)) for row in rows)
     header = (*name_header(world), *(c.title for c in columns), f"Mean of {len(columns)}")
     if len(columns) == 1:
         header, body = header[:-1], tuple(line[:-1] for line in body)
     return Table(f"{world.key}-accuracy-{group}", title_of(world, f"Accuracy, {title}"), short(world), header, body,
-                 legend_of(body, rules.LEGEND), (), frozenset(range(start, len(header))), True,
+                 legend_of(body, rules.LEGEND), (), frozenset(range(start, len(header))), rows,
                  {start + j: column for j, column in enumerate(columns)})
 
 
@@ -223,10 +240,10 @@ def short(world: World) -> str:
     return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}."
 
 
-def notes(world: World) -> list[str]:
+def notes(world: World, rows: Sequence[Row]) -> list[str]:
     """Footnotes: what is our own reading, notes of rows, and why runs gave no number (grouped)."""
     lines = []
-    for row in world.rows:
+    for row in rows:
         texts = dict.fromkeys((*world.words("method.ours", row), row.note))
         lines += [f"{row.method}: {text}" for text in texts if text]
         why: dict[tuple[str, str], list[str]] = {}

@@ -6,9 +6,11 @@ Tuning reads `results/selections` (what `bench tune` tried, what `bench select` 
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -16,6 +18,7 @@ from results.columns import Columns
 from results.peeking import inflation
 from results.selections import (
     Choice,
+    Point,
     Selection,
     Study,
     Trials,
@@ -24,11 +27,12 @@ from results.selections import (
     load_trials,
     unequal,
 )
+from results.strict import short_hash
 
-from . import fields, plots
+from . import fields, plots, rules
 from .cells import RowKey
 from .pictures import label_of
-from .table import Field, Table
+from .table import Field, Table, legend_of
 from .tables import World, key_of, name_header, names, title_of
 
 
@@ -47,8 +51,9 @@ def load(suite: str, folder: Path) -> Tuned:
 
 
 def tables(world: World, tuned: Tuned) -> list[Table]:
-    """At most two: how the rows were tuned, and what peeking would have gained."""
-    return [table for table in (_tuning(world, tuned.selection), _peeking(world)) if table is not None]
+    """At most three: how the rows were tuned, what fewer trials would have found, what peeking would have gained."""
+    found = (_tuning(world, tuned.selection), _budget(world, tuned.trials), _peeking(world))
+    return [table for table in found if table is not None]
 
 
 def _tuning(world: World, selection: Selection | None) -> Table | None:
@@ -127,34 +132,102 @@ def _peeks(world: World) -> Columns:
                    {k: [c[i] for i in rows] for k, c in records.text.items()}, [records.stamp[i] for i in rows])
 
 
-def curve(world: World, trials: Trials | None) -> plots.Plot | None:
-    """Expected val accuracy of the best of k configurations, mean over the studies of each row."""
-    if trials is None:
-        return None
-    records, lines = world.grid.records, []
-    by_run = {run_id: row for row, run_id in enumerate(records.text.get("run_id", []))}
+# The budget curve: what tuning with fewer configurations would have found, replayed from records.
+
+def replay(world: World, trials: Trials | None) -> dict[RowKey, list[Point]]:
+    """Row -> expected scores of the best of k configurations, mean over its studies; rows with two or more only."""
+    found: dict[RowKey, list[Point]] = {}
     wanted = {c.run_dataset or c.name for c in world.columns}
-    for row in world.rows[:plots.ROWS]:
-        own = [s for s in trials.studies if (s.method, s.backbone) == key_of(row) and wanted & set(s.datasets)]
-        scores = [_scores(records, by_run, study) for study in own]
-        curves = [[100 * point.val for point in budget_curve(found)] for found in scores if len(found) > 1]
-        if curves:
-            size = min(map(len, curves))
-            lines.append(plots.Line(label_of(world, row), tuple(float(k + 1) for k in range(size)),
-                                    tuple(fmean(c[k] for c in curves) for k in range(size))))
-    if not lines:
+    for row in world.rows:
+        studies = [s for s in (trials.studies if trials else ())
+                   if (s.method, s.backbone) == key_of(row) and wanted & set(s.datasets)]
+        replayed = [budget_curve(*scores) for s in studies if len((scores := _scores(world, s, wanted))[0]) > 1]
+        if replayed:
+            found[key_of(row)] = [_mean_point([c[k] for c in replayed]) for k in range(min(map(len, replayed)))]
+    return found
+
+
+def _mean_point(points: Sequence[Point]) -> Point:
+    tests, peeks = [p.test for p in points], [p.peeked for p in points]
+    return Point(points[0].trials, fmean(p.val for p in points), _fmean(tests), _fmean(peeks))
+
+
+def _fmean(values: Sequence[float | None]) -> float | None:
+    """None when one is not known."""
+    known = [v for v in values if v is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _scores(world: World, study: Study, wanted: set[str]) -> tuple[list[float], list[float] | None]:
+    """(val of each trial whose runs all have one, test of each or None when one has not been tested)."""
+    val: list[float] = []
+    test: list[float | None] = []
+    for trial in study.trials:
+        runs = [world.by_run.get(r) for r in trial.runs]
+        own = [r for r in runs if r is not None and world.grid.records.get_text("spec.dataset", r) in wanted]
+        mean = _fmean([world.grid.records.get_number("metrics.val.top1", r) for r in own])
+        if mean is not None and None not in runs:
+            val.append(mean)
+            test.append(_tested(world, own))
+    return val, None if None in test else [t for t in test if t is not None]
+
+
+def _tested(world: World, runs: Sequence[int]) -> float | None:
+    """Mean top-1 of the peeks that have the settings of these trial runs (`bench curve --score` makes them)."""
+    records = world.grid.records
+    if "metrics.peek.top1" not in records.number:
         return None
-    return plots.curves("budget", "Validation accuracy against tuning budget",
-                        "Expected best of k configurations drawn from those that were tried.", lines,
-                        "configurations tried", "best val top-1, %")
+    ids = dict.fromkeys(_peek_of(records.root / records.get_text("path", run)) for run in runs)
+    found = [world.by_run.get(name) for name in ids]
+    return _fmean([None if r is None else records.get_number("metrics.peek.top1", r) for r in found])
 
 
-def _scores(records: Columns, by_run: dict[str, int], study: Study) -> list[float]:
-    """Mean val accuracy of each trial whose runs all have one."""
-    return [value for trial in study.trials if (value := _mean(records, by_run, trial.runs)) is not None]
+@cache
+def _peek_of(path: Path) -> str:
+    """The run_id of the same settings in phase peek, tested after the last epoch."""
+    spec = json.loads(path.read_bytes())["spec"]
+    return short_hash(spec | {"phase": "peek", "fold": "", "select": "last"})
 
 
-def _mean(records: Columns, by_run: dict[str, int], runs: Sequence[str]) -> float | None:
-    found = [records.get_number("metrics.val.top1", by_run[r]) if r in by_run else None for r in runs]
-    known = [v for v in found if v is not None]
-    return fmean(known) if known and len(known) == len(found) else None
+def _budget(world: World, trials: Trials | None) -> Table | None:
+    """After 1, 2, 4, ... and all configurations: val of the best, test of it, and what the best on test would show."""
+    found = replay(world, trials)
+    body = []
+    for row in world.rows:
+        points = found.get(key_of(row), [])
+        shown = [p for p in points if p.trials & (p.trials - 1) == 0 or p is points[-1]]
+        body += [(*names(world, row), Field(f"{p.trials}", p.trials), _share(p.val), _share(p.test), _share(p.peeked))
+                 for p in shown]
+    if not body:
+        return None
+    words = ("expected over the order of trying: the best on val of so many configurations drawn from those that were "
+             "tried, mean over data sets",
+             "best on test: what choosing by test would have shown; no leaderboard accepts it",
+             *(("–: not every configuration has been tested; `python -m bench curve --score` does it",)
+               if any(line[-1].value is None for line in body) else ()), *legend_of(body, rules.LEGEND))
+    start = len(name_header(world))
+    return Table(f"{world.key}-budget", title_of(world, "Accuracy against tuning budget"), "Top-1 in percent.",
+                 (*name_header(world), "Configurations tried", "Val of the best", "Test of it", "Best on test"),
+                 tuple(body), words, (), frozenset(range(start, start + 4)))
+
+
+def curves(world: World, trials: Trials | None) -> list[plots.Plot]:
+    """Expected val accuracy of the best of k configurations, and test where every configuration has been tested."""
+    found = replay(world, trials)
+    rows = [row for row in world.rows if key_of(row) in found][:plots.ROWS]
+    drawn = []
+    for key, split, words in (("budget", "val", "Expected best of k configurations drawn from those that were tried."),
+                              ("budget-test", "test", "Expected test accuracy of the configuration that is best on val "
+                                                      "among k.")):
+        lines = []
+        for row in rows:
+            values = [(float(p.trials), 100 * v) for p in found[key_of(row)]
+                      if (v := p.val if split == "val" else p.test) is not None]
+            if values:
+                x, y = zip(*values, strict=True)
+                lines.append(plots.Line(label_of(world, row), x, y))
+        if lines:
+            name = "Validation" if split == "val" else "Test"
+            drawn.append(plots.curves(key, f"{name} accuracy against tuning budget", words, lines,
+                                      "configurations tried", f"{split} top-1, %"))
+    return drawn

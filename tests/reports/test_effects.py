@@ -104,7 +104,7 @@ def test_shift_reads_every_further_test_set_of_the_same_run(tmp_path: Path) -> N
     row = table(page, "#### Accuracy (STAND-IN")["lora"]
     assert row["In distribution (1)"].startswith("50.0 [")
     assert row["Shifted (2)"].startswith("25.0 [")
-    shifted = table(page, "#### Accuracy, Shifted (STAND-IN")["lora"]
+    shifted = table(page, "#### Accuracy under shift, trained on ImageNet (STAND-IN")["lora"]
     assert (shifted["imagenetv2"], shifted["ina"]) == ("40.0 [30.9, 49.8]", "10.0 [4.3, 21.4] °")
 
 
@@ -128,6 +128,28 @@ def test_what_was_tried_becomes_a_budget_curve_and_no_table_counts_it(tmp_path: 
     html = (tmp_path / "out/site/demo.html").read_text()
     assert "Validation accuracy against tuning budget" in html
     assert "1: 50.0, 2: 56.7, 3: 60.0" in html  # by hand: mean; (50 + 60 + 60) / 3; best
+
+
+def test_the_budget_curve_has_test_once_every_configuration_has_been_tested(tmp_path: Path) -> None:
+    trials = tried(tmp_path)
+    save_trials(Trials("demo", (Study(*LORA, EFFORT, {}, trials),)), tmp_path / "selections")
+    for lr, top1 in ((0.1, 0.7), (0.01, 0.5)):  # as `bench curve --score` leaves them, one short
+        run = fakes.spec("imagenet1k", "lora", phase="peek", lr=lr)
+        fakes.store(tmp_path / "runs", replace(fakes.record(run, None), metrics={"peek.top1": top1}))
+    lines = budget_lines(build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"}))
+    assert [line[1:] for line in lines] == [["1", "50.0", "–", "–"], ["2", "56.7", "–", "–"], ["3", "60.0", "–", "–"]]
+    last = fakes.spec("imagenet1k", "lora", phase="peek", lr=0.001)
+    fakes.store(tmp_path / "runs", replace(fakes.record(last, None), metrics={"peek.top1": 0.3}))
+    lines = budget_lines(build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"}))
+    # by hand: tests .5 of .6, .3 of .5, .7 of .4; two of three: (.5 + .5 + .3) / 3 and (.7 + .7 + .5) / 3
+    assert [line[1:] for line in lines] == [["1", "50.0", "50.0", "50.0"], ["2", "56.7", "43.3", "63.3"],
+                                            ["3", "60.0", "50.0", "70.0"]]
+    assert "Test accuracy against tuning budget" in (tmp_path / "out/site/demo.html").read_text()
+
+
+def budget_lines(page: str) -> list[list[str]]:
+    part = page[page.index("#### Accuracy against tuning budget (STAND-IN"):].split("\n#### ")[0]
+    return [[c.strip() for c in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| `lora`")]
 
 
 def test_a_tuned_suite_says_budget_rule_ties_and_how_far_val_was_from_test(tmp_path: Path) -> None:

@@ -68,7 +68,6 @@ NATURAL, SUMMARY = "#### Accuracy, Natural (STAND-IN", "#### Accuracy (STAND-IN"
     ("wrong", "refused †"),
     ("peek", "refused †"),
     ("empty", "no score †"),
-    ("lora+tent (adapts at test: online)", "55.0 [48.1, 61.7]"),
 ])
 def test_a_cell_of_each_kind_reads_as_promised(page: str, method: str, text: str) -> None:
     assert table(page, NATURAL)[method]["CIFAR-100"] == text
