@@ -32,6 +32,7 @@ from methods.vit import is_vit
 from results.schema import RunSpec
 
 from . import env
+from .checkpoint import STOP, Interrupted
 from .feeding import Normaliser
 from .loaders import Pictures
 from .states import Shelf, StateCache
@@ -196,6 +197,8 @@ def open_prefix(fit: Fit, root: Path | None, pictures: Pictures, normalise: Norm
 
     def batches() -> Iterator[tuple[Tensor, States]]:
         for start in range(0, count, size):
+            if STOP.wanted:  # nothing is trained yet, and nothing half-computed is kept
+                raise Interrupted(STOP.wanted, fit.step)
             rows = torch.arange(start, start + size) % count
             x = normalise.rows(pixels, rows)
             with torch.no_grad(), fit.precision():

@@ -106,6 +106,7 @@ class StateCache:
                         facts[str(i)] = {"dtype": str(t.dtype).removeprefix("torch."), "stride": list(t.stride())}
                         arrays[i] = open_memmap(made / f"{i}.npy", mode="w+", dtype=_plain(t[:1]).numpy().dtype,
                                                 shape=(count, *t.shape[1:]))
+                        _allocate(made / f"{i}.npy")
                 for i, t in states.items():
                     arrays[i][rows.numpy()] = _plain(t).numpy()
             for array in arrays.values():
@@ -117,6 +118,13 @@ class StateCache:
             shutil.rmtree(made, ignore_errors=True)
         make_room(self.folder, self.limit, keep=key)
         return True
+
+
+def _allocate(path: Path) -> None:
+    """Take the disk's room now: a full disk is then an error here, not a signal in the middle of a write."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _plain(t: Tensor) -> Tensor:

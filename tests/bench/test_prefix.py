@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.engine import cache, prefix, states
+from bench.engine import cache, checkpoint, prefix, states
 from bench.engine.course import Trained
 from bench.engine.prefix import seam_of, why_not
 from bench.engine.states import StateCache
@@ -247,6 +247,17 @@ def test_states_too_large_to_store_and_a_broken_disk_leave_the_run_as_it_is(tmp_
     (tmp_path / "file").write_text("no folder")
     assert StateCache(tmp_path / "file").shelf("k", 1, lambda: iter(()), torch.device("cpu")) is None
     assert not spy.opened
+
+
+def test_a_run_that_is_told_to_stop_while_it_fills_the_store_leaves_nothing_behind(tmp_path: Path) -> None:
+    try:
+        checkpoint.STOP.ask("preempted")
+        with pytest.raises(checkpoint.Interrupted):
+            run("linear", tmp_path)
+    finally:
+        checkpoint.STOP.wanted = None
+    assert not [p for p in (tmp_path / "cache" / "prefix").iterdir() if not p.name.startswith(".lock")]
+    assert run("linear", tmp_path).history
 
 
 def test_images_are_decoded_once_by_many_at_once_and_the_folder_is_kept_small(tmp_path: Path,
