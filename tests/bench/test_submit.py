@@ -27,7 +27,7 @@ from bench.plan import UsageError
 from datasets.standins import write_all
 from methods.grammar import parse
 from results import store
-from results.schema import Failure, RunSpec, Status
+from results.schema import Failure, RecordError, RunSpec, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -354,7 +354,8 @@ def test_cancel_goes_by_name(scheduler: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_run_that_its_task_has_ended_is_not_at_work(place: Path) -> None:
     some = jobs_for(1)
-    made = ledger(place, some, "local", pids=((os.getpid(), _birth(os.getpid()) or ""),))
+    sleeper = subprocess.Popen(["sleep", "600"])  # stands for the task; the fixture cancels it
+    made = ledger(place, some, "local", pids=((sleeper.pid, _birth(sleeper.pid) or ""),))
     assert queue.at_work([made]) == {some[0].spec.id: "queued"}
     now = time.time()
     beat = jobs.Beat("1", "h", os.getpid(), None, 0, now, now, {some[0].spec.id: (0.5, now)}, {})
@@ -364,6 +365,10 @@ def test_a_run_that_its_task_has_ended_is_not_at_work(place: Path) -> None:
     assert jobs.places([made])[some[0].spec.id].beat() == beat
     jobs.write_beat(path, replace(beat, running={}, ended={some[0].spec.id: "failed"}))
     assert queue.at_work([made]) == {}
+    jobs.write_beat(path, beat)
+    slurm.cancel([made])
+    assert sleeper.wait(timeout=60) == -signal.SIGTERM
+    assert queue.at_work([made]) == {}, "a task whose process is gone holds nothing"
 
 
 def test_the_ledger_gives_back_what_it_was_given(place: Path) -> None:
@@ -374,8 +379,10 @@ def test_the_ledger_gives_back_what_it_was_given(place: Path) -> None:
     assert jobs.jobs_of(made, [some[1].spec.id]) == [some[1]]
     assert jobs.roots_of(made) == Roots(place / "runs", place / "claims", ROOT)
     (made.folder / "submission.json").write_text("{")
-    with pytest.raises(Exception, match=r"submission\.json: cannot be read"):
+    with pytest.raises(RecordError, match=r"submission\.json: cannot be read"):
         jobs.read_all()
+    (made.folder / "submission.json").unlink()
+    assert jobs.read_all() == [], "a folder without a ledger was given up"
 
 
 # --- tasks
