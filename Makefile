@@ -55,8 +55,11 @@ check: setup ## prove that the committed tables follow from the committed record
 test: setup ## the tests
 	@$(PY) -m pytest $(ARGS)
 
-perf: setup ## one training step of every method, timed
-	@$(PY) -m pytest tests/perf --benchmark-only -o addopts= $(ARGS)
+perf: setup ## time a step of every method, loaders, caches, store, reports; then methods in turns (writes results/perf)
+	@mkdir -p results/perf
+	@$(PY) -m pytest tests/perf --benchmark-only -o addopts= --benchmark-json=results/perf/benchmark.json
+	@$(PY) -m bench perf $(if $(SUITE),--suite $(SUITE)) $(if $(METHODS),--methods "$$METHODS") \
+		$(if $(BACKBONES),--backbone $(BACKBONES)) $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -119,6 +119,7 @@ def main() -> None:
             ratios = [EPOCHS * slow / (EPOCHS * quick + built)
                       for slow, quick in zip(timed.seconds["none"], timed.seconds[form], strict=True)]
             found.add(name, f"100 epochs, none / {form}", "ratio", median_interval(ratios))
+            tell(f"{name}: 100 epochs, none / {form}: {ratios}")
     script.close({"backbone": args.backbone, "batch_size": args.batch, "images": args.images, "repeats": args.repeats,
                   "clock": "processor"},
                  [(name, f"100 epochs, none / {FAST}", METHODS[name][2], "") for name in args.methods])

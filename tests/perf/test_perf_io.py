@@ -16,7 +16,7 @@ from results import store
 from tests.perf.image_epochs import SIZE, draw
 from tests.reports import fakes
 
-COUNT = 128
+COUNT = 64
 
 
 def epoch(batches: Batches) -> int:
@@ -48,10 +48,10 @@ def test_a_split_through_the_image_cache(benchmark: Any, state: str, tmp_path: P
 @pytest.mark.benchmark(group="store")
 def test_a_record_is_saved(benchmark: Any, tmp_path: Path) -> None:
     record = fakes.record(fakes.spec())
-    benchmark.pedantic(store.save, (record, tmp_path), rounds=20, warmup_rounds=1)
+    benchmark.pedantic(store.save, (record, tmp_path), rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="store")
 def test_a_record_is_loaded(benchmark: Any, tmp_path: Path) -> None:
     path = store.save(fakes.record(fakes.spec()), tmp_path)
-    benchmark.pedantic(store.load, (path,), rounds=20, warmup_rounds=1)
+    benchmark.pedantic(store.load, (path,), rounds=10, warmup_rounds=1)

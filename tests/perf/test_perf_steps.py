@@ -31,7 +31,7 @@ def test_a_training_step(benchmark: Any, method: str) -> None:
     memory = rig.first_step()
     told = forecast(rig.spec, CLASSES)
     benchmark.extra_info.update(saved_bytes_per_image=memory.saved_bytes_per_image, step_flops=told.step_flops)
-    benchmark.pedantic(rig.train_once, rounds=10, warmup_rounds=2)
+    benchmark.pedantic(rig.train_once, rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="evaluation")
@@ -40,14 +40,14 @@ def test_a_batch_is_predicted(benchmark: Any, form: str) -> None:
     rig = rig_of("lora")
     rig.evaluating()
     assert rig.merge()
-    benchmark.pedantic(rig.predict_merged if form == "merged" else rig.predict_once, rounds=10, warmup_rounds=2)
+    benchmark.pedantic(rig.predict_merged if form == "merged" else rig.predict_once, rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="meter")
 @pytest.mark.parametrize("hooks", ["without", "with"])
 def test_the_meters_hooks_cost_little(benchmark: Any, hooks: str) -> None:
     rig = rig_of("lora")
-    benchmark.pedantic(rig.first_step if hooks == "with" else rig.train_once, rounds=10, warmup_rounds=2)
+    benchmark.pedantic(rig.first_step if hooks == "with" else rig.train_once, rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="meter")
