@@ -1,7 +1,7 @@
 """The plan of `run --tuned`: final runs with the settings that `select` chose, as a suite of their own. No torch.
 
-A tuned row stands beside tuned rows only: the suite's name gets the suffix `-tuned`, each row says its budget, rule,
-ties and the score on validation by which it was chosen.
+A tuned row stands beside tuned rows only: the suite's name gets the suffix `-tuned`. Each row says its budget and rule;
+its scores on validation and its ties are in the table of the tuning, by data set.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from methods.grammar import MethodError, parse
 from results import store
@@ -123,12 +122,7 @@ def _shown(spec: RunSpec) -> str:
 def _row(method: str, backbone: str, choices: Sequence[Choice]) -> Row:
     budgets = ", ".join(dict.fromkeys(c.effort.text(len(c.candidates)) for c in choices))
     rules = ", ".join(dict.fromkeys(c.rule for c in choices))
-    val = fmean(c.chosen.score or 0.0 for c in choices)
-    ties = fmean(len(c.ties) for c in choices)
-    tried = fmean(len(c.candidates) for c in choices)
-    return Row(method, backbone, budget=f"{budgets}; rule {rules}",
-               note=f"chosen at {100 * val:.1f} % on val; {ties:.1f} of {tried:.1f} settings within one standard error "
-                    "of the best", source_hash=parse(method).source_hash)
+    return Row(method, backbone, budget=f"{budgets}; rule {rules}", source_hash=parse(method).source_hash)
 
 
 def _seeds_before(path: Path, selection: Selection) -> set[int]:

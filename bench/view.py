@@ -23,7 +23,8 @@ def reference_of(suite: Suite, texts: Sequence[str]) -> str:
 def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple[Column, ...]:
     """A column for each data set, one for each of its further test sets, a curve's place for few shots."""
     columns = []
-    several = len({_home(name) for name in suite.also_test}) > 1
+    homes = {(_home(name), further) for name, sets in suite.also_test.items() for further in sets}
+    several = len({further for _, further in homes}) < len(homes)  # a set that tests two others needs their names
     for card in cards:
         standin, further = card.name in standins, [registry.get(n) for n in suite.also_test.get(card.name, ())]
         shots = int(card.facts["shots"]) if suite.kind == "fewshot" else None

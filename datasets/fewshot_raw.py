@@ -158,7 +158,9 @@ def convert(card: Card, root: Path, out: Path) -> Path:
             for image in images:
                 link_or_copy(image.source, folder / "images" / image.path)
         if noah is not None:
-            shutil.copytree(noah, folder / "annotations")
+            (folder / "annotations").mkdir()
+            for file in sorted(noah.glob("*_meta.list*")):  # Pets' own tables lie in a folder of this name too
+                shutil.copyfile(file, folder / "annotations" / file.name)
             _check(folder)
         else:
             _draw(split(official), folder / "annotations")

@@ -64,7 +64,7 @@ def test_importing_any_module_opens_no_file_and_prints_nothing() -> None:
     code = f"""
 import sys, os
 root = {str(ROOT)!r}
-names = {MODULES!r}
+names = {[m for m in MODULES if m != "bench.dispatch.warm"]!r}  # whose import is its work: a fork server's preload
 import torch, torchvision, timm, timm.models, pandas, numpy, scipy.stats, scipy.optimize, safetensors.torch, tqdm, yaml
 import matplotlib, PIL.Image, tabulate, torch.func
 opened = []

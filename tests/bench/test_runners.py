@@ -61,11 +61,14 @@ def test_a_killed_runners_runs_are_taken_over(tmp_path: Path) -> None:
     first.wait()
     second.communicate(timeout=180)
     assert second.returncode == 0
+    wanted = {spec(seed).id for seed in range(RUNS)}
+    assert {r.spec.id for r in store.load_all(tmp_path / "runs")} == wanted
     ended = Counter(run for run, _ in _log(tmp_path, "end"))
-    assert ended == Counter({spec(seed).id: 1 for seed in range(RUNS)})
+    assert set(ended.values()) == {1}
+    # The killed runner's children die with it; one that has stored its record may not come to say so.
+    assert len(wanted - set(ended)) <= 2 and set(ended) <= wanted
     twice = {run for run, n in Counter(run for run, _ in _log(tmp_path, "begin")).items() if n > 1}
     assert len(twice) <= 2, "only what the killed runner had begun is begun again"
-    assert {r.spec.id for r in store.load_all(tmp_path / "runs")} == set(ended)
     assert not list((tmp_path / "claims").glob("*.claim"))
 
 
