@@ -86,7 +86,8 @@ def test_a_queued_run_is_submitted_once_and_cancelled_ones_can_be_sent_again(che
     checkout.cluster.wait_idle()
     told = checkout.bench("status", *what, "--why", status=1).stdout
     assert told.count("cancelled (job") == 3 and "lost          3  cancelled 3" in told
-    assert "again: 4 lost" in checkout.bench("retry", *HOLD).stdout
+    assert "nothing to submit again" in checkout.bench("retry").stdout, "what was cancelled was meant"
+    assert "again: 4 cancelled" in checkout.bench("retry", "--only", "cancelled", *HOLD).stdout
     assert len(checkout.cluster.jobs()) == 4
 
 
