@@ -20,6 +20,7 @@ from methods.grammar import MethodError
 from results.schema import RecordError, RunResult
 
 from . import settings, show
+from .engine.backbones import BackboneError
 from .plan import CACHE, CLAIMS, RUNS, STANDINS, Plan, Planned, Request, UsageError, make
 
 if TYPE_CHECKING:
@@ -45,8 +46,14 @@ def main(words: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"regatta: {problem}", file=sys.stderr)
         return 2
-    except (MethodError, DataError, RecordError) as error:
+    except (MethodError, DataError, RecordError, BackboneError) as error:
         print(f"regatta: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "timm", "torchvision"):
+            raise
+        print(f"regatta: this Python has no {error.name}; `make setup` installs it into .venv, `. .venv/bin/activate` "
+              "takes that Python", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("regatta: interrupted; what was finished is stored, the same command goes on from here", file=sys.stderr)
@@ -67,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
     def verb(name: str, do: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=help, description=help)
+        made = verbs.add_parser(name, help=help, description=help, allow_abbrev=False)
         made.set_defaults(do=do)
         return made
 
@@ -144,13 +151,21 @@ def _how(parser: argparse.ArgumentParser) -> None:
                         "disk")
     parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
                         "is an error (on a CPU this holds always)")
-    parser.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS",
+    parser.add_argument("--checkpoint-every", type=_seconds, default=60.0, metavar="SECONDS",
                         help="a killed run goes on from its last checkpoint (default: every 60 s)")
     parser.add_argument("--checkpoint-epochs", type=int, default=0, metavar="N", help="also after every N epochs")
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="of one run; then it is stored where it "
+    parser.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="of one run; then it is stored where it "
                         "stands (timeout), and the same command goes on")
     parser.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
                         "weights beside the record: those small beside the model (default), all, none")
+
+
+def _seconds(text: str) -> float:
+    """More than nothing and less than for ever."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
+    return value
 
 
 def words_of(text: str) -> list[str]:
@@ -255,16 +270,18 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     workers(args)
-    plan = _make(args)
-    from results.suites import save_suite
+    from results.suites import amending, save_suite
 
     from .progress import Bar
+
+    with amending():
+        plan = _make(args)
+        if args.phase == "final":
+            save_suite(plan.view)
 
     wanted = {"stale": ("missing", "stale"), "failed": ("missing", "failed"),
               "all": ("missing", "stale", "failed", "done")}.get(args.again or "", ("missing",))
     todo = [r for r in plan.runs if r.state in wanted]
-    if args.phase == "final":
-        save_suite(plan.view)
     status = 0
     if todo:
         with Bar(len(todo), f"{plan.suite.name}: runs") as bar:

@@ -6,6 +6,7 @@ Everything that can be refused is refused here, before data, weights or a queue 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -284,16 +285,17 @@ def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str
 
 
 def list_hash(card: Card, root: Path) -> str:
-    """Of every split's names, labels and file sizes: cheap, and changes when the images on disk do.
+    """Of every split's names, labels and file sizes: cheap, and changes with every image whose size changes.
 
+    Another picture of the very same number of bytes is not seen here; the record's `content_hash` tells it.
     Raises DataError for a list or a file that is missing or malformed.
     """
-    from datasets.images import name_of
+    from datasets.images import name_of, size_of
 
     digest = sha256()
     for split in sorted(card.splits):
         for item in card.items(root, split):
-            size = item.image.stat().st_size if isinstance(item.image, Path) else 0
+            size = size_of(item.image)
             digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{size}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -308,7 +310,7 @@ def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
     try:
         record = store.load(path)
     except RecordError as error:
-        raise UsageError([f"{error}; remove the file to run it again"]) from None
+        raise UsageError([f"{error}; move the file away to run it again"]) from None
     base["record"] = record
     if record.status == "ok":
         current = parse(planned.text).source_hash
@@ -325,7 +327,9 @@ def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
 def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteView:
     """The suite as the reports see it: the whole suite, what was run of it before, and what is asked for now."""
     suite, paper = found.suite, request.recipe == "paper"
-    name = f"{suite.name}-paper" if paper else suite.name
+    typed = [f"{k}={v}" for k, v in found.fields.items() if v != suite.protocol.get(k)]
+    # Other settings than the suite's are another table: rows of two protocols do not stand side by side.
+    name = "-".join([suite.name, *(["paper"] if paper else []), *(re.sub(r"[^\w.+-]", "", w) for w in typed)])
     budget = "none: each method's published recipe" if paper else suite.budget
     entries = {_key(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
@@ -333,7 +337,7 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
     if suite.name != "custom":
         whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
                         no_pretrained=request.no_pretrained and not suite.standins)
-        if whole != request and request.phase == "final" and not paper:
+        if whole != request and request.phase == "final" and not paper and not typed:
             entries = {_key(p): p for p in _specs(whole, _resolve(whole))} | entries
         path = store.ROOT / "suites" / f"{name}.json"
         if path.exists():
@@ -343,15 +347,20 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
                 before = None  # the file is ours and is written anew below
             if before is not None:
                 rows_before = {(r.method, r.backbone): r for r in before.rows}
+                ids, known = {p.spec.id for p in entries.values()}, set(registry.names())
                 extra = {k: e for e in map(unfold, before.entries)
-                         if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries}
+                         if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
+                         and e.run_id not in ids and e.dataset in known}  # a default or a card may have changed since
     cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
+    own = {parse(text).text() for text in suite.methods}
     for _, text, model, _ in entries:
-        rows[text, model] = Row(text, model, budget=budget, source_hash=parse(text).source_hash)
+        tuned = budget if paper or (text in own and not typed) else "none: the suite's common settings" if not typed \
+            else "none: settings of the command line"
+        rows[text, model] = Row(text, model, budget=tuned, source_hash=parse(text).source_hash)
     for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
-    title = suite.title + (", published recipes" if paper else "")
+    title = ", ".join([suite.title, *(["published recipes"] if paper else []), *typed])
     protocol = "every method under its own published recipe" if paper else protocol_of(planned[0].spec)
     return fold(SuiteView(
         name=name, title=title, note=suite.note, protocol=protocol,

@@ -101,7 +101,9 @@ def _standins(cards: Sequence[Card], root: Path | None, raw: bool) -> int:
     bare = [card.name for card in cards if not has_standin(card.name)]
     chosen = [card.name for card in cards or registry.cards(*DEMO_GROUPS) if card.name not in bare]
     for name in bare:
-        print(f"{name} needs no stand-in: {registry.get(name).layout}")
+        card = registry.get(name)
+        print(f"{name} needs no stand-in: {card.layout}" if card.group == "real" else
+              f"{name} has no stand-in: it is read as {card.layout}")
     folders = []
     with Bar(len(chosen), "stand-ins") as bar:
         for name in chosen:

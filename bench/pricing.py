@@ -321,7 +321,7 @@ def lines(found: Price, at_once: int, units: int, unit: str, otherwise: str = ""
         if found.unknown:
             out.append(f"nothing like {found.unknown} of the runs is recorded; they are not counted in")
     heaviest = next((n for n in found.needs if n.host_bytes is not None), None)
-    memory = f"memory kept for backward: {size(found.saved_bytes)} at most" if found.saved_bytes else \
+    memory = f"memory kept for backward: {size(found.saved_bytes)} at most in like records" if found.saved_bytes else \
         "memory kept for backward: not measured yet"
     if heaviest is not None and heaviest.host_bytes is not None:
         memory += f"; a process: {heaviest.host_bytes / 1e9:.1f} GB at most ({heaviest.method})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
     "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}
 
+CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "epochs": int,
+                                 "batch_size": int, "no_pretrained": bool, "download": bool}
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
                "no_pretrained", "download", "jobs", "recipe")
 
@@ -61,7 +64,7 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
         if not isinstance(value, bool):
             problems.append(f"{key} must be True or False, not {value!r}")
         return value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     low = 1 if key in ("epochs", "batch_size", "eval_batch_size", "threads", "image_size") else 0
     high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
     if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
@@ -120,8 +123,11 @@ def config(path: Path) -> dict[str, Any]:
         elif name in ("datasets", "methods", "backbones", "seeds"):
             clean[name] = value if isinstance(value, list) else [value]
             wanted = int if name == "seeds" else str
-            if not all(isinstance(v, wanted) for v in clean[name]):
+            if not all(isinstance(v, wanted) and not isinstance(v, bool) for v in clean[name]):
                 problems.append(f"--config {path.name}: {name} takes {'numbers' if wanted is int else 'names'}")
+        elif name in CONFIG_TYPES and (not isinstance(value, CONFIG_TYPES[name])
+                                       or (isinstance(value, bool) and CONFIG_TYPES[name] is not bool)):
+            problems.append(f"--config {path.name}: {name} cannot be {value!r}")
         else:
             clean[name] = value
     if problems:

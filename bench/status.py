@@ -31,7 +31,8 @@ from .show import duration
 State = Literal["done", "running", "queued", "failed", "stale", "lost", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "stale", "lost", "missing")
 MEANING = {"lost": "sent to a task that ended without a record; `retry` sends them again",
-           "missing": "never sent; `run` or `submit` does them", "stale": "the method's source changed since"}
+           "missing": "never begun, or cut short; `run` or `submit` does them",
+           "stale": "the method's source changed since"}
 WINDOW_S = 3600.0  # throughput is that of the last hour
 SHOWN = 20  # lines of running tasks without --why
 UNFINISHED = ("cancelled", "preempted", "timeout")  # what the same command takes up again
@@ -218,7 +219,7 @@ class _Look:
         """No record and nobody at it: was it ever sent, and what became of its task?"""
         place = self.places.get(planned.spec.id)
         if place is None:
-            return Line(planned, "missing", "never sent")
+            return Line(planned, "missing", planned.why or "never sent")
         seen, job = self.seen[place.key], place.job or "?"
         if place.submission.cancelled:
             return Line(planned, "lost", f"cancelled (job {job})", "cancelled", job=job)

@@ -94,7 +94,7 @@ def _classes(text: str) -> set[str]:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from results.suites import save_suite
+    from results.suites import amending, save_suite
 
     from . import cli, pricing
     from .dispatch import jobs, profile, queue
@@ -102,7 +102,7 @@ def _submit(args: argparse.Namespace) -> int:
     cluster = args.cluster or "slurm"
     wanted = profile.with_words(profile.load(args.profile, args.cluster_file), args)
     _check_cluster(cluster, args.dry_run)
-    with jobs.locked(jobs.JOBS):
+    with jobs.locked(jobs.JOBS), amending():
         held = queue.at_work(jobs.read_all(jobs.JOBS))
         made = plan.make(cli.request_of(args), plan.RUNS, cli._claims().living() | held.keys())
         todo = to_submit(made.runs, args.again, set(held))

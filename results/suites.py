@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -88,7 +90,7 @@ def suite_from_json(text: str, where: str = "suite") -> SuiteView:
     """Strict, as a record is: raises RecordError naming the file and the field."""
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(body, dict) or body.get("schema") != SUITE_SCHEMA:
         given = body.get("schema") if isinstance(body, dict) else None
@@ -129,6 +131,16 @@ def check_suite(suite: SuiteView, where: str = "suite") -> None:
         if (entry.method, entry.backbone) not in rows:
             raise RecordError(f"{where}: field 'entries' names {entry.method!r} on {entry.backbone!r}, which is no row")
         raise RecordError(f"{where}: field 'entries': give either run_id or refused, not both ({entry.method})")
+
+
+@contextlib.contextmanager
+def amending(root: Path | None = None) -> Iterator[None]:
+    """Alone from reading a suite file to writing it, so that two runners of one suite both find their rows in it."""
+    folder = root if root is not None else ROOT / "suites"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def save_suite(suite: SuiteView, root: Path | None = None) -> Path:

@@ -48,9 +48,13 @@ class ImageCache:
                     self._write(path, items, size)
             os.utime(path)
             loaded: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
-        except OSError:  # a full or read-only disk, or evicted this moment: costs time, never a run
-            return _decode(items, size)
-        return loaded
+            if loaded.shape == (len(items), 3, size, size) and loaded.dtype == np.uint8:
+                return loaded
+        except (OSError, ValueError, EOFError):  # a full or read-only disk, evicted this moment, or cut short
+            pass
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # the next run writes it anew; this one pays with time
+        return _decode(items, size)
 
     def _write(self, path: Path, items: Sequence[Item], size: int) -> None:
         assert self.folder is not None
@@ -123,10 +127,16 @@ def _key(label: str, items: Sequence[Item], size: int) -> str:
     import PIL
 
     digest = sha256(f"{label}|{size}|bicubic|{PIL.__version__}".encode())
+    containers: set[Path] = set()
     for item in items:
         if isinstance(item.image, Path):
             stat = item.image.stat()
             digest.update(f"{item.image.parent.name}/{item.image.name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
         else:
             digest.update(name_of(item.image).encode())
+            container = getattr(item.image, "file", None)
+            if isinstance(container, Path) and container not in containers:
+                containers.add(container)
+                stat = container.stat()
+                digest.update(f"{stat.st_size}|{stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:24]

@@ -6,6 +6,7 @@ once. The folder as a whole is kept below a limit, the longest unused first.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -84,12 +85,14 @@ class StateCache:
         folder = self.folder / key
         try:
             facts = json.loads((folder / "facts.json").read_text())
+            if any(_digest(folder / f"{i}.npy") != f["sha256"] for i, f in facts.items()):
+                return None  # damaged: computed and written anew
             arrays = {int(i): np.load(folder / f"{i}.npy", mmap_mode="r") for i in facts}
             os.utime(folder)
-        except (OSError, ValueError):
+            return Shelf(arrays, {int(i): getattr(torch, f["dtype"]) for i, f in facts.items()},
+                         {int(i): tuple(f["stride"]) for i, f in facts.items()})
+        except (OSError, ValueError, EOFError, TypeError, KeyError, AttributeError):
             return None
-        return Shelf(arrays, {int(i): getattr(torch, f["dtype"]) for i, f in facts.items()},
-                     {int(i): tuple(f["stride"]) for i, f in facts.items()})
 
     def _fill(self, key: str, count: int, batches: Batches) -> bool:
         """False when it would be too large."""
@@ -109,8 +112,9 @@ class StateCache:
                         _allocate(made / f"{i}.npy")
                 for i, t in states.items():
                     arrays[i][rows.numpy()] = _plain(t).numpy()
-            for array in arrays.values():
+            for i, array in arrays.items():
                 array.flush()
+                facts[str(i)]["sha256"] = _digest(made / f"{i}.npy")
             (made / "facts.json").write_text(json.dumps(facts))
             shutil.rmtree(self.folder / key, ignore_errors=True)  # a damaged one
             made.rename(self.folder / key)
@@ -118,6 +122,11 @@ class StateCache:
             shutil.rmtree(made, ignore_errors=True)
         make_room(self.folder, self.limit, keep=key)
         return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _allocate(path: Path) -> None:

@@ -46,7 +46,8 @@ def _owner(card: Card) -> Card:
 
 def _module_of(card: Card) -> str:
     if not has_standin(card.name):
-        raise DataError(f"{card.name} has no stand-in: {card.layout}")
+        raise DataError(f"{card.name} has no stand-in: " + (card.layout if card.group == "real" else
+                        f"it is read as {card.layout}, below --root or DATA"))
     return MODULE_OF.get(card.group, "finegrained")
 
 

@@ -44,9 +44,9 @@ def test_a_method_may_run_under_its_published_recipe(tmp_path: Path) -> None:
     assert (specs["lora"].epochs, specs["lora"].schedule, specs["lora"].normalise) == (100, "cosine_timm", "peer")
     assert specs["lora+pace"].epochs == 300, "the last part's recipe counts, as a whole"
     assert (specs["full+tpgm"].optimizer, specs["full+tpgm"].precision) == ("sgd", "fp32")
-    assert found.view.name == "custom-paper" and found.runs[0].passed["recipe"] == "paper"
+    assert found.view.name == "custom-paper-image_size16" and found.runs[0].passed["recipe"] == "paper"
     common = make(_request(("lora",), sets=("image_size=16",)), tmp_path)
-    assert common.runs[0].spec.id != found.runs[0].spec.id and common.view.name == "custom"
+    assert common.runs[0].spec.id != found.runs[0].spec.id and common.view.name == "custom-image_size16"
     own = make(_request(("lora",), sets=("image_size=16", "epochs=7"), recipe="paper"), tmp_path)
     assert own.runs[0].spec.epochs == 7, "what the user sets herself wins"
 
