@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from results import store
 from results.schema import RecordError, Scalar, spec_from_json
@@ -192,7 +192,7 @@ def read(folder: Path) -> Submission:
         marked = folder / "cancelled"
         body["cancelled"] = marked.read_text().strip() if marked.exists() else body["cancelled"]
         return Submission(folder=folder, arrays=arrays, **body)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{folder.name}/submission.json: cannot be read ({error}); remove the folder to forget that "
                           "submission") from None
 
@@ -222,8 +222,19 @@ def tasks(submissions: Sequence[Submission]) -> list[Place]:
     return [Place(s, array, number) for s in submissions for array in s.arrays for number in range(len(array.tasks))]
 
 
+@contextlib.contextmanager
+def _lines(submission: Submission) -> Iterator[TextIO]:
+    """The submission's runs, a line each; raises RecordError for what is damaged."""
+    try:
+        with (submission.folder / "runs.jsonl").open(encoding="utf-8") as lines:
+            yield lines
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{submission.id}/runs.jsonl: cannot be read ({error}); remove the folder to forget that "
+                          "submission") from None
+
+
 def roots_of(submission: Submission) -> Roots:
-    with (submission.folder / "runs.jsonl").open(encoding="utf-8") as lines:
+    with _lines(submission) as lines:
         return Roots(**{k: Path(v) for k, v in json.loads(lines.readline())["roots"].items()})
 
 
@@ -231,7 +242,7 @@ def jobs_of(submission: Submission, only: Sequence[str] | None = None) -> list[J
     """Its runs, or those named, ready to be carried out; in the order asked for."""
     wanted = None if only is None else set(only)
     found: dict[str, Job] = {}
-    with (submission.folder / "runs.jsonl").open(encoding="utf-8") as lines:
+    with _lines(submission) as lines:
         where = [_where(w) for w in json.loads(lines.readline())["where"]]
         for line in lines:
             if wanted is not None and line[7:19] not in wanted:  # {"id":"0123456789ab", and the rest need not be read
@@ -276,7 +287,7 @@ def read_beat(path: Path) -> Beat | None:
         body = json.loads(path.read_text())
         body["running"] = {run: (float(share), float(since)) for run, (share, since) in body["running"].items()}
         return Beat(**body)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

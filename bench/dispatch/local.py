@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from results import store
-from results.schema import Attempt, Failure, Provenance, RunResult, RunSpec, Scalar, Status, Throughput, Time
+from results.schema import (
+    Attempt,
+    Failure,
+    Provenance,
+    RecordError,
+    RunResult,
+    RunSpec,
+    Scalar,
+    Status,
+    Throughput,
+    Time,
+)
 
 from ..engine.where import Where
 from .state import HEARTBEAT_S, Claims
@@ -49,6 +60,7 @@ class _Running:
     pipe: Connection
     started: float
     oom_kills: int
+    before: int  # when the record was written that lay there before
     share: float = 0.0
     outcome: str = ""
 
@@ -78,10 +90,11 @@ class Crew:
     running: dict[str, _Running] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     stopping: bool = False  # begin nothing more
+    how: signal.Signals | None = None  # what the runs are told
 
     def stop(self, how: signal.Signals, wait_s: float) -> None:
         """Have the runs store where they stand (SIGTERM: preempted, SIGUSR1: out of time), wait until they have."""
-        self.stopping = True
+        self.stopping, self.how = True, how
         for one in self.running.values():
             with contextlib.suppress(OSError):
                 os.kill(one.process.pid, how)
@@ -116,7 +129,10 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
                     tally.add_elsewhere(job.spec.id)
                     finished += 1
                 else:
-                    running[job.spec.id] = _start(context, job, root, child or _child)
+                    running[job.spec.id] = begun = _start(context, job, root, child or _child)
+                    if crew.how is not None:  # asked to stop while the process was being started
+                        with contextlib.suppress(OSError):
+                            os.kill(begun.process.pid or 0, crew.how)
             if not running and not waiting and claimed:
                 time.sleep(POLL_S)
                 waiting = [j for j in claimed if not claims.alive(j.spec.id)]  # done there, or left there by a dead one
@@ -153,10 +169,11 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
 
 def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:
     ours, theirs = context.Pipe(duplex=False)
+    before = _written(job, root)
     process = context.Process(target=child, args=(job, root, theirs), daemon=True)
     process.start()
     theirs.close()
-    return _Running(job, process, ours, time.monotonic(), oom_kills())
+    return _Running(job, process, ours, time.monotonic(), oom_kills(), before)
 
 
 def _written(job: Job, root: Path) -> int:
@@ -165,6 +182,13 @@ def _written(job: Job, root: Path) -> int:
         return store.path_of(job.spec, root).stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _read(path: Path) -> RunResult | None:
+    try:
+        return store.load(path)
+    except RecordError:
+        return None
 
 
 def _sweep(root: Path) -> None:
@@ -206,6 +230,10 @@ def _close(one: _Running, root: Path, tally: Tally) -> None:
         starved = oom_kills() > one.oom_kills
         status: Status = "oom" if starved else "failed"
         reason = f"the run's process ended {killed}" + (" while the kernel was short of memory" if starved else "")
+        if path.exists() and (found := _read(path)) is not None and found.status == "ok":
+            # Its own, stored just before the end, or a former one that `again` wanted anew: a result is never lost.
+            tally.add(one.job.spec.id, "ok" if _written(one.job, root) != one.before else status)
+            return
         store.save(died(one.job, status, Failure("memory" if starved else "killed", reason, "train")), root)
         one.outcome = status
     tally.add(one.job.spec.id, one.outcome)

@@ -133,11 +133,14 @@ def check(profile: Profile, where: str) -> Profile:
     problems = [f"{where}: {name} must be {low} or more, not {value}"
                 for name, low in (("cpus", 1), ("gpus", 0), ("max_array", 1), ("parallel", 1))
                 if (value := getattr(profile, name)) < low]
-    if profile.mem_gb is not None and profile.mem_gb <= 0:
+    if profile.mem_gb is not None and not 0 < profile.mem_gb < float("inf"):
         problems.append(f"{where}: mem_gb must be more than 0, not {profile.mem_gb:g}")
     if profile.time_min is not None and profile.time_min < SHORTEST_MIN:
         problems.append(f"{where}: time_min must be {SHORTEST_MIN} or more, not {profile.time_min}: with ten minutes "
                         "or less every preemption would be taken for the time limit")
+    told = [f"{k}={v}" for k, v in profile.slurm.items()]
+    told += [str(v) for v in (profile.partition, profile.account, profile.qos, profile.constraint) if v is not None]
+    problems += [f"{where}: {text!r} holds a line break" for text in told if not text.isprintable()]
     for key in profile.slurm:
         if key.replace("_", "-") in NAMES_OURS:
             problems.append(f"{where}: the sbatch option {key!r} is ours; use {NAMES_OURS[key.replace('_', '-')]}")

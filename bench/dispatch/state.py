@@ -83,6 +83,8 @@ def _host() -> str:
 
     boot = Path("/proc/sys/kernel/random/boot_id")
     text = boot.read_text() if boot.exists() else socket.gethostname()
+    with contextlib.suppress(OSError):
+        text += str(Path("/proc/self/ns/pid").readlink())  # a container counts its processes for itself
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

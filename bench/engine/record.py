@@ -106,6 +106,8 @@ def classify(error: BaseException, session: Session | None) -> tuple[Status, Fai
         return "failed", Failure("protocol", text, stage, step)
     if isinstance(error, OSError) and error.errno in DISK:
         return "failed", Failure("node", DISK[error.errno], stage, step)
+    if "no space left on device" in str(error).lower():  # as safetensors says it
+        return "failed", Failure("node", DISK[errno.ENOSPC], stage, step)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "oom", Failure("memory", f"{text} (batch {session.spec.batch_size})" if session else text, stage, step)
     if isinstance(error, DataError):
