@@ -70,7 +70,7 @@ def _problem(path: Path, artifact: Artifact | None, kind: str) -> str:
         return f"the run stored no {kind}" + ("; `run --keep-weights all` does" if kind == "adapter" else "")
     try:
         content = path.with_name(artifact.path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path, not a name
         return f"{artifact.path} cannot be read ({type(error).__name__})"
     return "" if sha256(content).hexdigest() == artifact.sha256 else f"{artifact.path} is not the file that was stored"
 

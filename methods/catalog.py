@@ -44,7 +44,7 @@ class Option:
         wanted: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
         if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "bool"):
             return f"must be {self._kind}"
-        if isinstance(value, float) and value != value:
+        if isinstance(value, float) and value - value != 0:  # NaN and infinity cannot be recorded
             return "must be a number"
         if self.range and not all(_COMPARE[sign](value, float(bound)) for sign, bound in _bounds(self.range)):
             return f"must be {self.range}"

@@ -1,7 +1,9 @@
 """Two sets of records, run by run: paired differences with intervals, what only one side has, regressions first.
 
 A run is paired with the run of the other side that has the same id; failing that, with the only one of the same data
-set, method, backbone and seed. Same test items: exact sign test over the items where the two differ; else two shares.
+set, method, backbone, seed and protocol (settings that tuning may choose differ). What was cut short and goes on when
+it is run again (preempted, out of time, cancelled) is on neither side. Same test items: exact sign test over the items
+where the two differ; else two shares.
 The verdict is Holm-corrected over all pairs, so that a repeated suite finds no difference in 95 of 100 cases.
 """
 
@@ -25,7 +27,8 @@ from results.index import INDEX, read
 from . import fields, stats
 from .pairs import Predictions
 
-Key = tuple[str, str, str, float]  # data set, method, backbone, seed
+Key = tuple[str, str, str, float, str]  # data set, method, backbone, seed, protocol
+UNFINISHED = ("preempted", "timeout", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Run:
     @property
     def key(self) -> Key:
         return (self.text("spec.dataset"), self.text("method.text"), self.text("spec.model"),
-                self.records.get_number("spec.seed", self.row) or 0.0)
+                self.records.get_number("spec.seed", self.row) or 0.0, self.text("protocol_id"))
 
     @property
     def top1(self) -> float | None:
@@ -99,6 +102,8 @@ def _suites(path: Path) -> list[Path]:
 
 def _checked_out(commit: str, results: Path, scratch: Path) -> Path:
     """results/reference as of a commit, unpacked into a temporary folder."""
+    if not commit or commit.startswith("-"):  # git would take it for an option
+        raise FileNotFoundError(2, "that is no commit", f"git:{commit}")
     done = subprocess.run(["git", "archive", "--format=tar", commit, "results/reference"], cwd=results.parent,
                           capture_output=True, check=False)
     if done.returncode:
@@ -115,7 +120,7 @@ def load(roots: Iterable[Path]) -> list[Run]:
         records = read(root, index=(root / INDEX).exists())  # uses a cache, makes none
         predictions = Predictions(records)
         for row in range(len(records)):
-            if records.get_text("phase", row) == "final":
+            if records.get_text("phase", row) == "final" and records.get_text("status", row) not in UNFINISHED:
                 found.setdefault(records.get_text("run_id", row), Run(records, row, predictions))
     return list(found.values())
 
@@ -196,7 +201,7 @@ def report(found: Comparison, name_a: str, name_b: str, everything: bool = False
 
 
 def _line(pair: Pair, adjusted: float | None) -> list[str]:
-    dataset, method, backbone, seed = pair.a.key
+    dataset, method, backbone, seed, _ = pair.a.key
     sides = [fields.percent(r.top1) if r.top1 is not None else r.text("status") for r in (pair.a, pair.b)]
     gap = "" if pair.difference is None else fields.points(pair.difference)
     if pair.interval is not None:

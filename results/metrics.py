@@ -72,6 +72,8 @@ def recompute(root: Path, write: bool = False) -> Iterator[Difference]:
         for artifact in record.artifacts:
             prefix = _prefix(record, artifact)
             if prefix:
+                if Path(artifact.path).name != artifact.path:
+                    raise RecordError(f"{path.parent.name}/{path.name}: artifact {artifact.path!r} lies elsewhere")
                 found |= _from_file(path.with_name(artifact.path), prefix)
         changed = {k: v for k, v in found.items() if not _same(record.metrics.get(k), v)}
         for metric, now in changed.items():

@@ -255,10 +255,12 @@ def from_json(text: str, where: str = "record") -> RunResult:
     """Strict: an unknown or missing field, a wrong type, an unknown schema or a wrong id raises RecordError."""
     try:
         body = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(body, dict):
         raise RecordError(f"{where}: a record is a JSON object")
+    if isinstance(body.get("schema"), int) and body["schema"] > SCHEMA:
+        raise RecordError(f"{where}: made by a newer Regatta (schema {body['schema']}, this program reads {SCHEMA})")
     if body.get("schema") != SCHEMA:
         raise RecordError(f"{where}: field 'schema' is {body.get('schema')!r}, this program reads {SCHEMA}")
     head = {key: body.pop(key, None) for key in ("run_id", "cell_id", "phase")}

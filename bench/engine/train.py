@@ -177,7 +177,9 @@ class Session:
     def _train(self, data: TuneData, progress: Callable[[int, int], None]) -> None:
         fit, spec, at = self.fit, self.spec, self.course
         self.train_began = time.perf_counter()
+        began = time.perf_counter()
         prefix = open_prefix(fit, self.where.cache_root, self.train_pictures, self.normalise, spec)
+        at.counted_s += time.perf_counter() - began if prefix is not None else 0.0  # storing is a part of training
         while at.epoch < spec.epochs:
             for batch in self.batches.epoch(at.epoch, at.batch):
                 started = time.perf_counter()
