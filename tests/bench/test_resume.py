@@ -7,10 +7,12 @@ import multiprocessing as mp
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +100,17 @@ def test_the_same_run_without_its_checkpoint_would_differ(tmp_path: Path) -> Non
 
 # Twenty kills of a process, at random moments of training and of writing.
 
+ONE_AT_A_TIME = threading.Lock()  # starting a process asks after all others, and an exit status can be read once only
+
+
 def _in_a_process(context: Any, *words: Any) -> int:
-    process = context.Process(target=killing.run, args=words)
-    process.start()
-    process.join(60)
-    assert process.exitcode is not None, "the run hangs"
-    return int(process.exitcode)
+    with ONE_AT_A_TIME:
+        process = context.Process(target=killing.run, args=words)
+        process.start()
+    assert wait([process.sentinel], 60), "the run hangs"
+    with ONE_AT_A_TIME:
+        process.join()
+        return int(process.exitcode)
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
