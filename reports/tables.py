@@ -242,10 +242,11 @@ def short(world: World) -> str:
 
 def notes(world: World, rows: Sequence[Row]) -> list[str]:
     """Footnotes: what is our own reading, notes of rows, and why runs gave no number (grouped)."""
+    said: dict[str, list[str]] = {}  # what holds for several rows is said once
     lines = []
     for row in rows:
-        texts = dict.fromkeys((*world.words("method.ours", row), row.note))
-        lines += [f"{row.method}: {text}" for text in texts if text]
+        for text in filter(None, dict.fromkeys((*world.words("method.ours", row), row.note))):
+            said.setdefault(text, []).append(row.method)
         why: dict[tuple[str, str], list[str]] = {}
         for column in world.columns:
             for found in world.grid.cell(row, column).notes:
@@ -253,4 +254,4 @@ def notes(world: World, rows: Sequence[Row]) -> list[str]:
                     why.setdefault(found, []).append(column.title)
         lines += [f"{row.method}, {state} on {', '.join(dict.fromkeys(where))}: {text or 'no reason was recorded'}"
                   for (state, text), where in why.items()]
-    return lines
+    return [*(f"{', '.join(dict.fromkeys(methods))}: {text}" for text, methods in said.items()), *lines]
