@@ -293,7 +293,7 @@ def _memory(planned: Planned, known: _Past) -> tuple[float | None, float | None]
 def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -> None:
     """Print what is done and what the missing would cost: here, or in tasks of a profile."""
     counts = plan.count()
-    print(f"suite {plan.suite.name}: {len(plan.runs)} runs, "
+    print(f"suite {plan.view.name}: {len(plan.runs)} runs, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
     todo = plan.to_do()
     if todo:

@@ -17,6 +17,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["plan", "--suite", "demoo"], ["no suite is called 'demoo'; did you mean demo?"]),
     (["plan", "--datasets", "cifr"], ["no data set is called 'cifr'; did you mean cifar100?"]),
     (["plan", "--methods", "lorra"], ["no part is called 'lorra'; did you mean lora"]),
+    (["plan", "--methods", "linear,lora"], ["names are separated by spaces, not by commas: linear lora"]),
+    (["plan", "--datasets", "dtd,svhn"], ["names are separated by spaces, not by commas: dtd svhn"]),
     (["plan", "--methods", "lora(ranks=4)"], [
         "'lora' has no option 'ranks'; it has: rank=8, alpha=8.0, targets='q,v'"]),
     (["plan", "--methods", "lora(rank=0)"], ["option 'rank' of 'lora' must be >= 1, not 0"]),
@@ -35,6 +37,11 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["plan", "--set", "foo=1"], ["--set knows no 'foo'; there are: lr, "]),
     (["plan", "--set", "lora.rank"], ["--set takes name=value, as in lr=1e-3 or lora.rank=4, not 'lora.rank'"]),
     (["plan", "--set", "precision=fp8"], ["precision must be one of fp32, bf16, not 'fp8'"]),
+    (["plan", "--set", "compiled=1"], ["compiled must be True or False, not 1"]),
+    (["plan", "--methods", "lora+pace", "--set", "compiled=True"], [
+        "compiled=True does not fit 'lora+pace': pace reads, moves or repeats what happens inside a step"]),
+    (["plan", "--methods", "lora+ugr(tta='episodic')", "--set", "eval_batch_size=0"], [
+        "eval_batch_size=0 (by memory) does not fit 'lora+ugr': ugr adapts to each test batch"]),
     (["plan", "--methods", "linear", "--set", "lora.rank=4"], ["none of the methods has the part 'lora'"]),
     (["plan", "--epochs", "0"], ["epochs must be a whole number of 1 or more, not 0"]),
     (["plan", "--seeds", "-1"], ["seeds are whole numbers of 0 or more, not -1"]),

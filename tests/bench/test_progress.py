@@ -1,0 +1,46 @@
+"""How far work is, told where there is a terminal and where there is none."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from bench import progress
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_a_line_a_minute_and_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress.Bar(8, "demo: runs") as bar:
+        for done in range(8):
+            now[0] += 40
+            bar.to(done, "svhn lora")
+    assert log.getvalue().splitlines() == ["demo: runs: 1 of 8 after 01:20, about 09:20 left",
+                                           "demo: runs: 3 of 8 after 02:40, about 04:26 left",
+                                           "demo: runs: 5 of 8 after 04:00, about 02:24 left",
+                                           "demo: runs: 7 of 8 after 05:20, about 00:45 left"]
+
+
+def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_S", 0.0)
+    with progress.Bar(2, "demo: runs") as bar:
+        bar.to(1.0, "svhn lora")
+        bar.one_more("dtd lora")
+    assert "after" not in screen.getvalue() and "demo: runs 100%" in screen.getvalue()
+
+
+def test_nothing_done_promises_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert progress.Bar(3, "x").line(90.0) == "0 of 3 after 01:30"
