@@ -59,7 +59,7 @@ class DoraLinear(AdaptedLinear):
             added[name] = part_(x, self.weight[rows], plain)
         y = y.clone() if self.bias is None else y  # its slices were saved for the backward pass
         for name, change in added.items():
-            y[..., self.dora[name].rows[0]] += change  # type: ignore[union-attr, index]
+            y[..., self.dora[name].rows[0]].add_(change)  # type: ignore[union-attr, index]
         return y
 
     def folded(self) -> tuple[Tensor, Tensor | None]:

@@ -55,7 +55,7 @@ class LowRank(Delta):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., i) -> (..., o)."""
-        return self.scale * F.linear(F.linear(self.dropout(x), self.down), self.up)
+        return F.linear(self.scale * F.linear(self.dropout(x), self.down), self.up)  # where it is narrow
 
     def product(self) -> Tensor:
         """What it adds to the weight, (o, i)."""
@@ -79,7 +79,7 @@ class LoraLinear(AdaptedLinear):
             start = 0
             for rows in pair.rows:  # type: ignore[union-attr]
                 length = rows.stop - rows.start
-                y[..., rows] += added[..., start:start + length]
+                y[..., rows].add_(added[..., start:start + length])  # `+=` would write the sum back once more
                 start += length
         return y
 
