@@ -132,8 +132,12 @@ def _scan(base: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         try:
             for name in sorted(os.listdir(inside)):  # noqa: PTH208 (pathlib knows no handles)
                 if name.endswith(".json") and not name.startswith("."):
-                    stat = os.stat(name, dir_fd=inside)
-                    yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+                    try:
+                        stat = os.stat(name, dir_fd=inside)
+                    except OSError:  # a link to nowhere: reading it says so
+                        yield f"{folder}/{name}", (0, 0)
+                    else:
+                        yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
         finally:
             os.close(inside)
 

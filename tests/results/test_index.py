@@ -135,6 +135,16 @@ def test_an_unreadable_record_raises_or_is_handed_over_and_is_never_cached(root:
         index.read(root)
 
 
+def test_a_link_to_nowhere_is_one_unreadable_record_and_stops_no_table(root: Path) -> None:
+    (next(p for p in root.iterdir() if p.is_dir()) / "gone.json").symlink_to(root / "nowhere")
+    problems: list[RecordError] = []
+    before = len([p for p in root.glob("*/*.json") if p.exists()])
+    assert len(index.read(root, on_error=problems.append)) == before
+    assert len(problems) == 1 and "gone.json: cannot be read" in str(problems[0])
+    with pytest.raises(RecordError, match=r"gone\.json: cannot be read"):
+        index.read(root)
+
+
 def test_one_run_in_two_files_is_refused(root: Path) -> None:
     path = path_of(fakes.spec("cifar100", seed=0), root)
     path.with_name("copy.json").write_bytes(path.read_bytes())
