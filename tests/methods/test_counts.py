@@ -68,6 +68,8 @@ FORMULAS: dict[str, Callable[[int, int, int], int]] = {
     "lora(rank={n})": lambda d, L, n: 4 * d * L * n,
     "lora(rank={n}, targets='k,fc1')": lambda d, L, n: 7 * d * L * n,
     "lora(rank={n}, targets='q,k', shared_a=True)": lambda d, L, n: 3 * d * L * n,
+    "lora_last(rank={n})": lambda d, L, n: 4 * d * n,
+    "lora_last(k=2, rank={n}, targets='o,fc2')": lambda d, L, n: 2 * 7 * d * n,
     "dora(rank={n})": lambda d, L, n: 4 * d * L * n + 2 * d * L,
     "ssf": lambda d, L, n: 22 * d * L + 4 * d,
     "fact_tt(rank={n})": lambda d, L, n: 2 * d * n + 12 * L * n * n,
