@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +26,44 @@ FEATURES: dict[str, str] = {
 }
 
 
-class Batch(NamedTuple):
-    """x (B, 3, H, W) normalised; y (B,) int64; index (B,) int64, position in the split, stable across epochs."""
+class Batch:
+    """x (B, 3, H, W) normalised; y (B,) int64; index (B,) int64, position in the split, stable across epochs.
 
-    x: Tensor
-    y: Tensor
-    index: Tensor  # type: ignore[assignment]  # tuple's own `index` is never wanted here
+    `x` may be given as a function: the pixels are then made when something first reads them. `input` is what the model
+    is handed for `x`: the pixels, or a stand-in without numbers where the engine answers from what it has stored.
+    """
+
+    __slots__ = ("_version", "_x", "index", "stand_in", "y")
+
+    def __init__(self, x: Tensor | Callable[[], Tensor], y: Tensor, index: Tensor) -> None:
+        self._x, self.y, self.index = x, y, index
+        self.stand_in: Tensor | None = None
+        self._version = x._version if isinstance(x, Tensor) and not x.is_inference() else 0
+
+    @property
+    def x(self) -> Tensor:
+        if not isinstance(self._x, Tensor):
+            self._x = self._x()
+            self._version = 0 if self._x.is_inference() else self._x._version
+        return self._x
+
+    @property
+    def input(self) -> Tensor:
+        return self.x if self.stand_in is None else self.stand_in
+
+    def means(self, x: Tensor) -> bool:
+        """Whether `x` is this batch's images, or stands for them, and nobody has changed them since they were made."""
+        if not isinstance(self._x, Tensor):
+            return x is self.stand_in
+        return ((x is self._x or x is self.stand_in)
+                and self._x._version == self._version and not self._x.requires_grad)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.x, self.y, self.index))
+
+    def replace(self, **changes: Tensor) -> Batch:
+        """The same batch with another `x`, `y` or `index`."""
+        return Batch(**{"x": self.x, "y": self.y, "index": self.index} | changes)
 
 
 Terms = dict[str, Tensor]  # "loss" () is minimised, "logits" (B, C); everything else is logged

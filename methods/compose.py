@@ -108,7 +108,7 @@ class Method:
 
 def task(fit: Fit, batch: Batch) -> Terms:
     """Cross-entropy of the plain forward pass: the innermost objective."""
-    logits = fit.forward(batch.x)
+    logits = fit.forward(batch.input)
     return {"loss": cross_entropy(fit, logits, batch.y), "logits": logits}
 
 

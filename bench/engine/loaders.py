@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,13 @@ class Batches:
         full, rest = divmod(len(self.pictures), self.batch_size)
         return full + (1 if rest and not self.drop_last else 0)
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """One shuffled pass, from its batch `first` on; the order follows from (seed, number) alone."""
+    def epoch(self, number: int, first: int = 0, lazy: bool = False) -> Iterator[Batch]:
+        """One shuffled pass, from its batch `first` on; the order follows from (seed, number) alone.
+
+        The pixels of a lazy batch are made when something reads them.
+        """
         order = torch.randperm(len(self.pictures), generator=generator(self.seed, "order", number))
-        made = (self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number)
+        made = (self.batch(order[start * self.batch_size:(start + 1) * self.batch_size], number, lazy)
                 for start in range(first, len(self)))
         return ahead(made) if self.normalise.device.type == "cuda" else made
 
@@ -206,16 +210,19 @@ class Batches:
         """Reshuffled for ever, full batches only."""
         return Endless(self)
 
-    def batch(self, rows: Tensor, epoch: int) -> Batch:
+    def batch(self, rows: Tensor, epoch: int, lazy: bool = False) -> Batch:
         """(B,) positions -> the batch."""
+        images, device = partial(self._images, rows, epoch), self.normalise.device
+        return Batch(images if lazy else images(), self.pictures.labels[rows].to(device), rows.to(device))
+
+    def _images(self, rows: Tensor, epoch: int) -> Tensor:
         pictures = self.pictures
         if pictures.pixels is not None:
             x = self.normalise.rows(pictures.pixels, rows)
         else:
             x = self.normalise(torch.stack([
                 _transformed(pictures, int(r), derive(self.seed, "augment", epoch, int(r))) for r in rows]))
-        return Batch(x if self.cast is None else x.to(self.cast), pictures.labels[rows].to(x.device),
-                     rows.to(x.device))
+        return x if self.cast is None else x.to(self.cast)
 
 
 class Endless(Iterator[Batch]):

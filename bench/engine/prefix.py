@@ -2,7 +2,8 @@
 
 Three kinds of model have one (`seam_of`): where only the head trains, the pooled features; a ViT whose first blocks
 are frozen, the tokens behind them; a side network, the states that it reads. `Prefix` replaces one method of the model
-by one that takes the stored tensors when it is handed the very batch that the loop has announced. Any other images (a
+by one that takes the stored tensors when it is handed the very batch that the loop has announced, or the stand-in that
+the loop hands over for it: then the batch's pixels are made only if something reads them. Any other images (a
 regulariser's own views, test images) take the long way, so a part never has to know.
 
 Nothing stored is taken on trust. The first batch of each size is computed as well, and if one bit differs (a device
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ class Seam:
     kind: str
     method: str  # of the model, replaced
     early: Early  # (B, 3, H, W) -> states, the long way
-    late: Callable[[States, Tensor], Any]  # states, images -> what the replaced method returns
+    late: Callable[[States, Batch], Any]  # states and the batch that they belong to -> what the method returns
     frozen: list[tuple[str, nn.Module]]  # every module in front of the seam, the containers with all they hold
 
 
@@ -65,8 +67,8 @@ def seam_of(adapter: Adapter, model: nn.Module) -> Seam | None:
             states = early(x)
             return {i: states[i] for i in stored}
 
-        def rebuilt(states: States, x: Tensor) -> States:
-            return {i: x if i == IMAGE else states[i] for i in model.taps}
+        def rebuilt(states: States, batch: Batch) -> States:
+            return {i: batch.x if i == IMAGE else states[i] for i in model.taps}
 
         return Seam(f"side {stored}", "early", read, rebuilt, [("backbone", model.backbone)])
     head = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
@@ -89,7 +91,7 @@ def seam_of(adapter: Adapter, model: nn.Module) -> Seam | None:
             t = block(t)
         return {first: t}
 
-    def behind(states: States, _: Tensor) -> Tensor:
+    def behind(states: States, _: Batch) -> Tensor:
         t = states[first]
         for block in net.blocks[first:]:
             t = block(t)
@@ -132,9 +134,9 @@ class Prefix:
     model: nn.Module
     seam: Seam
     shelf: Shelf
+    shape: tuple[int, ...]  # of an image
     seen: dict[int, bool] = field(default_factory=dict)  # batch size -> stored and computed are equal, bit for bit
     _batch: Batch | None = None
-    _version: int = 0
     _found: dict[int, bool] = field(default_factory=dict)  # in this very step, which goes the long way to its end
 
     def __post_init__(self) -> None:
@@ -144,12 +146,14 @@ class Prefix:
 
     @contextmanager
     def serving(self, batch: Batch) -> Iterator[None]:
-        """Inside, `batch.x` itself need not go through the frozen part."""
-        self._batch, self._version = batch, batch.x._version
+        """Inside, `batch.x` itself, or `batch.input`, need not go through the frozen part."""
+        # One number seen as a batch of images: whoever computed with it by mistake would get nothing but nan.
+        batch.stand_in = torch.full((), torch.nan, device=batch.y.device).expand(len(batch.y), *self.shape)
+        self._batch = batch
         try:
             yield
         finally:
-            self._batch = None
+            self._batch = batch.stand_in = None
             self.seen |= self._found
 
     def close(self) -> None:
@@ -157,19 +161,20 @@ class Prefix:
         delattr(self.model, self.seam.method)
 
     def _enter(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        batch = self._batch
+        batch, count = self._batch, len(x)
         masked = args or any(v is not None and v is not False for v in kwargs.values())
-        if (batch is None or x is not batch.x or masked or x._version != self._version or x.requires_grad
-                or any(m.training for m in self._norms) or not self.seen.get(len(x), True)):
-            return self._plain(x, *args, **kwargs)
-        if len(x) not in self.seen:
-            if len(x) not in self._found:
-                states = self.shelf.take(batch.index, x.device)
-                with torch.no_grad():
-                    computed = self.seam.early(x)
-                self._found[len(x)] = all(_equal(computed[i], states[i]) for i in computed)
-            return self._plain(x)  # so the meter counts this step as it counts one without a cache
-        return self.seam.late(self.shelf.take(batch.index, x.device), x)
+        known = (batch is not None and batch.means(x) and not masked and not any(m.training for m in self._norms)
+                 and self.seen.get(count, True))
+        if batch is not None and known and count in self.seen:
+            return self.seam.late(self.shelf.take(batch.index, x.device), batch)
+        if batch is not None and x is batch.stand_in:
+            x = batch.x
+        if batch is not None and known and count not in self._found:
+            states = self.shelf.take(batch.index, x.device)
+            with torch.no_grad():
+                computed = self.seam.early(x)
+            self._found[count] = all(_equal(computed[i], states[i]) for i in computed)
+        return self._plain(x, *args, **kwargs)  # in the first step too, so that the meter counts it as without a cache
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -207,7 +212,7 @@ def open_prefix(fit: Fit, root: Path | None, pictures: Pictures, normalise: Norm
 
     key = key_of(seam, fit, pictures, normalise, size, (spec.precision, spec.attention, spec.threads))
     shelf = StateCache(root / "prefix").shelf(key, count, batches, normalise.device)
-    return None if shelf is None else Prefix(fit.model, seam, shelf)
+    return None if shelf is None else Prefix(fit.model, seam, shelf, pixels.shape[1:])
 
 
 def key_of(seam: Seam, fit: Fit, pictures: Pictures, normalise: Normaliser, size: int,
@@ -238,6 +243,7 @@ def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+@cache
 def _program() -> str:
     """Of the files that say what a prefix is."""
     here = Path(__file__).resolve()

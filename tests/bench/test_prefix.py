@@ -14,17 +14,19 @@ from torch import Tensor
 
 from bench.engine import cache, checkpoint, prefix, states
 from bench.engine.course import Trained
+from bench.engine.loaders import Batches
 from bench.engine.prefix import seam_of, why_not
 from bench.engine.states import StateCache
 from bench.engine.train import Session
 from datasets import registry
+from methods.base import Batch
 
 from . import tiny
 
 WITH_PREFIX = ("linear", "partial_k", "sherl", "sherl(n_late=2)", "sherl(squeeze='glu', tap_every=2)", "unipt",
                "unipt(form='cls')", "lst(fisher_images=8)", "lst(init='random', merge_last=True)", "partial_k+l2sp",
-               "partial_k+sam")
-WITHOUT = ("lora", "full", "vpt", "bitfit", "partial_k(k=2)", "lp_ft")
+               "partial_k+sam", "lora_last", "lora_last(targets='all', dropout=0.1)+l2_sp")
+WITHOUT = ("lora", "lora_last(k=2)", "full", "vpt", "bitfit", "partial_k(k=2)", "lp_ft")
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +93,49 @@ def test_losses_weights_and_predictions_are_equal_with_and_without_the_cache(met
     assert taken >= 6 and spy.opened[0].seen == {24: True, 16: True}  # two full batches and a short one, twice
     same(with_cache, run(method, tmp_path, cached=False))
     assert spy.taken == taken
+
+
+@pytest.mark.parametrize(("method", "read"), [("linear", 2), ("partial_k", 2), ("partial_k+sam", 6), ("sherl", 2),
+                                              ("partial_k+ugr", 6)])
+def test_pixels_are_made_only_where_something_reads_them(method: str, read: int, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two epochs of two full batches and a short one: the first batch of each size is compared with the store."""
+    made: list[int] = []
+    images, score = Batches._images, Session._score
+
+    def scoring(*a: Any) -> Any:
+        made.append(0)
+        return score(*a)
+
+    def counting(one: Batches, rows: Tensor, epoch: int) -> Tensor:
+        made.append(len(rows))
+        return images(one, rows, epoch)
+
+    monkeypatch.setattr(Batches, "_images", counting)
+    monkeypatch.setattr(Session, "_score", scoring)
+    with_cache = run(method, tmp_path)
+    assert made.index(0) == read and {24, 16} <= set(made[:read])
+    made.clear()
+    same(with_cache, run(method, tmp_path, cached=False))
+    assert made.index(0) == 6
+
+
+def test_a_batch_with_a_stand_in_still_shows_its_pixels_to_who_asks() -> None:
+    made = []
+
+    def pixels() -> Tensor:
+        made.append(1)
+        return torch.ones(2, 3, 4, 4)
+
+    batch = Batch(pixels, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    batch.stand_in = torch.full((), torch.nan).expand(2, 3, 4, 4)
+    assert batch.means(batch.input) and not made and not batch.means(torch.ones(2, 3, 4, 4))
+    x, y, index = batch
+    assert x is batch.x and y is batch.y and index is batch.index and made == [1]
+    assert batch.means(x) and batch.means(batch.input)
+    assert batch.replace(y=y + 1).x is x and batch.replace(y=y + 1).input is x
+    x.mul_(2)
+    assert not batch.means(x) and not batch.means(batch.input), "no longer the images that were announced"
 
 
 def test_a_second_run_computes_nothing_of_the_prefix_again(tmp_path: Path, spy: Spy) -> None:
@@ -199,9 +244,12 @@ def test_other_images_than_the_announced_batch_go_the_long_way(tmp_path: Path, s
         assert torch.equal(fit.forward(batch.x), fit.forward(batch.x.clone()))
         assert spy.taken == taken + 1
         assert torch.equal(model.forward_features(other.x), plain(other.x))
+        assert batch.input.isnan().all() and torch.equal(fit.forward(batch.input), fit.forward(batch.x.clone()))
+        assert spy.taken == taken + 2
         batch.x.add_(1)  # no longer what was announced
         assert torch.equal(model.forward_features(batch.x), plain(batch.x))
-        assert spy.taken == taken + 1
+        assert torch.equal(fit.forward(batch.input), fit.forward(batch.x.clone()))
+        assert spy.taken == taken + 2
     one.close()
     assert "forward_features" not in vars(model)
 

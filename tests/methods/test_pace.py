@@ -247,7 +247,7 @@ def test_pace_11_frozen_weights_stay_and_the_trained_count_is_the_adapters(varia
 @pytest.mark.parametrize("start", ["zeros", "skip"])
 def test_pace_12_fast_remembers_the_batchs_rows_and_no_others(start: str) -> None:
     method, fit, part = made(f"lora+pace(variant='fast', fast_init='{start}', weight=0.3)")
-    b = batch()._replace(index=torch.tensor([3, 9, 0, 7, 20, 4]))
+    b = batch().replace(index=torch.tensor([3, 9, 0, 7, 20, 4]))
     terms = method.grads(fit, b)
     logits = terms["logits"].detach()
     expected = logits.square().sum(1).mean() if start == "zeros" else torch.zeros(())

@@ -125,7 +125,7 @@ def test_ugr_04_labels_never_reach_the_label_free_gradient(objective: str) -> No
     for turn in (0, 1):
         _, fit, part = made(f"lora+ugr(objective='{objective}')")
         b, watch = batch(), Watch()
-        part.grads(fit, b._replace(y=b.y.roll(turn)), watch)
+        part.grads(fit, b.replace(y=b.y.roll(turn)), watch)
         moved.append(watch.met)
     assert same(*moved)
 

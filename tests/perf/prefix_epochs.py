@@ -5,8 +5,6 @@ probe 80 times, partial-1 15, SHERL 10, LoRA in the last three blocks 2.2. Proje
 images (at least 64) scaled to 1000 and taken 100 times, plus what building the store takes, scaled likewise. Epochs of
 both sides are run in turns. The stored side uses the class-query form of the last block where it is exact (to float
 noise); the ratio of the prefix alone, bit-exact, is stated beside it.
-
-No registered adapter puts LoRA into the last blocks alone, so this script takes it out of the others (`last_blocks`).
 """
 
 from __future__ import annotations
@@ -17,60 +15,30 @@ import time
 from functools import partial
 from pathlib import Path
 
-from torch import nn
-
 from bench.engine.prefix import Prefix, open_prefix, serving
 from bench.perf.rig import Rig, made_up, variant
 from bench.perf.timing import Work, clock_for, in_turns, median_interval
-from methods.adapters.lora import LoRA, LoraLinear
-from methods.insertion import blocks
 from tests.perf.claims import Script, tell
 
 EPOCHS, IMAGES = 100, 1000
-LAST = 3
 FAST = "stored, class query"
 # name -> (method, its stored form with the class query, target)
 METHODS = {
     "linear": ("linear", "linear", 80.0),
     "partial-1": ("partial_k(k=1)", "partial_k(k=1)@class_query=True", 15.0),
     "sherl": ("sherl", "sherl(class_query=True)", 10.0),
-    "lora, last 3 blocks": ("lora", "lora@class_query=True", 2.2),
+    "lora, last 3 blocks": ("lora_last(k=3)", "lora_last(k=3)@class_query=True", 2.2),
 }
 
 
-def last_blocks(model: nn.Module, count: int) -> None:
-    """Take LoRA out of all blocks but the last `count`; what was adapted becomes a plain frozen layer again."""
-    for block in blocks(model)[:-count]:
-        for path, module in list(block.named_modules()):
-            if isinstance(module, LoraLinear):
-                plain = nn.Linear(module.in_features, module.out_features, device="meta")
-                plain.weight, plain.bias = module.weight, module.bias
-                block.set_submodule(path, plain)
-
-
-def rig_of(name: str, text: str, backbone: str, batch: int, images: int) -> Rig:
+def rig_of(text: str, backbone: str, batch: int, images: int) -> Rig:
     one = variant(text, backbone, batch, ["drop_path=0.0"])
-    whole = LoRA.build
-
-    def build(self: LoRA, model: nn.Module, classes: int) -> nn.Module:
-        built = whole(self, model, classes)
-        last_blocks(built, LAST)
-        return built
-
-    if name.startswith("lora"):
-        LoRA.build = build  # type: ignore[method-assign]
-    try:
-        rig = Rig(one.spec, pictures=made_up(images, one.spec.image_size))
-    finally:
-        LoRA.build = whole  # type: ignore[method-assign]
-    if isinstance(rig.fit.adapter, LoRA):
-        rig.fit.adapter.frozen_blocks = lambda model: len(blocks(model)) - LAST  # type: ignore[method-assign]
-    return rig
+    return Rig(one.spec, pictures=made_up(images, one.spec.image_size))
 
 
 def epoch(rig: Rig, prefix: Prefix | None) -> None:
-    """As the loop does it: normalise, step."""
-    for batch in rig.batches.epoch(rig.fit.step):
+    """As the loop does it."""
+    for batch in rig.batches.epoch(rig.fit.step, lazy=prefix is not None):
         with serving(prefix, batch):
             rig._one_step(batch, first=False)
         rig.fit.step += 1
@@ -104,9 +72,9 @@ def main() -> None:
         text, short, _ = METHODS[name]
         tell(name)
         with tempfile.TemporaryDirectory() as folder:
-            plain = rig_of(name, text, args.backbone, args.batch, args.images)
-            exact = rig_of(name, text, args.backbone, args.batch, args.images)
-            fast = rig_of(name, short, args.backbone, args.batch, args.images)
+            plain = rig_of(text, args.backbone, args.batch, args.images)
+            exact = rig_of(text, args.backbone, args.batch, args.images)
+            fast = rig_of(short, args.backbone, args.batch, args.images)
             kept = {form: stored(rig, Path(folder) / form) for form, rig in (("stored", exact), (FAST, fast))}
             works: dict[str, Work] = {"none": partial(epoch, plain, None),
                                       "stored": partial(epoch, exact, kept["stored"][0]),
