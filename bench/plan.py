@@ -180,7 +180,8 @@ def _resolve(request: Request) -> _Resolved:
             continue
         problems += _family_problems(name, methods)
         problems += [problem for _, method in methods for problem in forms.refusals(
-            method, backbones.family(name), values.get("class_query", False), values.get("merged_eval", False))]
+            method, backbones.family(name), values.get("class_query", False), values.get("merged_eval", False),
+            values.get("compiled", False), values.get("eval_batch_size", 1))]
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
-            "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval")
+            "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
     "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain")}
@@ -65,7 +65,7 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
             problems.append(f"{key} must be True or False, not {value!r}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    low = 1 if key in ("epochs", "batch_size", "eval_batch_size", "threads", "image_size") else 0
+    low = 1 if key in ("epochs", "batch_size", "threads", "image_size") else 0  # eval_batch_size=0: by memory
     high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
     if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
         wanted = "a whole number" if kind == "int" else "a number"

@@ -1,7 +1,9 @@
 """The record of a run: RunSpec (everything that may change the numbers, nothing that may not) and RunResult.
 
 Units are in the names: `_bytes`, `_s`; fractions lie in [0, 1]; unknown is None, never 0 and never NaN.
-Adding a field to RunSpec changes every id: raise SCHEMA and ship the upgrade with a test.
+A field that joins RunSpec must not rename the runs that exist: it goes into LATER with what those runs did. While a
+spec holds that value, the field is neither hashed nor written, so that every spec has one spelling and keeps its id.
+Anything else that changes in RunSpec changes every id: raise SCHEMA and ship the upgrade with a test.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ SCHEMA = 1
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "failed", "oom", "diverged", "timeout", "preempted", "cancelled"]
 Phase = Literal["tune", "final", "peek"]
+
+
+LATER: dict[str, bool] = {"compiled": False}  # fields that joined RunSpec -> what every run before them did
+_NOWHERE = object()
 
 
 class RecordError(ValueError):
@@ -62,27 +68,29 @@ class RunSpec:
     merged_eval: bool = False  # predictions come from the merged form
     fold: str = ""  # "2/5": cross-validation over the training list in phase tune
     also_test: tuple[str, ...] = ()  # further data sets scored with the same weights (distribution shift)
+    compiled: bool = False  # training steps go through torch.compile, which orders float sums in its own way
     schema: int = SCHEMA
 
     @cached_property
     def id(self) -> str:
         """12 hex digits of sha256 over sorted, compact JSON."""
-        return _hash(self._flat())
+        return _hash(self.written())
 
     @cached_property
     def cell_id(self) -> str:
         """The id without the seed: runs of one cell differ in nothing else."""
-        return _hash({k: v for k, v in self._flat().items() if k != "seed"})
+        return _hash({k: v for k, v in self.written().items() if k != "seed"})
 
     @property
     def protocol_id(self) -> str:
         """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
         free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout"}
-        return _hash({k: v for k, v in self._flat().items() if k not in free})
+        return _hash({k: v for k, v in self.written().items() if k not in free})
 
-    def _flat(self) -> dict[str, Any]:
-        """As asdict, without the copies: no field is a dataclass."""
-        return {name: getattr(self, name) for name in _SPEC_FIELDS}
+    def written(self) -> dict[str, Any]:
+        """What is hashed and written: every field, without the later ones that hold their first value."""
+        return {name: value for name in _SPEC_FIELDS
+                if (value := getattr(self, name)) is not LATER.get(name, _NOWHERE)}
 
     @property
     def standin(self) -> bool:
@@ -248,6 +256,7 @@ def to_json(result: RunResult) -> str:
     """Readable JSON with the ids in front; raises ValueError on NaN or infinity."""
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
+    body["spec"] = result.spec.written()
     return json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -265,6 +274,8 @@ def from_json(text: str, where: str = "record") -> RunResult:
         raise RecordError(f"{where}: field 'schema' is {body.get('schema')!r}, this program reads {SCHEMA}")
     head = {key: body.pop(key, None) for key in ("run_id", "cell_id", "phase")}
     result: RunResult = _build(RunResult, body, where, "")
+    for name in body["spec"].keys() - result.spec.written().keys():
+        raise RecordError(f"{where}: field 'spec.{name}' is left out while it is {LATER[name]!r}")
     if head["run_id"] != result.spec.id:
         raise RecordError(f"{where}: field 'run_id' is {head['run_id']!r} but the spec hashes to {result.spec.id!r}")
     return result
@@ -296,7 +307,7 @@ def _build(hint: Any, value: Any, where: str, path: str) -> Any:
         if not isinstance(value, dict):
             raise RecordError(f"{where}: field {path!r} must be an object")
         hints, known = _hints(hint), {f.name for f in fields(hint)}
-        for name in value.keys() ^ known:
+        for name in (value.keys() ^ known) - (LATER.keys() - value.keys() if hint is RunSpec else set()):
             problem = "is unknown" if name in value else "is missing"
             raise RecordError(f"{where}: field {(path + '.' + name).lstrip('.')!r} {problem}")
         return hint(**{n: _build(hints[n], v, where, f"{path}.{n}".lstrip(".")) for n, v in value.items()})

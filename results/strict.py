@@ -15,7 +15,7 @@ from hashlib import sha256
 from operator import contains
 from typing import Any, Literal
 
-from .schema import SCHEMA, RunResult, RunSpec
+from .schema import LATER, SCHEMA, RunResult, RunSpec
 
 Check = Callable[[Any], bool]
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -93,6 +93,7 @@ def _compile(hint: Any, exact: bool) -> Check:
 def _object(cls: type, exact: bool) -> Check:
     hints = typing.get_type_hints(cls)
     names = {f.name for f in fields(cls)}
+    later = LATER.keys() if cls is RunSpec else frozenset()
     found = [(n, _leaf(hints[n], exact)) for n in names]
     leaves = [(n, leaf) for n, leaf in found if leaf is not None]
     nested = [(n, _compile(hints[n], exact)) for n, leaf in found if leaf is None]
@@ -103,7 +104,8 @@ def _object(cls: type, exact: bool) -> Check:
             return False
         shape = (*value, *map(type, value.values()))
         if shape not in known:
-            if value.keys() != names or any(type(value[name]) not in allowed for name, allowed in leaves):
+            if not names - later <= value.keys() <= names or any(
+                    type(value[name]) not in allowed for name, allowed in leaves if name in value):
                 return False
             if len(known) < 1000:
                 known.add(shape)

@@ -1,5 +1,9 @@
 """Scoring: predictions of one split through the method, and every metric that follows from them.
 
+The batch is the spec's `eval_batch_size`, or by memory (0): the largest power of two whose forward pass fits into a
+fixed share of what is free. Where memory runs out all the same, the batch is halved and the split begun again, except
+under test-time adaptation, whose batch is part of the method.
+
 Evaluation leaves no trace: trained weights are saved before a split and copied back after it, so that a method which
 adapts at test time may move them while it reads. Metrics are computed from what is stored (`metrics_of`), so that a
 wrong metric can be mended without training anything again.
@@ -7,6 +11,8 @@ wrong metric can be mended without training anything again.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +26,13 @@ from torch import Tensor
 from methods.base import Fit
 from methods.compose import Method
 from results.metrics import metrics
+from results.schema import RunSpec
 
-from .loaders import Batches
+from . import meter
+from .feeding import Normaliser
+from .loaders import Batches, Pictures
+
+LARGEST, SHARE = 512, 0.25  # images of a batch by memory, and the part of free memory that it may take
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -63,17 +74,81 @@ def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Se
     try:
         # Inference mode forbids a part that moves weights while it predicts to ask for gradients.
         with torch.no_grad() if adapts(method) else torch.inference_mode():
-            method.start_split(fit)
-            for batch in batches.in_order():
-                logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()
-                for found, mask in zip(rows, masks, strict=True):
-                    found.append(_judge(logits, batch.y, mask))
+            while True:
+                try:
+                    method.start_split(fit)
+                    for batch in batches.in_order():
+                        logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()
+                        for found, mask in zip(rows, masks, strict=True):
+                            found.append(_judge(logits, batch.y, mask))
+                    break
+                except torch.OutOfMemoryError:
+                    if adapts(method) or batches.batch_size == 1:
+                        raise
+                batches.batch_size //= 2  # outside the handler, whose traceback holds the tensors of the failed pass
+                rows = [[] for _ in masks]
+                if fit.mean.is_cuda:
+                    torch.cuda.empty_cache()
     finally:
         with torch.no_grad():
             for name, value in kept.items():
                 fit.trainable[name].copy_(value)
         fit.model.train(was_training)
     return [_gather(found) for found in rows]
+
+
+class Splits:
+    """A run's splits in order, in batches of the spec's size; of a size by memory, chosen once, where that is 0."""
+
+    def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser) -> None:
+        self.fit, self.spec, self.normalise, self.size = fit, spec, normalise, spec.eval_batch_size
+        self._last: Batches | None = None
+
+    def of(self, images: Pictures) -> Batches:
+        """The split's batches."""
+        self._learn()
+        if not self.size:
+            workers = len(os.sched_getaffinity(0)) // self.spec.threads if self.normalise.device.type == "cpu" else 1
+            self.size = batch_by_memory(self.fit, self.spec.image_size, max(1, workers))
+        self._last = Batches(images, self.normalise, self.size, 0)
+        return self._last
+
+    def _learn(self) -> None:
+        """A batch that had to be halved is not tried again."""
+        if self._last is not None and self._last.batch_size < min(self.size, len(self._last.pictures)):
+            self.size = self._last.batch_size
+
+    def report(self) -> dict[str, float | None]:
+        """For the record: the size that was used, where it is not the spec's."""
+        self._learn()
+        return {"eval_batch": float(self.size)} if self.size != self.spec.eval_batch_size else {}
+
+
+def batch_by_memory(fit: Fit, size: int, workers: int) -> int:
+    """The largest power of two of `size`-pixel images, 512 at most, that a share of the free memory takes.
+
+    What a forward pass allocates is counted to the byte on one image and on two: it grows by the same for each further.
+    """
+    was_training = fit.model.training
+    fit.model.eval()
+    peaks = []
+    for count in (1, 2):
+        with torch.inference_mode(), meter.PeakLive() as live:
+            fit.forward(torch.zeros(count, 3, size, size, device=fit.mean.device))
+        peaks.append(live.peak)
+    fit.model.train(was_training)
+    each = max(1, peaks[1] - peaks[0])
+    most = (SHARE * free_memory(fit.mean.device) / workers - (peaks[0] - each)) / each
+    return int(min(LARGEST, 2 ** int(math.log2(max(1.0, most)))))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has left, or the machine."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None) -> tuple[Tensor, ...]:

@@ -2,8 +2,9 @@
 
 The first two are fields of the spec (`class_query`, `merged_eval`): they change the order of float sums, so a record
 must say so. Where a form would be more than that, it is refused with a sentence, before anything runs where the words
-of the method tell (`refusals`), else when the model is built. The third changes no number: autocast rounds the same
-weights to the same bfloat16 in every step; stored so, they take half the memory and are not copied again.
+of the method tell (`refusals`, also for `compiled` and `eval_batch_size`), else when the model is built. The third
+changes no number: autocast rounds the same weights to the same bfloat16 in every step; stored so, they take half the
+memory and are not copied again.
 """
 
 from __future__ import annotations
@@ -20,11 +21,19 @@ if TYPE_CHECKING:
 
 MIXING = {"convpass": "its convolution mixes neighbouring tokens"}
 SIDE = ("sherl", "unipt", "lst", "side_tuning")
+ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise")  # parts beside which a step is one plain pass
 
 
-def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool) -> list[str]:
+def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,
+             eval_batch_size: int = 1) -> list[str]:
     """Why a method cannot take these forms on a family of backbones, a sentence each. No torch."""
-    problems = []
+    adapting = [part.name for part in text.parts if dict(part.options).get("tta", "none") != "none"]
+    problems = [f"eval_batch_size=0 (by memory) does not fit {text.name!r}: {name} adapts to each test batch, so its "
+                "size is part of the method" for name in adapting if not eval_batch_size]
+    if compiled:
+        problems += [f"compiled=True does not fit {text.name!r}: {part.name} reads, moves or repeats what happens "
+                     "inside a step, where only a plain pass can be compiled" for part in text.parts[1:]
+                     if part.name not in ONE_PASS]
     if class_query:
         where = f"class_query=True does not fit {text.name!r}"
         adapter = text.adapter.name
@@ -41,14 +50,15 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
     if merged_eval:
         if not text.adapter.info.facts.get("mergeable"):
             problems.append(f"merged_eval=True: {text.adapter.name!r} cannot be merged")
-        problems += [f"merged_eval=True: {part.name} moves the weights while it predicts, so nothing can be merged"
-                     for part in text.parts if dict(part.options).get("tta", "none") != "none"]
+        problems += [f"merged_eval=True: {name} moves the weights while it predicts, so nothing can be merged"
+                     for name in adapting]
     return problems
 
 
-def check(text: MethodText, family: str, class_query: bool, merged_eval: bool) -> None:
+def check(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,
+          eval_batch_size: int = 1) -> None:
     """Raises MethodError with the first of `refusals`."""
-    for problem in refusals(text, family, class_query, merged_eval):
+    for problem in refusals(text, family, class_query, merged_eval, compiled, eval_batch_size):
         raise MethodError(problem)
 
 
@@ -147,7 +157,7 @@ def _projections(qkv: Any, n1: Tensor, width: int) -> tuple[Tensor, Tensor]:
         update, start = pair(read), 0
         for rows in pair.rows:
             length = rows.stop - rows.start
-            onto[..., rows.start - base:rows.stop - base] += update[..., start:start + length]
+            onto[..., rows.start - base:rows.stop - base].add_(update[..., start:start + length])
             start += length
     return q, kv
 

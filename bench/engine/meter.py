@@ -10,12 +10,16 @@ figure from a training log is called informal.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from results.schema import Memory
 
@@ -74,6 +78,34 @@ def saved_bytes(fixed: Iterable[Tensor]) -> Iterator[SavedBytes]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield ledger
+
+
+class PeakLive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes of storages made inside the block that ever lived at once; kernels' own workspaces not counted."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._alive: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {_key(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and (key := _key(tensor)) not in self._alive and key not in given:
+                self._watch(key, tensor.untyped_storage())
+        return out
+
+    def _watch(self, key: int, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+
+        def gone(_: object) -> None:
+            self.live -= size
+            self._alive.pop(key, None)
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self.live += size
+        self.peak = max(self.peak, self.live)
 
 
 def _key(tensor: Tensor) -> int:

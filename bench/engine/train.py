@@ -36,15 +36,8 @@ from results.schema import BackboneInfo, DatasetInfo, Memory, RunSpec, Status
 
 from . import backbones, forms, meter
 from .cache import ImageCache
-from .checkpoint import (
-    STOP,
-    Checkpoints,
-    Interrupted,
-    random_state,
-    restore_random,
-    restore_weights,
-    weights_of,
-)
+from .checkpoint import STOP, Checkpoints, Interrupted, random_state, restore_random, restore_weights, weights_of
+from .compiling import Steps
 from .course import (
     Course,
     Diverged,
@@ -57,7 +50,7 @@ from .course import (
     set_plain_attention,
     set_train_mode,
 )
-from .evaluate import Predictions, adapts, metrics_of, predict, predict_among
+from .evaluate import Predictions, Splits, adapts, metrics_of, predict, predict_among
 from .feeding import Normaliser
 from .loaders import Batches, Endless, Pictures, TuneData, normalisation, open_data, stratified
 from .optim import learning_rate, make_optimizer
@@ -121,7 +114,8 @@ class Session:
     def _build(self, data: TuneData, prepare: bool = True) -> None:
         spec = self.spec
         self.method = compose.from_spec(spec.method, spec.options)
-        forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval)
+        forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
+                    spec.eval_batch_size)
         seed_all(spec.seed, "init")
         backbone = backbones.load(spec.model, backbones.Weights(self.where.weights_file, spec.weights), spec.drop_path)
         self.backbone = backbone
@@ -161,6 +155,8 @@ class Session:
             forms.store_frozen_in_bf16(model)
         self.method.attach(self.fit)
         self.optimizer = make_optimizer(self.fit, spec)
+        self.compiling = Steps(self.fit, spec, len(self.train_pictures))
+        self.splits = Splits(self.fit, spec, self.normalise)
 
     def _hold_out(self, train: Pictures) -> tuple[Pictures, Pictures | None]:
         if not self.method.wants_holdout:
@@ -178,10 +174,11 @@ class Session:
         fit, spec, at = self.fit, self.spec, self.course
         self.train_began = time.perf_counter()
         began = time.perf_counter()
-        prefix = open_prefix(fit, self.where.cache_root, self.train_pictures, self.normalise, spec)
+        root = None if spec.compiled else self.where.cache_root  # a compiled model is entered at its beginning
+        prefix = open_prefix(fit, root, self.train_pictures, self.normalise, spec)
         at.counted_s += time.perf_counter() - began if prefix is not None else 0.0  # storing is a part of training
         while at.epoch < spec.epochs:
-            for batch in self.batches.epoch(at.epoch, at.batch):
+            for batch in self.batches.epoch(at.epoch, at.batch, lazy=prefix is not None):
                 started = time.perf_counter()
                 with serving(prefix, batch):
                     loss = self._one_step(batch, first=fit.step == 0)
@@ -202,6 +199,7 @@ class Session:
             at.epoch, at.batch, at.seen, at.total, at.right, at.judged = at.epoch + 1, 0, 0, 0.0, 0, 0
             if self.saver is not None and at.epoch < spec.epochs and self.saver.due(at.epoch):
                 self._save(data)
+        self.compiling.close()
         if prefix is not None:
             prefix.close()
         if at.best_weights:
@@ -277,7 +275,7 @@ class Session:
         return {f"probe.{k}": v for k, v in found.items()}
 
     def _top1(self, images: Pictures) -> float:
-        found = predict(self.method, self._judged(), Batches(images, self.normalise, self.spec.eval_batch_size, 0))
+        found = predict(self.method, self._judged(), self.splits.of(images))
         return float((found.pred == found.label).mean())
 
     def _judged(self) -> Fit:
@@ -295,6 +293,7 @@ class Session:
                 terms = {k: v.detach() for k, v in self.method.grads(fit, batch).items()}
             saved = counted.peak
         else:
+            self.compiling.before(batch)
             terms = self.method.grads(fit, batch)
         pred = terms["logits"].argmax(1)
         self.course.right += int((pred == batch.y[:len(pred)]).sum())
@@ -327,7 +326,7 @@ class Session:
         for split, images in pictures.items():
             assert images is not None
             started = time.perf_counter()
-            batches = Batches(images, self.normalise, spec.eval_batch_size, 0)
+            batches = self.splits.of(images)
             found[split] = predict(self.method, self._judged(), batches)
             self.eval_s = time.perf_counter() - started
             hashes[split] = split_hash(images.items, self.where.data_root)
@@ -361,7 +360,7 @@ class Session:
             ways: dict[str, Sequence[int] | None] = {card.name: None}
             if "mask" in card.facts:
                 ways[f"{card.name}@{card.facts['mask']}"] = masks()[card.facts["mask"]]
-            batches = Batches(images, self.normalise, self.spec.eval_batch_size, 0)
+            batches = self.splits.of(images)
             scored = predict_among(self.method, self._judged(), batches, tuple(ways.values()))
             for name, predictions in zip(ways, scored, strict=True):
                 found[f"test:{name}"] = predictions
@@ -393,7 +392,8 @@ class Session:
             memory=Memory(**self.course.memory), history=self.course.history,
             diagnostics={"distance_from_pretrained": far if fit.anchor else None, "grad_norm": self.course.grad_norm,
                          "train_test_gap": (metrics["train.top1"] or 0.0) - (scored or 0.0)}
-            | {f"report.{k}": v for k, v in report_of(self.method).items()},
+            | {f"report.{k}": v for k, v in report_of(self.method).items()}
+            | self.compiling.report() | self.splits.report(),
             seconds=self.seconds,
             train_images_per_s=images / self.course.counted_s if self.course.counted_s > 0 else None,
             eval_images_per_s=self.scored / self.eval_s if self.eval_s > 0 else None,

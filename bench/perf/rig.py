@@ -34,7 +34,7 @@ from ..suites import SUITES
 
 CLASSES = 100
 BATCHES = 10  # in the made-up training list; a tenth of it, one batch, is held out where a part wants that
-MORE = {"class_query", "merged_eval"}  # switches of the spec that a variant may set, beside what --set knows
+MORE = {"class_query", "merged_eval", "compiled"}  # switches of the spec, beside what --set knows
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class Rig(Session):
         if not self.method.adapter.mergeable:
             return False
         model = weights.merged_copy(self.method.adapter, self.fit.model).eval()
+        vars(model).pop("forward", None)  # a compiled one belongs to the original
         self.merged = replace(self.fit, model=model, adapter=None)
         return True
 

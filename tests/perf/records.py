@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from dataclasses import asdict
 from pathlib import Path
 
 from results import schema
@@ -42,7 +41,7 @@ def write(root: Path, count: int) -> SuiteView:
         for i, method in enumerate(methods):
             for seed in range(SEEDS):
                 spec = fakes.spec(name, method, seed)
-                body["spec"] = asdict(spec)
+                body["spec"] = spec.written()
                 body["run_id"] = short_hash(body["spec"])
                 body["cell_id"] = short_hash({k: v for k, v in body["spec"].items() if k != "seed"})
                 body["method"] = {**body["method"], "text": method, "source_hash": f"src-{method}"}

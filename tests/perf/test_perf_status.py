@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def write(root: Path) -> int:
     planned = _specs(request, _resolve(request))
     sources = {p.text: parse(p.text).source_hash for p in planned}
     for number, one in enumerate(planned):
-        body["spec"] = asdict(one.spec)
+        body["spec"] = one.spec.written()
         body |= {"run_id": one.spec.id, "cell_id": one.spec.cell_id, "phase": one.spec.phase,
                  "status": "failed" if number % 1000 == 0 else "ok"}
         body["method"] |= {"text": one.text, "source_hash": sources[one.text]}
