@@ -38,13 +38,13 @@ class Batch:
     def __init__(self, x: Tensor | Callable[[], Tensor], y: Tensor, index: Tensor) -> None:
         self._x, self.y, self.index = x, y, index
         self.stand_in: Tensor | None = None
-        self._version = x._version if isinstance(x, Tensor) and not x.is_inference() else 0
+        self._version = _version(x)
 
     @property
     def x(self) -> Tensor:
-        if not isinstance(self._x, Tensor):
+        if callable(self._x):
             self._x = self._x()
-            self._version = 0 if self._x.is_inference() else self._x._version
+            self._version = _version(self._x)
         return self._x
 
     @property
@@ -53,10 +53,10 @@ class Batch:
 
     def means(self, x: Tensor) -> bool:
         """Whether `x` is this batch's images, or stands for them, and nobody has changed them since they were made."""
-        if not isinstance(self._x, Tensor):
+        if callable(self._x):
             return x is self.stand_in
         return ((x is self._x or x is self.stand_in)
-                and self._x._version == self._version and not self._x.requires_grad)
+                and _version(self._x) == self._version and not self._x.requires_grad)
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.x, self.y, self.index))
@@ -64,6 +64,11 @@ class Batch:
     def replace(self, **changes: Tensor) -> Batch:
         """The same batch with another `x`, `y` or `index`."""
         return Batch(**{"x": self.x, "y": self.y, "index": self.index} | changes)
+
+
+def _version(x: object) -> int:
+    """Grows with every change in place; inference tensors count none."""
+    return x._version if isinstance(x, Tensor) and not x.is_inference() else 0
 
 
 Terms = dict[str, Tensor]  # "loss" () is minimised, "logits" (B, C); everything else is logged
