@@ -2,13 +2,15 @@
 
 Fresh memory costs more than the arithmetic: the kernel hands out a batch page by page. So a batch's memory is used
 again, but only once nobody holds it any more (the storage says how many do): a part may keep a batch as long as it
-likes. The arithmetic is `x / 255 - mean` over `std` in exactly this order, bit for bit that of the usual transforms.
+likes. The arithmetic is `x / 255 - mean` over `std` in exactly this order, bit for bit that of the usual transforms;
+it begins with the bytes where they lie in the memory map. More threads than one share each piece.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ALIGNED = 64  # bytes: what torch's own memory promises its kernels
 IN_CACHE = 200_000  # numbers worked on at a time: their floats fit a core's second-level cache
 KEPT = 6  # buffers: two each of a few batch sizes
 GPU_SHARE = 0.25  # of a GPU's free memory at most goes to a split's pixels
@@ -34,10 +37,17 @@ class Buffers:
         for flat, alone in self._kept:
             if flat.numel() == size and _holders(flat) == alone:
                 return flat.view(*shape)
-        with torch.inference_mode(False):
-            flat = torch.empty(size)
+        flat = _fresh(size)
         self._kept = [*self._kept[1 - KEPT:], (flat, _holders(flat))]
         return flat.view(*shape)
+
+
+def _fresh(size: int) -> Tensor:
+    """Floats in memory that numpy takes: for a large array it asks the kernel for large pages, which torch does not."""
+    raw = np.empty(size + ALIGNED // 4, np.float32)
+    start = -raw.ctypes.data % ALIGNED // 4
+    with torch.inference_mode(False):
+        return torch.from_numpy(raw[start:start + size])
 
 
 def _holders(flat: Tensor) -> int:
@@ -54,6 +64,7 @@ class Normaliser:
         self.device = device
         self._buffers = Buffers()
         self._resident: dict[int, tuple[np.ndarray[Any, Any], Tensor | None]] = {}
+        self._read: tuple[np.ndarray[Any, Any], Tensor] | None = None
 
     def __call__(self, raw: Tensor) -> Tensor:
         """(B, 3, S, S) uint8 -> the same in float32, on the device."""
@@ -64,15 +75,27 @@ class Normaliser:
     def rows(self, pixels: np.ndarray[Any, Any], rows: Tensor) -> Tensor:
         """(N, 3, S, S) uint8 and positions (B,) -> (B, 3, S, S) normalised."""
         if self.device.type == "cpu":
-            wanted = rows.numpy()
-            return self._in_pieces(len(wanted), pixels.shape[1:],
-                                   lambda start, stop: torch.from_numpy(pixels[wanted[start:stop]]))
+            source = self._as_tensor(pixels)
+
+            def piece(start: int, stop: int) -> Tensor:
+                wanted = rows[start:stop]
+                return source[int(wanted)][None] if len(wanted) == 1 else source.index_select(0, wanted)
+
+            return self._in_pieces(len(rows), pixels.shape[1:], piece)
         there = self._on_device(pixels)
         if there is not None:
             return self._normalise(there[rows.to(self.device, non_blocking=True)].float())
         return self(torch.from_numpy(pixels[rows.numpy()]).pin_memory())
 
-    def _in_pieces(self, count: int, shape: Sequence[int], piece: Any) -> Tensor:
+    def _as_tensor(self, pixels: np.ndarray[Any, Any]) -> Tensor:
+        """The same memory."""
+        if self._read is None or self._read[0] is not pixels:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a map that may not be written to: nobody does
+                self._read = pixels, torch.from_numpy(np.asarray(pixels))
+        return self._read[1]
+
+    def _in_pieces(self, count: int, shape: Sequence[int], piece: Callable[[int, int], Tensor]) -> Tensor:
         out = self._buffers.take((count, *shape))
         step = max(1, IN_CACHE // math.prod(shape))
         for start in range(0, count, step):
