@@ -134,5 +134,8 @@ def account(adapter: Adapter, model: nn.Module, pretrained: Mapping[int, int]) -
     in_backbone = sum(size for n, size in trains.items() if n not in head and id(named[n]) in pretrained)
     total = sum(p.numel() for p in named.values())
     plain = sum(pretrained.values()) + sum(p.numel() for n, p in named.items() if n in head)
-    after = sum(p.numel() for p in merged_copy(adapter, model).parameters()) - plain if adapter.mergeable else None
+    after = None
+    if adapter.mergeable:  # where nothing is folded the copy would be the model
+        merged = model if type(adapter).merge is Adapter.merge else merged_copy(adapter, model)
+        after = sum(p.numel() for p in merged.parameters()) - plain
     return Accounting(sum(trains.values()) - in_head - in_backbone, in_head, in_backbone, total, total - plain, after)

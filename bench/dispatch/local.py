@@ -36,6 +36,7 @@ from results.schema import (
 from ..engine.where import Where
 from .state import HEARTBEAT_S, Claims
 
+PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]  # what the server of all runs imports
 POLL_S = 0.2
 ABANDONED_S = 3600.0
 
@@ -110,12 +111,13 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
     `child` is what a process does in place of a run: (job, root, pipe to tell of it). `crew` lets others look on.
     """
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["bench.dispatch.preload"])
+    context.set_forkserver_preload(PRELOAD)
     _sweep(root)
     crew = crew if crew is not None else Crew()
     tally, waiting, running = crew.tally, list(jobs), crew.running
     before = {j.spec.id: _written(j, root) for j in jobs}
     claimed: list[Job] = []  # by another runner
+    leaving: list[Any] = []  # processes whose runs are over
     finished, beat = 0.0, time.monotonic()
     interrupted = False
     try:
@@ -142,10 +144,12 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
             wait([r.pipe for r in running.values()] + [r.process.sentinel for r in running.values()], timeout=POLL_S)
             for run_id, one in list(running.items()):
                 _listen(one)
-                if one.process.exitcode is not None:
+                if one.process.exitcode is not None or _stored(one):
                     _listen(one)
                     finished += 1
                     _close(one, root, tally)
+                    # A process that is remembered keeps a file open; those that are gone are forgotten.
+                    leaving = [p for p in (*leaving, one.process) if p.exitcode is None]
                     claims.release(run_id)
                     del running[run_id]
             if time.monotonic() - beat > HEARTBEAT_S:
@@ -164,6 +168,8 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
             if interrupted:
                 _note_interrupted(one, root)
             claims.release(run_id)
+        for process in leaving:
+            process.join()
     return tally
 
 
@@ -220,11 +226,17 @@ def _listen(one: _Running) -> None:
         pass
 
 
+def _stored(one: _Running) -> bool:
+    """Whether the run is over and its record stored, so that the next may begin while the kernel takes the process
+    apart; on a GPU the process must be gone, since until then it keeps the memory."""
+    return bool(one.outcome) and one.job.where.device == "cpu"
+
+
 def _close(one: _Running, root: Path, tally: Tally) -> None:
     """Take the child's outcome; a child that died without one gets a record that says so."""
-    one.process.join()
     path = store.path_of(one.job.spec, root)
     if not one.outcome:
+        one.process.join()
         code = one.process.exitcode or 0
         killed = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         starved = oom_kills() > one.oom_kills
@@ -284,6 +296,8 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
     result = execute(job.spec, job.passed, job.where, root, progress)
     pipe.send(("outcome", result.status))
     pipe.close()
+    sys.stdout.flush()
+    os._exit(0)  # everything is stored: tearing the interpreter down would take as long as starting the next run
 
 
 def _die_with_parent() -> None:

@@ -31,7 +31,7 @@ from results.schema import RecordError
 from ..engine import env
 from ..plan import AGAIN
 from . import jobs
-from .local import Crew, Job, run_all
+from .local import PRELOAD, Crew, Job, run_all
 from .state import Claims, _birth, _host
 
 BEAT_S = 5.0
@@ -39,7 +39,6 @@ CHECKPOINT_S = 60.0  # SLURM warns 90 s before the end
 AFTER_TERM_S = 3.0  # USR2 may follow TERM
 LATE_S = 180.0  # within so many seconds of the limit a warning means the limit: SLURM warns up to 60 s early
 HERE = Path(__file__).resolve().parents[2]
-PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]
 UNFINISHED = ("preempted", "timeout", "cancelled")  # statuses that say nothing about the run
 
 

@@ -103,9 +103,16 @@ def set_train_mode(fit: Fit) -> None:
     """Train mode; a backbone that is only read stays in eval mode, so no DropPath or dropout acts inside it."""
     fit.model.train()
     if fit.adapter is not None and fit.adapter.frozen_backbone:
-        for module in fit.model.modules():
-            if not any(p.requires_grad for p in module.parameters()):
-                module.eval()
+        _rest(fit.model)
+
+
+def _rest(module: nn.Module) -> None:
+    """Eval mode for the largest parts in which nothing trains."""
+    if not any(p.requires_grad for p in module.parameters()):
+        module.eval()
+        return
+    for child in module.children():
+        _rest(child)
 
 
 def set_plain_attention(model: nn.Module) -> None:

@@ -81,6 +81,11 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Of what may move the numbers."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
         try:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,20 @@ def test_a_run_whose_process_is_killed_leaves_a_record_and_the_others_go_on(tmp_
     assert record.status == "failed" and record.failure is not None and record.failure.kind == "killed"
     assert "SIGKILL" in record.failure.message
     assert record.test_passes == 0 and record.metrics == {}
+
+
+def _at_once(job: Job, root: Path, pipe: Connection) -> None:
+    pipe.send(("outcome", "ok"))
+    pipe.close()
+
+
+def test_processes_whose_runs_are_over_hold_no_files_open(tmp_path: Path) -> None:
+    jobs = _jobs(tmp_path, ("linear",), tuple(range(40)))
+    files: list[int] = []
+    tally = run_all(jobs, tmp_path / "runs", Claims(tmp_path / "claims"), 1,
+                    lambda done, label: files.append(len(list(Path("/proc/self/fd").iterdir()))), child=_at_once)
+    assert tally.done == {"ok": 40}
+    assert max(files) - min(files) < 20
 
 
 RUNNER = """
