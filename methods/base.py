@@ -31,6 +31,7 @@ class Batch:
 
     `x` may be given as a function: the pixels are then made when something first reads them. `input` is what the model
     is handed for `x`: the pixels, or a stand-in without numbers where the engine answers from what it has stored.
+    Who changes `x` in place is noticed, unless it goes through `.data` or numpy: change a clone.
     """
 
     __slots__ = ("_version", "_x", "index", "stand_in", "y")

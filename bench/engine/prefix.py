@@ -26,6 +26,7 @@ import torch
 from timm.layers.drop import DropPath
 from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from methods.base import Adapter, Batch, Fit
 from methods.catalog import catalog
@@ -113,13 +114,16 @@ def why_not(seam: Seam, model: nn.Module) -> str:
             return f"{name} trains"
         if module._forward_hooks or module._forward_pre_hooks:
             return f"{name} is hooked"
-        rates = [getattr(module, name, 0) for name in ("p", "drop_prob", "prob")]
-        if isinstance(module, DROPS) and module.training and any(rates):
+        if isinstance(module, DROPS) and module.training and _drops(module):
             return f"{name} drops at random"
         if isinstance(module, NORMS) and module.training:
             return f"{name} collects statistics"
     own = [n for n, p in model.named_parameters(recurse=False) if p.requires_grad]  # positions, class token
     return f"{own[0]} trains" if own and not isinstance(model, SideNetwork) else ""
+
+
+def _drops(module: nn.Module) -> bool:
+    return any(getattr(module, rate, 0) for rate in ("p", "drop_prob", "prob"))
 
 
 def _inside(seam: Seam) -> Iterator[tuple[str, nn.Module]]:
@@ -141,7 +145,11 @@ class Prefix:
 
     def __post_init__(self) -> None:
         self._plain = getattr(self.model, self.seam.method)
-        self._norms = [m for _, m in _inside(self.seam) if isinstance(m, NORMS)]
+        self._modules = [m for _, m in _inside(self.seam)]
+        self._lively = [m for m in self._modules if isinstance(m, (NORMS, *DROPS))]
+        tensors = [(store, name, t) for m in (self.model, *self._modules) for store in (m._parameters, m._buffers)
+                   for name, t in store.items() if t is not None and not t.requires_grad]
+        self._tensors = [(store, name, t, t._version) for store, name, t in tensors]
         setattr(self.model, self.seam.method, self._enter)
 
     @contextmanager
@@ -160,11 +168,19 @@ class Prefix:
         """The model as it was."""
         delattr(self.model, self.seam.method)
 
+    def _as_it_was(self) -> bool:
+        """Whether the frozen part is what was stored: nobody hooks it, moves or swaps its weights, or wakes it."""
+        return not (_has_any_global_hook()  # type: ignore[no-untyped-call]
+                    or any(m._forward_hooks or m._forward_pre_hooks for m in self._modules)
+                    or any(m.training and (isinstance(m, NORMS) or _drops(m)) for m in self._lively)
+                    or any(store.get(name) is not t or t._version != version
+                           for store, name, t, version in self._tensors))
+
     def _enter(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         batch, count = self._batch, len(x)
         masked = args or any(v is not None and v is not False for v in kwargs.values())
-        known = (batch is not None and batch.means(x) and not masked and not any(m.training for m in self._norms)
-                 and self.seen.get(count, True))
+        known = (batch is not None and batch.means(x) and not masked and self.seen.get(count, True)
+                 and self._as_it_was())
         if batch is not None and known and count in self.seen:
             return self.seam.late(self.shelf.take(batch.index, x.device), batch)
         if batch is not None and x is batch.stand_in:
