@@ -1,8 +1,9 @@
 """Decoded images, once: uint8 memory maps keyed by content and transform, safe when two processes write at once.
 
-A file is written under a temporary name and renamed, so a reader sees all of it or nothing; of several runs that want
-the same split one decodes it. The key holds the names, sizes and times of the image files, so a changed image is a new
-key. The folder is kept below a limit: what was longest unused goes first; who has it open does not notice.
+A file is written under a temporary name and renamed, so a reader sees all of it or nothing; it ends with its digest, so
+a damaged one is noticed; of several runs that want the same split one decodes it. The key holds the names, sizes and
+times of the image files, so a changed image is a new key. The folder is kept below a limit: what was longest unused
+goes first; who has it open does not notice.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datasets.images import name_of, open_rgb
 
 LIMIT_BYTES = int(float(os.environ.get("REGATTA_CACHE_GB", "2")) * 2**30)  # of one split; larger ones are not kept
 TOTAL_BYTES = int(float(os.environ.get("REGATTA_CACHE_TOTAL_GB", "20")) * 2**30)  # of a folder
+DIGEST = 32  # bytes at a file's end
 ABANDONED_S = 3600.0  # what a killed process left half-written
 
 
@@ -48,7 +50,7 @@ class ImageCache:
                     self._write(path, items, size)
             os.utime(path)
             loaded: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
-            if loaded.shape == (len(items), 3, size, size) and loaded.dtype == np.uint8:
+            if loaded.shape == (len(items), 3, size, size) and loaded.dtype == np.uint8 and _sound(path):
                 return loaded
         except (OSError, ValueError, EOFError):  # a full or read-only disk, evicted this moment, or cut short
             pass
@@ -63,10 +65,32 @@ class ImageCache:
         try:
             with os.fdopen(handle, "wb") as stream:
                 np.save(stream, pixels)
+                stream.flush()
+                stream.write(_digest(Path(name), stream.tell()))
+                stream.flush()
+                os.fsync(stream.fileno())
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
         make_room(self.folder, keep=path.name)
+
+
+def _sound(path: Path) -> bool:
+    """Whether the file is what was written: its last bytes are the digest of all others."""
+    size = path.stat().st_size - DIGEST
+    with path.open("rb") as stream:
+        stream.seek(max(0, size))
+        return stream.read() == _digest(path, size)
+
+
+def _digest(path: Path, size: int) -> bytes:
+    """sha256 of the first `size` bytes."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while size > 0 and (piece := stream.read(min(size, 2**20))):
+            digest.update(piece)
+            size -= len(piece)
+    return digest.digest()
 
 
 @contextlib.contextmanager

@@ -85,7 +85,8 @@ class StateCache:
         folder = self.folder / key
         try:
             facts = json.loads((folder / "facts.json").read_text())
-            if any(_digest(folder / f"{i}.npy") != f["sha256"] for i, f in facts.items()):
+            if facts.pop("sha256") != _digest_of(facts) or any(
+                    _digest(folder / f"{i}.npy") != f["sha256"] for i, f in facts.items()):
                 return None  # damaged: computed and written anew
             arrays = {int(i): np.load(folder / f"{i}.npy", mmap_mode="r") for i in facts}
             os.utime(folder)
@@ -115,7 +116,7 @@ class StateCache:
             for i, array in arrays.items():
                 array.flush()
                 facts[str(i)]["sha256"] = _digest(made / f"{i}.npy")
-            (made / "facts.json").write_text(json.dumps(facts))
+            (made / "facts.json").write_text(json.dumps(facts | {"sha256": _digest_of(facts)}))
             shutil.rmtree(self.folder / key, ignore_errors=True)  # a damaged one
             made.rename(self.folder / key)
         finally:
@@ -127,6 +128,10 @@ class StateCache:
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_of(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _allocate(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from bench.engine.prefix import seam_of, why_not
 from bench.engine.states import StateCache
 from bench.engine.train import Session
 from datasets import registry
-from methods.base import Batch
+from methods import compose
+from methods.base import Batch, Fit, Terms
 
 from . import tiny
 
 WITH_PREFIX = ("linear", "partial_k", "sherl", "sherl(n_late=2)", "sherl(squeeze='glu', tap_every=2)", "unipt",
                "unipt(form='cls')", "lst(fisher_images=8)", "lst(init='random', merge_last=True)", "partial_k+l2sp",
                "partial_k+sam", "lora_last", "lora_last(targets='all', dropout=0.1)+l2_sp")
+Loss = Callable[[Fit, Batch], Terms]
 WITHOUT = ("lora", "lora_last(k=2)", "full", "vpt", "bitfit", "partial_k(k=2)", "lp_ft")
 
 
@@ -179,6 +181,44 @@ def test_a_trained_or_hooked_weight_in_front_keeps_the_cache_off() -> None:
     hook.remove()
 
 
+def _hooking(fit: Fit, batch: Batch, plain: Loss) -> Terms:
+    hook = fit.model.blocks[0].register_forward_pre_hook(lambda module, given: (given[0] * 1.5,))
+    try:
+        return plain(fit, batch)
+    finally:
+        hook.remove()
+
+
+def _swapping(fit: Fit, batch: Batch, plain: Loss) -> Terms:
+    terms = plain(fit, batch)
+    others = {n: p.detach() * 1.5 for n, p in fit.model.named_parameters() if n.startswith("blocks.0.mlp")}
+    return terms | {"loss": terms["loss"] + (terms["logits"] - fit.forward(batch.x, others)).square().mean()}
+
+
+def _moving(fit: Fit, batch: Batch, plain: Loss) -> Terms:
+    if fit.step == 2:
+        with torch.no_grad():
+            fit.model.blocks[0].mlp.fc1.bias.add_(0.5)
+    return plain(fit, batch)
+
+
+def _dropping(fit: Fit, batch: Batch, plain: Loss) -> Terms:
+    fit.model.blocks[0].attn.proj_drop.p = 0.3
+    return plain(fit, batch)
+
+
+@pytest.mark.parametrize("meddle", [_hooking, _swapping, _moving, _dropping])
+def test_who_meddles_with_the_frozen_part_after_the_first_step_is_served_by_the_long_way(
+        meddle: Callable[[Fit, Batch, Loss], Terms], tmp_path: Path, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched = run("partial_k", tmp_path, cached=False)
+    plain = compose.task
+    monkeypatch.setattr(compose, "task", lambda fit, batch: (meddle if fit.step else lambda f, b, p: p(f, b))(
+        fit, batch, plain))
+    with_cache = run("partial_k", tmp_path)
+    assert spy.opened and with_cache.history != untouched.history
+    same(with_cache, run("partial_k", tmp_path, cached=False))
+
+
 def test_augmented_images_keep_the_cache_off(tmp_path: Path, spy: Spy) -> None:
     run("linear", tmp_path, augment="crop_flip", epochs=1)
     assert not spy.opened
@@ -202,6 +242,22 @@ def test_states_that_were_damaged_on_disk_change_no_result(tmp_path: Path, spy: 
     assert spy.opened[0].seen == {24: True, 16: True} and path.read_bytes() != damaged, "computed and stored anew"
     path.write_bytes(b"")
     same(first, run("partial_k", tmp_path))
+    facts = path.with_name("facts.json")
+    for damage in ("{}", "[]", facts.read_text().replace("float32", "nn"), facts.read_text().replace("[", "[1, ")):
+        facts.write_text(damage)
+        same(first, run("partial_k", tmp_path))
+        assert facts.read_text() != damage, "written anew"
+
+
+def test_images_that_were_damaged_on_disk_change_no_result(tmp_path: Path) -> None:
+    first = run("linear", tmp_path)
+    for path in (tmp_path / "cache").glob("*.npy"):
+        content = bytearray(path.read_bytes())
+        content[200:900] = bytes(700)  # of the same size: neither header nor shape tells
+        path.write_bytes(content)
+    assert path.exists()
+    same(first, run("linear", tmp_path))
+    same(first, run("linear", tmp_path))
 
 
 def test_the_key_changes_with_everything_that_the_stored_numbers_follow_from(tmp_path: Path,
