@@ -37,7 +37,7 @@ FREE = ("metrics", "diagnostics")  # their keys become columns: "metrics.test.to
 PROTOCOL_FREE = frozenset({"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale",
                            "holdout"})  # as in RunSpec.protocol_id; a test compares the two
 OWN = ("path", "sha256", "run_id", "cell_id")  # words that are rarely the same twice
-NAN = math.nan
+NAN, LARGEST = math.nan, sys.float_info.max
 _PROTOCOLS: dict[tuple[Any, ...], str] = {}
 def _by_section(names: tuple[str, ...]) -> list[tuple[str, list[tuple[str, str]]]]:
     sections: dict[str, list[tuple[str, str]]] = {}
@@ -100,19 +100,21 @@ class Columns:
         count = len(self.stamp)
         free = [(f"{section}.{key}", value) for section in FREE for key, value in body[section].items()
                 if value is not None]
+        fixed = [(append, NAN if value is None else value) for section, numbers in self._numbers
+                 for part in (body.get(section),) for key, append in numbers
+                 for value in ((part.get(key) if key else part) if part is not None else None,)]
         for name, value in free:
-            if value in (math.inf, -math.inf):  # 1e999 is JSON
+            if not -LARGEST <= value <= LARGEST:  # 1e999 is JSON, and so are 400 digits
                 raise RecordError(f"{path}: field {name!r} is not finite")
+        if any(value > LARGEST or value < -LARGEST for _, value in fixed):
+            raise RecordError(f"{path}: a number is not finite")
         for section, texts in self._texts:
             part = body.get(section)
             for key, append_text in texts:
                 word = (part.get(key) if key else part) if part is not None else None
                 append_text("" if word is None else word)
-        for section, numbers in self._numbers:
-            part = body.get(section)
-            for key, append_number in numbers:
-                value = (part.get(key) if key else part) if part is not None else None
-                append_number(NAN if value is None else value)
+        for append_number, value in fixed:
+            append_number(value)
         for name, value in free:
             column = self.number.get(name)
             if column is None:

@@ -333,9 +333,16 @@ def _build(hint: Any, value: Any, where: str, path: str) -> Any:
     raise RecordError(f"{where}: field {path!r} has the value {str(value)[:60]!r}, which is not allowed")
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
 def _fits(hint: Any, value: Any) -> bool:
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     return isinstance(hint, type) and isinstance(value, hint)

@@ -14,7 +14,7 @@ import pytest
 from results import index, schema
 from results.columns import PROTOCOL_FREE
 from results.schema import RecordError, from_json, to_json
-from results.store import path_of
+from results.store import load, path_of
 from results.strict import sound
 from tests.reports import fakes
 
@@ -133,6 +133,22 @@ def test_an_unreadable_record_raises_or_is_handed_over_and_is_never_cached(root:
     assert len(problems) == 1 and victim.name in str(problems[0])
     with pytest.raises(RecordError, match=victim.name):
         index.read(root)
+
+
+@pytest.mark.parametrize(("section", "field"), [("metrics", "test.top1"), ("memory", "saved_bytes"),
+                                                ("spec", "lr"), ("time", "total_s")])
+@pytest.mark.parametrize("digits", ["1" + "0" * 400, "1e999"])
+def test_a_number_that_no_float_holds_is_one_unreadable_record(root: Path, section: str, field: str,
+                                                               digits: str) -> None:
+    victim = sorted(root.glob("*/*.json"))[0]
+    body = json.loads(victim.read_text())
+    body[section][field] = "HERE"
+    victim.write_text(json.dumps(body).replace('"HERE"', digits))
+    problems: list[RecordError] = []
+    assert len(index.read(root, on_error=problems.append)) == 5
+    assert len(problems) == 1 and victim.name in str(problems[0])
+    with pytest.raises(RecordError, match=victim.name):
+        load(victim)
 
 
 def test_a_link_to_nowhere_is_one_unreadable_record_and_stops_no_table(root: Path) -> None:
