@@ -20,7 +20,7 @@ from results import store
 from .engine.backbones import KNOWN, family, image_size
 from .plan import UsageError
 from .suites import SUITES, find
-from .suites.base import about
+from .suites.base import Suite, about
 
 KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
 
@@ -42,16 +42,11 @@ def listing(kind: str) -> list[dict[str, str]]:
 
 def card(name: str, backbone: str | None, runs: Path) -> str:
     """The card of whatever bears the name: a part or a whole method, a data set, a backbone, a suite, a run's id."""
-    make = find(name)
+    make, part = find(name), catalog().get(aliases().get(name, name))
+    if make is not None and part is not None:  # `ugr` is both
+        return f"{_part(part, backbone)}\n\nThere is a suite of this name too:\n{_suite(name, make())}"
     if make is not None:
-        suite = make()
-        further = dict.fromkeys(name for names in suite.also_test.values() for name in names)
-        return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(about(name)),
-                          _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
-                          f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
-                          f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}",
-                          *([f"further test sets: {', '.join(further)}"] if further else []), f"cost: {suite.cost}",
-                          "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
+        return _suite(name, make())
     if name in KNOWN:
         return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"
     record = _record(name, runs)
@@ -73,6 +68,16 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
                                                        "; `python -m bench list ...` names everything")])
 
 
+def _suite(name: str, suite: Suite) -> str:
+    further = dict.fromkeys(name for names in suite.also_test.values() for name in names)
+    return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(about(name)),
+                      _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
+                      f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
+                      f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}",
+                      *([f"further test sets: {', '.join(further)}"] if further else []), f"cost: {suite.cost}",
+                      "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
+
+
 def _part(part: PartInfo, backbone: str | None) -> str:
     facts = part.facts
     lines = [f"{part.kind} {part.name}" + (f" (short: {', '.join(part.aliases)})" if part.aliases else ""),
@@ -80,9 +85,10 @@ def _part(part: PartInfo, backbone: str | None) -> str:
     lines += [f"paper: {facts['paper']}"] if facts.get("paper") else []
     lines += [_wrap(f"ours: {facts['ours']}")] if facts.get("ours") else []
     lines.append("options:" if part.options else "options: none")
-    for option in part.options:
-        allowed = ", ".join(repr(c) for c in option.choices) or " ".join(filter(None, (option.type, option.range)))
-        lines.append(f"  {option.name} = {option.default!r:<10} {allowed:<28} {option.doc}")
+    rows = [(f"  {o.name} = {o.default!r}", ", ".join(map(repr, o.choices)) or f"{o.type} {o.range}".strip(), o.doc)
+            for o in part.options]
+    wide = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+    lines += [f"{stated:<{wide[0]}}  {allowed:<{min(wide[1], 40)}}  {doc}" for stated, allowed, doc in rows]
     if part.kind == "adapter":
         lines.append(f"trained weights without the head: {facts.get('formula') or 'see the paper'}"
                      " (d width, L blocks)")
@@ -108,7 +114,9 @@ _START = {"exact": "the pre-trained function", "near": "near the pre-trained fun
 def _method(text: str, backbone: str | None) -> str:
     method = parse(text)
     lines = [f"method {method.text()}", f"fully resolved: {method.text(full=True)}",
-             *(f"  {p.name}: {p.info.doc}" for p in method.parts)]
+             *(f"  {p.name}: {p.info.doc}" for p in method.parts),
+             *(_wrap(f"{p.name}, ours: {p.info.facts['ours']}") for p in method.parts if p.info.facts.get("ours")),
+             f"options and their meaning: {', '.join(f'show {p.name}' for p in method.parts)}"]
     return "\n".join(lines + ([_count(text, backbone)] if backbone else []))
 
 

@@ -190,6 +190,9 @@ class Contrast(Objective):
     def head(self, fit: Fit) -> nn.Module:
         width, like = self.width(fit), next(iter(fit.trainable.values()))
         layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, PROJECTION))
+        drawn = next(layers.parameters())
+        if (drawn.device, drawn.dtype) == (like.device, like.dtype):  # tensors without numbers cannot be moved
+            return layers
         return layers.to(device=like.device, dtype=like.dtype)
 
     def look(self, fit: Fit, x: Tensor, head: nn.Module | None) -> Look:

@@ -61,7 +61,8 @@ def test_precision_kernel_optimizer_and_droppath_are_forecast_too(name: str, cha
     assert told == seen
 
 
-@pytest.mark.parametrize("name", sorted(READS_VALUES))
+@pytest.mark.parametrize("name", [*sorted(READS_VALUES), "ugr(objective='rec')", "ugr(objective='rot')",
+                                  "ugr(objective='con')", "ugr(objective='agr')"])
 def test_a_step_that_reads_numbers_says_so_instead_of_guessing(name: str) -> None:
     found = forecast(spec(f"lora+{name}"), CLASSES)
     assert found.memory is None and found.total_bytes is None and found.why == VALUES_READ
