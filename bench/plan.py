@@ -27,7 +27,7 @@ from .engine import backbones, forms
 from .engine.backbones import BackboneError, Weights
 from .suites import GROUPS, SUFFIX, SUITES, Suite
 from .suites import find as find_suite
-from .view import columns_of, fold, protocol_of, reference_of, unfold
+from .view import columns_of, fold, named, protocols_of, reference_of, unfold
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "data" / "standins"
@@ -361,10 +361,12 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
         rows[text, model] = Row(text, model, budget=tuned, source_hash=parse(text).source_hash)
     for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
-    title = ", ".join([suite.title, *(["published recipes"] if paper else []), *typed])
-    protocol = "every method under its own published recipe" if paper else protocol_of(planned[0].spec)
+    counted, part = named(suite, [c.name for c in cards], [text for text, _ in rows], typed, paper)
+    title = ", ".join([counted, *(["published recipes"] if paper else []), *typed])
+    protocol = "every method under its own published recipe" if paper else protocols_of(
+        (p.text, p.spec) for p in entries.values())
     return fold(SuiteView(
-        name=name, title=title, note=suite.note, protocol=protocol,
+        name=name, title=title, note=suite.note + part, protocol=protocol,
         columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and c.group != "real"})),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()),

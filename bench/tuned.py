@@ -1,7 +1,7 @@
 """The plan of `run --tuned`: final runs with the settings that `select` chose, as a suite of their own. No torch.
 
-A tuned row stands beside tuned rows only: the suite's name gets the suffix `-tuned`. Each row says its budget and rule;
-its scores on validation and its ties are in the table of the tuning, by data set.
+A tuned row stands beside tuned rows only: the suite's name gets the suffix `-tuned`. Each row says its budget and rule,
+and its note what was chosen; scores on validation and ties are in the table of the tuning, by data set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from results.suites import Entry, Row, SuiteView, load_suite
 
 from .plan import Plan, Planned, Request, UsageError, _look_up, _ordered, _resolve, suite_of
 from .suites import GROUPS, Suite
-from .view import columns_of, protocol_of, reference_of
+from .view import columns_of, named, protocols_of, reference_of
 
 
 def make_tuned(request: Request, runs: Path, alive: set[str], folder: Path | None = None) -> Plan:
@@ -100,12 +100,13 @@ def view(suite: Suite, selection: Selection, seeds: Sequence[int], folder: Path 
         rows.setdefault((choice.method, _shown(choice.finals[0])), []).append(choice)
     standins = {final.dataset for _, final in finals if final.standin}
     warning = unequal(selection.choices)
+    title, part = named(suite, [c.name for c in cards], [method for method, _ in rows])
     return SuiteView(
-        name=f"{suite.name}-tuned", title=f"{suite.title}, tuned",
+        name=f"{suite.name}-tuned", title=f"{title}, tuned",
         note="Every setting was chosen on validation by a rule with a name, within the budget that its row states, and "
              f"tested once.{f' Careful: {warning}.' if warning else ''}"
-             f"{' Stand-ins say nothing about the data sets whose names they bear.' if standins else ''}",
-        protocol=f"tuned on val, then {protocol_of(finals[0][1])}",
+             f"{' Stand-ins say nothing about the data sets whose names they bear.' if standins else ''}{part}",
+        protocol=f"tuned on val, then {protocols_of((choice.method, final) for choice, final in finals)}",
         columns=(shown := columns_of(suite, cards, standins)),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)},
         rows=tuple(_row(method, backbone, choices) for (method, backbone), choices in rows.items()),
@@ -122,7 +123,38 @@ def _shown(spec: RunSpec) -> str:
 def _row(method: str, backbone: str, choices: Sequence[Choice]) -> Row:
     budgets = ", ".join(dict.fromkeys(c.effort.text(len(c.candidates)) for c in choices))
     rules = ", ".join(dict.fromkeys(c.rule for c in choices))
-    return Row(method, backbone, budget=f"{budgets}; rule {rules}", source_hash=parse(method).source_hash)
+    return Row(method, backbone, budget=f"{budgets}; rule {rules}", note=_chosen(choices),
+               source_hash=parse(method).source_hash)
+
+
+def _chosen(choices: Sequence[Choice]) -> str:
+    """What was chosen: one setting with its score and ties, or settings with the data sets that got them."""
+    if len(choices) == 1:
+        (one,) = choices
+        several = ", one setting for all data sets" if len({f.dataset for f in one.finals}) > 1 else ""
+        score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
+        return (f"chosen: {_setting(one)}{several}, on the validation images of {_listed(one.datasets)} ({score}"
+                f"{len(one.ties)} of {len(one.candidates)} settings within one standard error)")
+    groups: dict[str, list[str]] = {}
+    for choice in choices:
+        groups.setdefault(_setting(choice), []).extend(f.dataset for f in choice.finals)
+    return "chosen for each data set: " + "; ".join(f"{what} on {_listed(sets)}" for what, sets in groups.items())
+
+
+def _setting(choice: Choice) -> str:
+    return ", ".join(f"{k}={_plain(v)}" for k, v in choice.chosen.config.items()) or "the settings as they are"
+
+
+def _plain(value: Scalar) -> str:
+    """A whole number without a point, whatever the sampler made of it."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:g}"
+    return str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _seeds_before(path: Path, selection: Selection) -> set[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from datasets import registry
@@ -45,11 +46,67 @@ def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple
     return tuple(sorted(columns, key=lambda c: order.index(c.group)))
 
 
-def protocol_of(spec: RunSpec) -> str:
-    """The protocol in one line, as captions print it."""
-    return (f"{spec.epochs} epochs, batch {spec.batch_size}, {spec.optimizer}, {spec.schedule} schedule, "
-            f"{spec.precision}, {spec.image_size} pixels, normalisation {spec.normalise}; trained on train and val, "
-            "tested once after the last epoch")
+COUNTED = re.compile(r"(^| on )\d+ (stand-in|data set|architecture|method).*$")  # what a title counts
+
+
+def named(suite: Suite, datasets: Iterable[str], methods: Iterable[str], typed: Sequence[str] = (),
+          paper: bool = False) -> tuple[str, str]:
+    """(title, sentences behind the note) of a table of this suite: a title counts only what the table holds."""
+    own, sets = {parse(text).text(): None for text in suite.methods}, set(datasets)
+    rows = dict.fromkeys(methods)
+    if sets == set(suite.datasets) and set(rows) == set(own) and not typed and not paper:
+        return suite.title, ""
+    head, colon, rest = suite.title.partition(": ")
+    kept = ", ".join(filter(None, (COUNTED.sub("", part) for part in rest.split(", "))))
+    further, elsewhere = [m for m in rows if m not in own], sorted(sets - set(suite.datasets))
+    said = ["Every row has the published recipe of its method, not the suite's settings."] if paper else []
+    if typed:
+        said.append(f"Settings of the command line ({', '.join(typed)}) replace the suite's; what the suite chose was "
+                    "chosen without them.")
+    if own and further and not paper:
+        said.append(f"Rows that are not the suite's own ({', '.join(further)}) have settings that were not chosen for "
+                    "them.")
+    if suite.datasets and elsewhere:
+        said.append(f"Not the suite's own data sets: {', '.join(elsewhere)}.")
+    here = [(len(own.keys() & rows.keys()), len(own), "methods"),
+            (len(sets & set(suite.datasets)), len(set(suite.datasets)), "data sets")]
+    parts = [f"{some} of its {every} {what}" for some, every, what in here if some < every]
+    said += [f"Of the suite this table holds {' and '.join(parts)}."] if parts else []
+    return head + (colon + kept if kept else ""), "".join(f" {sentence}" for sentence in said)
+
+
+def _protocol(spec: RunSpec) -> tuple[str, ...]:
+    """The protocol part by part, as captions print it."""
+    return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer,
+            f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels", f"normalisation {spec.normalise}")
+
+
+def protocols_of(runs: Iterable[tuple[str, RunSpec]]) -> str:
+    """The protocol of all runs (method, spec) in one line; where they differ, which rows have what."""
+    every = list(runs)
+    parts = []
+    for texts in zip(*(_protocol(spec) for _, spec in every), strict=True):
+        if len(set(texts)) == 1:
+            parts.append(texts[0])
+            continue
+        for names in ([method for method, _ in every], [spec.model for _, spec in every]):
+            told = {text: list(dict.fromkeys(n for n, t in zip(names, texts, strict=True) if t == text))
+                    for text in dict.fromkeys(texts)}
+            if sum(map(len, told.values())) == len(set(names)):  # a name has one of them only
+                parts.append(" or ".join(f"{text} ({_few(whose)})" for text, whose in told.items()))
+                break
+        else:
+            parts.append(f"{' or '.join(dict.fromkeys(texts))} by data set")
+    peers: dict[tuple[str, str, str], set[str]] = {}
+    for _, spec in every:
+        peers.setdefault((spec.dataset, spec.model, spec.weights), set()).add(spec.protocol_id)
+    mixed = any(len(ids) > 1 for ids in peers.values())
+    return (f"{', '.join(parts)}; trained on train and val, tested once after the last epoch"
+            + ("; rows of different protocols are neither ranked nor compared" if mixed else ""))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{len(names)} rows"
 
 
 LISTS = 3  # of shots, for each set and each number of shots
