@@ -84,6 +84,11 @@ class Grid:
         ids = [sorted({self.records.get_text("protocol_id", run) for run in self.cell(row, c).runs}) for c in columns]
         return "|".join(",".join(part) for part in ids)
 
+    def alike(self, row: Row, other: Row, columns: Iterable[Column]) -> bool | None:
+        """Whether two rows have one protocol wherever both have runs; None when they have no data set in common."""
+        both = [c for c in columns if self.cell(row, c).runs and self.cell(other, c).runs]
+        return self.protocol(row, both) == self.protocol(other, both) if both else None
+
 
 def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> Grid:
     """Every cell of a suite, also those that no run fills."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
+
+from results.suites import Row
 
 from . import fields, rules
 from .table import Field, Table, legend_of
-from .tables import World, name_header, names, title_of
+from .tables import World, foreign, name_header, names, title_of
+
+TRAIN = "throughput.train_images_per_s"
+STEADY = 2.0  # runs of one row that differ by more were timed on a machine that did other things too
 
 LEDGER = (
     ("Kept for backward per image", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
@@ -46,15 +52,14 @@ def throughput(world: World) -> Table:
     grid = world.grid
     header = [*name_header(world), "Training images/s", "Evaluation images/s", f"Training / {grid.suite.reference}",
               "Training, s per run", "Whole run, s", "Source"]
-    body = []
+    body, shaky = [], False
     for row in world.rows:
-        other = world.reference(row)
-        train = world.values(row, "throughput.train_images_per_s")
-        base = world.values(other, "throughput.train_images_per_s") if other else []
-        source = world.words("throughput.source", row)
+        train, source = world.values(row, TRAIN), world.words("throughput.source", row)
+        gain = _ratio(world, row)
+        shaky |= gain is None
         body.append((*names(world, row), fields.spread(train),
                      fields.spread(world.values(row, "throughput.eval_images_per_s")),
-                     fields.ratio(median(train) / median(base)) if train and base and median(base) else Field("–"),
+                     gain or Field("–"),
                      fields.spread(world.values(row, "time.train_s")),
                      fields.spread(world.values(row, "time.total_s")), Field(", ".join(source) or "–")))
     informal = any("informal" in line[-1].text for line in body)
@@ -63,10 +68,32 @@ def throughput(world: World) -> Table:
     if informal:
         words.append("informal: from training logs of runs that may have shared the machine; "
                      "`python -m bench perf` measures it")
+    if shaky:
+        words.append(f"no ratio where a row's own runs, or those of {grid.suite.reference}, differ by more than a "
+                     "factor of two")
     what = "Throughput (INFORMAL)" if informal else "Throughput"
     return Table(f"{world.key}-throughput", title_of(world, what), batch(world), tuple(header), tuple(body),
-                 (*words, *legend_of(body, rules.LEGEND)), (),
+                 (*words, *legend_of(body, rules.LEGEND)), tuple(foreign(world)),
                  frozenset(range(len(name_header(world)), len(header) - 1)), world.rows)
+
+
+def _ratio(world: World, row: Row) -> Field | None:
+    """Training speed over the reference row's; None where informal figures of one row are too far apart to say."""
+    other = world.reference(row)
+    train, base = world.values(row, TRAIN), world.values(other, TRAIN) if other else []
+    if other is None or not train or not base or not median(base) or row in world.foreign:
+        return Field("–")
+    if any(_informal(world, one) and not _steady(own) for one, own in ((row, train), (other, base))):
+        return None
+    return fields.ratio(median(train) / median(base))
+
+
+def _informal(world: World, row: Row) -> bool:
+    return any("informal" in word for word in world.words("throughput.source", row))
+
+
+def _steady(values: Sequence[float]) -> bool:
+    return max(values) <= STEADY * min(values)
 
 
 def batch(world: World) -> str:

@@ -12,18 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from results.suites import Row
+
 from . import fields, stats
-from .pairs import RESAMPLES, Predictions, answers_of
+from .pairs import PLAIN, RESAMPLES, Predictions, answers_of, split
 from .table import Field, Table
-from .tables import World, title_of
-
-PLAIN = "alone"
-
-
-@dataclass(frozen=True)
-class Effect:
-    value: float
-    interval: stats.Interval
+from .tables import World, key_of, title_of
 
 
 @dataclass(frozen=True)
@@ -31,26 +25,9 @@ class Effects:
     adapters: tuple[str, ...]
     parts: tuple[str, ...]
     mean: stats.Array  # (adapters, 1 + parts), accuracy; the first column is the adapter alone
-    difference: tuple[tuple[Effect, ...], ...]  # (adapters, parts)
-    main: tuple[Effect, ...]  # per part
-    interaction: tuple[tuple[Effect, ...], ...]  # (adapters, parts)
-
-
-def split(method: str) -> tuple[str, str]:
-    """`lora(rank=4)+pace` -> ("lora(rank=4)", "pace"); plus signs inside brackets or quotes separate nothing."""
-    depth, quote = 0, ""
-    for i, sign in enumerate(method):
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "'\"":
-            quote = sign
-        elif sign in "([":
-            depth += 1
-        elif sign in ")]":
-            depth -= 1
-        elif sign == "+" and depth == 0:
-            return method[:i], method[i + 1:]
-    return method, PLAIN
+    difference: tuple[tuple[stats.Effect, ...], ...]  # (adapters, parts)
+    main: tuple[stats.Effect, ...]  # per part
+    interaction: tuple[tuple[stats.Effect, ...], ...]  # (adapters, parts)
 
 
 def full_table(methods: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -83,16 +60,23 @@ def effects(world: World, predictions: Predictions) -> Effects | None:
         if not adapters:
             continue
         rows = [world.rows[members[a if p == PLAIN else f"{a}+{p}"]] for a in adapters for p in (PLAIN, *parts)]
-        sets = answers_of(world.grid, predictions, rows, world.columns)
-        if sets is None:
+        draws = _draws(world, predictions, rows)
+        if draws is None:
             continue
-        weights = [1 / len(sets)] * len(sets)
         shape = (len(adapters), 1 + len(parts))
-        draws = stats.resample(sets, weights, len(rows), RESAMPLES).reshape(-1, *shape)
         mean = np.array([sum(world.grid.cell(r, c).mean for c in world.columns) / len(world.columns)
                          for r in rows]).reshape(shape)
-        return two_way(tuple(adapters), tuple(parts), mean, draws)
+        return two_way(tuple(adapters), tuple(parts), mean, draws.reshape(-1, *shape))
     return None
+
+
+def _draws(world: World, predictions: Predictions, rows: Sequence[Row]) -> stats.Array | None:
+    """(resamples, rows) as the ranks have them, or drawn for these rows where they have no rank."""
+    found = [world.ranked[key_of(row)] for row in rows if key_of(row) in world.ranked]
+    if len(found) == len(rows) and all(ranked is found[0][0] for ranked, _ in found):
+        return found[0][0].draws[:, [i for _, i in found]]
+    sets = answers_of(world.grid, predictions, rows, world.columns)
+    return None if sets is None else stats.resample(sets, [1 / len(sets)] * len(sets), len(rows), RESAMPLES)
 
 
 def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], mean: stats.Array, draws: stats.Array) -> Effects:
@@ -101,16 +85,11 @@ def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], mean: stats.Array
     main, mains = gap.mean(0), gaps.mean(1)
     rest, rests = gap - main, gaps - mains[:, None, :]
     return Effects(adapters, parts, mean, _table(gap, gaps),
-                   tuple(_effect(m, mains[:, j]) for j, m in enumerate(main)), _table(rest, rests))
+                   tuple(stats.effect(m, mains[:, j]) for j, m in enumerate(main)), _table(rest, rests))
 
 
-def _table(value: stats.Array, draws: stats.Array) -> tuple[tuple[Effect, ...], ...]:
-    return tuple(tuple(_effect(v, draws[:, i, j]) for j, v in enumerate(row)) for i, row in enumerate(value))
-
-
-def _effect(value: float, draws: stats.Array) -> Effect:
-    half = stats.z_value() * float(np.std(draws, ddof=1))
-    return Effect(float(value), stats.Interval(float(value) - half, float(value) + half))
+def _table(value: stats.Array, draws: stats.Array) -> tuple[tuple[stats.Effect, ...], ...]:
+    return tuple(tuple(stats.effect(v, draws[:, i, j]) for j, v in enumerate(row)) for i, row in enumerate(value))
 
 
 def table(world: World, found: Effects) -> Table:
@@ -122,19 +101,12 @@ def table(world: World, found: Effects) -> Table:
     for i, adapter in enumerate(found.adapters):
         line = [Field(adapter, code=True), Field(fields.percent(found.mean[i, 0]), 100 * found.mean[i, 0])]
         for j in range(len(found.parts)):
-            line += [_field(found.difference[i][j]), _field(found.interaction[i][j])]
+            line += [fields.effect(found.difference[i][j]), fields.effect(found.interaction[i][j])]
         body.append(tuple(line))
     last = [Field("mean over adapters"), Field(fields.percent(found.mean[:, 0].mean()), 100 * found.mean[:, 0].mean())]
     for effect in found.main:
-        last += [_field(effect), Field("")]
+        last += [fields.effect(effect), Field("")]
     words = ("points with 95 % intervals from paired resamples of test items and seeds; not corrected for their number",
              "beyond its mean: how much more the part adds here than on average over the adapters")
     return Table(f"{world.key}-effects", title_of(world, "Adapter × added part"), f"Mean of {len(world.columns)}.",
                  tuple(header), (*body, tuple(last)), words, (), frozenset(range(1, len(header))))
-
-
-def _field(effect: Effect) -> Field:
-    low, high = effect.interval
-    return Field(f"{fields.points(effect.value)} [{fields.points(low)}, {fields.points(high)}]", 100 * effect.value,
-                 100 * low, 100 * high)
-

@@ -99,6 +99,12 @@ def mean_of(grid: Grid, row: Row, columns: Sequence[Column], parts: Sequence[Seq
     return Field(text + tail, 100 * mean, low, high, None, None if len(seeds) != 1 else 1, " ".join(signs))
 
 
+def effect(found: stats.Effect) -> Field:
+    """`+1.2 [−0.3, +2.7]`, in points."""
+    low, high = found.interval
+    return Field(f"{points(found.value)} [{points(low)}, {points(high)}]", 100 * found.value, 100 * low, 100 * high)
+
+
 def unit_of(values: Sequence[float]) -> tuple[str, int]:
     """The unit that shows the largest value with one to four digits."""
     top = max(values, default=0.0)

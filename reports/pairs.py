@@ -19,6 +19,7 @@ from .cells import Grid, RowKey
 
 Bools = NDArray[np.bool_]
 RESAMPLES = 1000
+PLAIN = "alone"
 RANKED = 200  # rows of one protocol; more would need gigabytes of resamples
 
 
@@ -81,6 +82,23 @@ class Predictions:
         return scored[0].items, np.stack([s.correct for s in scored], axis=1)
 
 
+def split(method: str) -> tuple[str, str]:
+    """`lora(rank=4)+pace` -> ("lora(rank=4)", "pace"); plus signs inside brackets or quotes separate nothing."""
+    depth, quote = 0, ""
+    for i, sign in enumerate(method):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in "([":
+            depth += 1
+        elif sign in ")]":
+            depth -= 1
+        elif sign == "+" and depth == 0:
+            return method[:i], method[i + 1:]
+    return method, PLAIN
+
+
 def load_scored(path: Path, where: str) -> Scored:
     """Read one predictions file: arrays `pred` and `label`, and `items`, the hash of the items' order."""
     try:
@@ -128,6 +146,7 @@ class Ranked:
 
     rows: tuple[RowKey, ...]
     ranking: stats.Ranking
+    draws: stats.Array  # (resamples, rows): what ranks and effects rest on
 
 
 def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Sequence[Column],
@@ -147,7 +166,7 @@ def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Seq
             weights = [1 / len(sets)] * len(sets)
             means = [sum(grid.cell(r, c).mean for c in columns) / len(columns) for r in group]
             draws = stats.resample(sets, weights, len(group), resamples)
-            found.append(Ranked(tuple((r.method, r.backbone) for r in group), stats.ranking(means, draws)))
+            found.append(Ranked(tuple((r.method, r.backbone) for r in group), stats.ranking(means, draws), draws))
     return found
 
 

@@ -61,14 +61,18 @@ def pareto(prices: Sequence[float], gains: Sequence[float]) -> list[bool]:
 
 
 def pictures(world: World) -> list[Picture]:
-    """One picture per price that is known of at least two complete rows; rows that adapt at test are in none."""
+    """One picture per price that is known of at least two complete rows; rows that adapt at test are in none.
+
+    Pareto rows are marked only where all rows of a backbone have one protocol.
+    """
     found = []
     for key, words, name in PRICES:
         points = [p for row in world.plain if (p := _point(world, row, key, name)) is not None]
         if len(points) < 2:
             continue
         unit, size = fields.unit_of([p.price for p in points]) if key == "saved" else ("", 1)
-        best = pareto([p.price for p in points], [p.accuracy for p in points])
+        best = [False] * len(points) if world.mixed else pareto([p.price for p in points],
+                                                                [p.accuracy for p in points])
         label = {"saved": f"{words}, {unit} per image", "speed": f"{words}, ms", "params": words}[key]
         drawn = tuple(Point(p.label, p.price / size, p.accuracy, p.low, p.high, b)
                       for p, b in zip(points, best, strict=True))

@@ -164,6 +164,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@dataclass(frozen=True)
+class Effect:
+    """A difference of means with its interval."""
+
+    value: float
+    interval: Interval
+
+
+def effect(value: float, draws: Array) -> Effect:
+    """A difference and its resampled values (resamples,)."""
+    half = z_value() * float(np.std(draws, ddof=1))
+    return Effect(float(value), Interval(float(value) - half, float(value) + half))
+
+
 def resample(sets: Sequence[Answers], weights: Sequence[float], methods: int, resamples: int = 1000) -> Array:
     """(resamples, methods): weighted mean accuracy over data sets, items and seeds drawn again.
 

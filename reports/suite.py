@@ -94,7 +94,7 @@ def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, fo
     for picture in found:
         name = f"{built.suite.name}-{picture.key}.svg"
         built.files[name] = pictures.svg(picture, world, built.records)
-        front = ", ".join(md(label) for label in picture.front)
+        front = ", ".join(md(label) for label in picture.front) or "none is marked, as rows differ in protocol"
         parts.append(f"![{md(picture.title)}]({folder}/{name})\n\n{md(picture.title)}, {md(tables.banner(world))}. "
                      f"Pareto rows (no other row is both cheaper and better): {front}.")
     return parts

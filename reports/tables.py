@@ -8,9 +8,9 @@ from functools import cached_property
 
 from results.suites import Column, Row
 
-from . import fields, rules
+from . import fields, rules, stats
 from .cells import Grid, RowKey
-from .pairs import Against, Predictions, Ranked, against, rank
+from .pairs import PLAIN, Against, Predictions, Ranked, against, rank, split
 from .table import Field, Table, legend_of
 
 VTAB = ("natural", "specialized", "structured")
@@ -77,6 +77,21 @@ class World:
                  for g, t in self.grid.suite.groups.items()]
         return [part for part in found if part[2]]
 
+    @cached_property
+    def foreign(self) -> tuple[Row, ...]:
+        """Rows whose protocol is not their reference row's: neither ranked nor compared with it."""
+        return tuple(row for row in self.rows if (other := self.reference(row)) is not None
+                     and self.grid.alike(row, other, self.columns) is False)
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether complete rows of one backbone have different protocols: no line may join them."""
+        found: dict[str, set[str]] = {}
+        for row in self.plain:
+            if self.grid.complete(row, self.columns):
+                found.setdefault(row.backbone, set()).add(self.grid.protocol(row, self.columns))
+        return any(len(protocols) > 1 for protocols in found.values())
+
     def reference(self, row: Row) -> Row | None:
         """The row on the same backbone that others are compared with."""
         name = self.grid.suite.reference
@@ -96,7 +111,8 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
         for row in rows:
             other = world.reference(row)
-            result = against(grid, predictions, row, other, columns) if other not in (None, row) and other else None
+            same = other is not None and other != row and row not in world.foreign
+            result = against(grid, predictions, row, other, columns) if same and other else None
             if result is not None:
                 world.against[key_of(row)] = result
         for peers in (world.plain, world.adapting):
@@ -150,13 +166,14 @@ def summary(world: World) -> Table:
     vtab = [columns for name, _, columns in groups if name in VTAB]
     tasks = [c for columns in vtab for c in columns]
     many = len(world.columns) > 1
-    budget = any(r.budget for r in world.rows)
+    budget, apart = any(r.budget for r in world.rows), of_parts(world)
     header = [*name_header(world), "Rank", "Tie"]
     header += [f"Mean of {len(world.columns)}"] if many else [world.columns[0].title]
     header += [f"VTAB, {len(tasks)} tasks", "VTAB, 3 groups"] if len(vtab) == len(VTAB) else []
     header += [f"{t} ({len(c)})" for _, t, c in groups] if many else []
     last = len(header)
-    header += ["Done", "At chance", f"Against {grid.suite.reference}"] + (["Tuning"] if budget else [])
+    header += ["Done", "At chance", f"Against {grid.suite.reference}", *(["Against its own adapter"] if apart else []),
+               *(["Tuning"] if budget else [])]
     body = []
     for row in world.plain:
         cells = [grid.cell(row, c) for c in world.columns]
@@ -169,14 +186,41 @@ def summary(world: World) -> Table:
         ours = [c for c in cells if c.state == "ok"]
         idle = sum("chance" in c.signs for c in ours)
         line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
-        body.append((*line, versus(world, row), *([Field(row.budget or "none")] if budget else [])))
-    numeric = frozenset(range(len(name_header(world)) + 2, last + 2))
+        body.append((*line, versus(world, row), *([apart.get(key_of(row), Field(""))] if apart else []),
+                     *([Field(row.budget or "none")] if budget else [])))
+    numeric = frozenset((*range(len(name_header(world)) + 2, last + 2), *([last + 3] if apart else [])))
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
-                 summary_legend(world, body), (*notes(world, world.plain), *world.problems), numeric, world.plain,
+                 summary_legend(world, body, bool(apart)),
+                 (*notes(world, world.plain), *foreign(world), *world.problems), numeric, world.plain,
                  {} if many else {len(name_header(world)) + 2: world.columns[0]})
 
 
-def summary_legend(world: World, body: Sequence[Sequence[Field]]) -> tuple[str, ...]:
+def of_parts(world: World) -> dict[RowKey, Field]:
+    """What a row's parts add to its adapter alone, for complete rows of one protocol; nothing where the reference row
+    is the only such adapter, as the comparison with it says the same."""
+    found = {}
+    for row in world.plain:
+        adapter, part = split(row.method)
+        home = (adapter, row.backbone)
+        if part == PLAIN or not any(key_of(r) == home for r in world.plain):
+            continue
+        found[key_of(row)] = Field("–")
+        (ranked, i), (other, j) = (world.ranked.get(key, (None, 0)) for key in (key_of(row), home))
+        if ranked is not None and ranked is other:
+            gap = float(ranked.ranking.mean[i] - ranked.ranking.mean[j])
+            found[key_of(row)] = fields.effect(stats.effect(gap, ranked.draws[:, i] - ranked.draws[:, j]))
+    homes = {split(method)[0] for method, _ in found}
+    return found if homes - {world.grid.suite.reference} else {}
+
+
+def foreign(world: World) -> list[str]:
+    """Why some rows have a dash where the others are compared with the reference row."""
+    rows = list(dict.fromkeys(row.method for row in world.foreign))
+    return [f"{', '.join(rows)}: not compared with {world.grid.suite.reference}, whose runs have another protocol"
+            ] if rows else []
+
+
+def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -> tuple[str, ...]:
     lines = ["value [95 % interval over the test items] for one seed, mean ± standard deviation (seeds) for several",
              "k/m instead of a mean: only k of m cells are complete"]
     if world.ranked:
@@ -185,6 +229,10 @@ def summary_legend(world: World, body: Sequence[Sequence[Field]]) -> tuple[str, 
     if world.against:
         lines.append("Against: data sets where the row is surely better or worse on the same test items (Holm, 5 %), "
                      "then the mean difference in points with its 95 % interval")
+    if apart:
+        lines.append("Against its own adapter: what the parts add to the same adapter alone, in points with its 95 % "
+                     "interval from the resamples of the ranks (its ends may differ in the last digit from those of "
+                     "the other column), not corrected for their number; complete rows of one protocol only")
     return (*lines, *legend_of(body, rules.LEGEND))
 
 
