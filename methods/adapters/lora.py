@@ -129,9 +129,13 @@ class LoRA(Adapter):
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
+        return self.adapt(backbone, linears(backbone), classes)
+
+    def adapt(self, backbone: nn.Module, sites: list[Site], classes: int) -> nn.Module:
+        """Freeze the backbone, put pairs beside the layers of these sites, give it a fresh head."""
         freeze(backbone)
         chosen = grouped(read_targets(self.targets), self.shared_a)
-        for site in linears(backbone):
+        for site in sites:
             pairs = {"".join(group): LowRank(site, [rows_of(t, site) for t in group], self.rank,
                                              self.alpha / self.rank, self.dropout)
                      for group in chosen if ROLE[group[0]] == site.role}

@@ -15,8 +15,7 @@ from ..base import Feature
 from ..compose import part
 from ..grammar import MethodError
 from ..insertion import blocks, linears, require
-from ..vit import freeze, replace_head
-from .lora import ROLE, LoRA, LoraLinear, LowRank, grouped, read_targets, rows_of
+from .lora import LoRA
 
 
 @part("lora_last")
@@ -47,15 +46,7 @@ class LoraLast(LoRA):
         depth = len(blocks(backbone))
         if self.k > depth:
             raise MethodError(f"lora_last(k={self.k}) on a backbone of {depth} blocks; k is at most {depth}")
-        freeze(backbone)
-        chosen = grouped(read_targets(self.targets), self.shared_a)
-        for site in (s for s in linears(backbone) if s.depth >= depth - self.k):
-            pairs = {"".join(group): LowRank(site, [rows_of(t, site) for t in group], self.rank,
-                                             self.alpha / self.rank, self.dropout)
-                     for group in chosen if ROLE[group[0]] == site.role}
-            if pairs:
-                backbone.set_submodule(site.path, LoraLinear(site.linear, pairs))
-        return replace_head(backbone, classes)
+        return self.adapt(backbone, [s for s in linears(backbone) if s.depth >= depth - self.k], classes)
 
     def frozen_blocks(self, model: nn.Module) -> int:
         return len(blocks(model)) - self.k
