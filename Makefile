@@ -1,17 +1,29 @@
 # Thin targets over `python -m bench` and `python -m reports`; `make help` lists them.
 # Variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS
 SHELL := /bin/bash
+.SHELLFLAGS := -f -c
 PY := .venv/bin/python
-export METHODS DATA
 STAMP := .venv/.installed
 
-SET = $(if $(SUITE),--suite $(SUITE)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods "$$METHODS") \
-      $(if $(BACKBONES),--backbones $(BACKBONES)) $(if $(DATA),--root "$$DATA") $(if $(JOBS),--jobs $(JOBS))
-WHAT = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+# What a user gives is text, for make and for the shell alike: the value is taken unexpanded and reaches a command as a
+# variable of its environment, which the shell cuts into words at most (-f: without looking for files of that name).
+GIVEN := SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS CONSTRAINTS
+define as_text
+override $(1) := $$(value $(1))
+endef
+$(foreach name,$(GIVEN),$(eval $(call as_text,$(name))))
+export $(GIVEN)
+
+SET = $(if $(SUITE),--suite "$$SUITE") $(if $(DATASETS),--datasets $$DATASETS) $(if $(METHODS),--methods "$$METHODS") \
+      $(if $(BACKBONES),--backbones $$BACKBONES) $(if $(DATA),--root "$$DATA") $(if $(JOBS),--jobs "$$JOBS")
+WHAT = $(SET) $(if $(SEEDS),--seeds $$SEEDS) $(MORE)
+# ARGS is cut at spaces outside quotes; nothing else in it means anything.
+CUT = $(if $(ARGS),mapfile -d '' -t args < <(printf '%s' "$$ARGS" | xargs -r printf '%s\0') && wait $$! &&)
+MORE = $(if $(ARGS),"$${args[@]}")
 # To a scheduler: CLUSTER=slurm or local; submit alone takes slurm unasked.
-SENT = $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(PARTITION),--partition $(PARTITION))
+SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$PARTITION")
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
-TUNED = $(SET) $(if $(SEEDS),--seeds $(SEEDS)) --tuned
+TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
 
 .PHONY: help setup bench test lint perf report plan submit status check clean
 .DEFAULT_GOAL := help
@@ -30,36 +42,36 @@ $(STAMP): pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "regatta: Python 3.11 or newer is needed, this is $$(python3 -V)"; exit 2; }
 	python3 -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -e '.[test]' $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+	$(PY) -m pip install --quiet -e '.[test]' $(if $(CONSTRAINTS),-c "$$CONSTRAINTS")
 	@touch $@
 
 bench: setup ## run a suite (default: demo) and write the tables
-	@$(if $(TUNE),$(PY) -m bench tune $(SET) --budget $(TUNE) $(ARGS) && $(PY) -m bench select $(SET) $(ARGS) &&) \
+	@$(CUT) $(if $(TUNE),$(PY) -m bench tune $(SET) --budget "$$TUNE" $(MORE) && $(PY) -m bench select $(SET) $(MORE) &&) \
 		$(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT))
 
 plan: setup ## what is done, what is missing, what it would cost; runs nothing
-	@$(PY) -m bench plan $(WHAT)
+	@$(CUT) $(PY) -m bench plan $(WHAT)
 
 submit: setup ## hand what is missing to SLURM (CLUSTER=local: to processes of this machine) and return
-	@$(PY) -m bench submit $(WHAT) $(SENT)
+	@$(CUT) $(PY) -m bench submit $(WHAT) $(SENT)
 
 status: setup ## how far a suite is; ARGS=--watch follows it
-	@$(PY) -m bench status $(WHAT)
+	@$(CUT) $(PY) -m bench status $(WHAT)
 
 report: setup ## rewrite the tables from the records; SUITE= narrows
-	@$(PY) -m reports build $(if $(SUITE),--suite $(SUITE)) $(ARGS)
+	@$(CUT) $(PY) -m reports build $(if $(SUITE),--suite "$$SUITE") $(MORE)
 
 check: setup ## prove that the committed tables follow from the committed records
-	@$(PY) -m reports check $(ARGS)
+	@$(CUT) $(PY) -m reports check $(MORE)
 
 test: setup ## the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(CUT) $(PY) -m pytest $(MORE)
 
 perf: setup ## time a step of every method, loaders, caches, store, reports; then methods in turns (writes results/perf)
 	@mkdir -p results/perf
 	@$(PY) -m pytest tests/perf --benchmark-only -o addopts= --benchmark-json=results/perf/benchmark.json
-	@$(PY) -m bench perf $(if $(SUITE),--suite $(SUITE)) $(if $(METHODS),--methods "$$METHODS") \
-		$(if $(BACKBONES),--backbone $(BACKBONES)) $(ARGS)
+	@$(CUT) $(PY) -m bench perf $(if $(SUITE),--suite "$$SUITE") $(if $(METHODS),--methods "$$METHODS") \
+		$(if $(BACKBONES),--backbone $$BACKBONES) $(MORE)
 
 lint: setup ## ruff and mypy
 	@$(PY) -m ruff check .
