@@ -33,9 +33,15 @@ class Decomposed(LowRank):
         with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             return torch.linalg.vector_norm(weight + self.product(), dim=1)
 
+    def factor(self, weight: Tensor) -> Tensor:
+        """(o, i) -> (o,): m / n, and 1 for a row of V that is zero: it has no direction to give a length."""
+        norms = self.norms(weight)
+        empty = norms == 0
+        return torch.where(empty, torch.ones_like(norms), self.magnitude / norms.masked_fill(empty, 1.0))
+
     def forward(self, x: Tensor, weight: Tensor, plain: Tensor) -> Tensor:  # type: ignore[override]
         """x (..., i), W (o, i), W x (..., o) -> (..., o)."""
-        factor = self.magnitude / self.norms(weight)
+        factor = self.factor(weight)
         if self.training and self.dropout.p > 0:
             x = self.dropout(x)
             plain = F.linear(x, weight)  # the base term sees the same dropped input as the pair
@@ -67,8 +73,7 @@ class DoraLinear(AdaptedLinear):
         for part_ in self.dora.values():
             assert isinstance(part_, Decomposed)
             rows = part_.rows[0]
-            factor = part_.magnitude / part_.norms(weight[rows])
-            weight[rows] = factor[:, None] * (weight[rows] + part_.product())
+            weight[rows] = part_.factor(weight[rows])[:, None] * (weight[rows] + part_.product())
         return weight, self.bias
 
 

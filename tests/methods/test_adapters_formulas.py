@@ -159,6 +159,24 @@ def test_dora_ignores_the_length_of_v_and_holds_its_norm_constant_for_the_gradie
     close(at.up.grad[1:], up.grad[1:])
 
 
+def test_dora_leaves_a_frozen_row_of_zeros_as_it_is_and_learns_on() -> None:
+    net = tiny_vit().double()
+    with torch.no_grad():
+        net.blocks[0].attn.qkv.weight[2] = 0.0  # type: ignore[index, union-attr]
+    expected = features(copy.deepcopy(net), X)
+    adapter, model = adapted("dora(rank=3)", net)
+    assert torch.equal(features(model, X), expected)
+    optimizer = torch.optim.AdamW(trainable(model).values(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(X).square().sum().backward()
+        optimizer.step()
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    after = features(model, X).detach()
+    assert not torch.allclose(after, expected)
+    close(features(adapter.merge(model), X), after)
+
+
 def test_dora_with_dropout_feeds_the_same_dropped_input_to_the_base() -> None:
     _, model = built("dora(rank=3, dropout=0.5, targets='o')")
     layer = model.blocks[0].attn.proj.train()  # type: ignore[index, union-attr]
