@@ -1,8 +1,10 @@
 """FacT-TK (Jie, Deng, AAAI 2023, arXiv:2212.03145): all weight updates in Tucker form; cores mixed from one r^3 tensor.
 
-S_k = sum_j P[j, k] Core[:, :, j]. For fc1 and fc2 the authors' code flattens its (r, r, 4) stack with the slice index
-fastest and then cuts it into four, so that each chunk mixes all four slices: `tk_layout="official"`. The default keeps
-slices whole; both have the same count, but results of one do not carry over to the other.
+S_k = sum_j P[j, k] Core[:, :, j], which maps the code U x to S_k U x. `tk_layout="official"` reads the stack as the
+authors' code does, whose vectors are rows: q, k, v, proj and fc1 multiply the code from the left, S_k' U x, and only
+fc2 is transposed. For fc1 and fc2 that code also flattens its (r, r, 4) stack with the slice index fastest and then
+cuts it into four, so that each chunk mixes all four slices. Both layouts have the same count, but results of one do not
+carry over to the other.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ class Tucker(Factors):
 
     def cores(self, first: int, count: int, role: str) -> Tensor:
         stack = torch.einsum("abj,kj->abk", self.core, self.p[first:first + count])  # (r, r, n)
-        if self.layout == "official" and role in ("fc1", "fc2"):
-            chunks = stack.reshape(len(stack), count, -1).movedim(1, 0)  # (n, r, r), input index first for fc1
-            return chunks.mT if role == "fc1" else chunks
-        return stack.movedim(-1, 0)
+        if self.layout == "slices":
+            return stack.movedim(-1, 0)
+        if role in ("fc1", "fc2"):
+            stack = stack.reshape(len(stack), count, -1).mT  # (r, r, n) cut anew
+        chunks = stack.movedim(-1, 0)  # (n, r, r), the code's index first but for fc2
+        return chunks if role == "fc2" else chunks.mT
 
 
 @part("fact_tk")
@@ -44,7 +48,8 @@ class FacTTK(Adapter):
 
     title = "FacT-TK"
     paper = "Jie, Deng, AAAI 2023, arXiv:2212.03145"
-    ours = "our reading: the core's slices are kept whole; tk_layout='official' mixes the four of fc1 and fc2"
+    ours = ("our reading: the core's slices are kept whole and act on columns; with tk_layout='official' they act on "
+            "rows, and the four of fc1 and fc2 are mixed")
     formula = "2 d rank + 12 L rank + rank^3"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     mergeable = True
@@ -55,7 +60,7 @@ class FacTTK(Adapter):
     rank: Annotated[int, ">= 1", "rank of the shared factors"] = 32
     scale: Annotated[float, "factor of every update"] = 1.0
     dropout: Annotated[float, ">= 0, < 1", "on the code while training"] = 0.1
-    tk_layout: Annotated[Literal["slices", "official"], "how fc1's and fc2's cores are cut from the stack"] = "slices"
+    tk_layout: Annotated[Literal["slices", "official"], "how cores are read from the stack"] = "slices"
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)

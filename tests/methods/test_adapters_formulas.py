@@ -242,8 +242,7 @@ def test_ssf_starts_around_identity_and_identity_is_the_pretrained_function() ->
         assert abs(values.mean() - mean) < 0.003 and 0.018 < values.std() < 0.022
 
 
-@pytest.mark.parametrize("text", ["fact_tt(rank=3, scale=2.0)", "fact_tk(rank=3, scale=2.0)",
-                                  "fact_tk(rank=3, scale=2.0, tk_layout='official')"])
+@pytest.mark.parametrize("text", ["fact_tt(rank=3, scale=2.0)", "fact_tk(rank=3, scale=2.0)"])
 def test_fact_changes_each_slice_by_v_s_u(text: str) -> None:
     plain, model = built(text)
     f, depth = model.fact, 1
@@ -252,13 +251,7 @@ def test_fact_changes_each_slice_by_v_s_u(text: str) -> None:
         cores = f.core[first:first + 12]  # type: ignore[union-attr, index]
     else:
         stack = torch.einsum("abj,kj->abk", f.core, f.p[first:first + 12])  # type: ignore[union-attr, index]
-        cores = stack.movedim(-1, 0).clone()
-        if "official" in text:  # the stack of four is flattened slice-fastest, then cut into four
-            for start, role in ((4, "fc1"), (8, "fc2")):
-                flat = stack[:, :, start:start + 4].reshape(3, 12)
-                for c in range(4):
-                    chunk = flat[:, 3 * c:3 * c + 3]
-                    cores[start + c] = chunk.T if role == "fc1" else chunk
+        cores = stack.movedim(-1, 0)
     change = [2.0 * f.v @ s @ f.u for s in cores]  # type: ignore[union-attr, operator]
     old, new = plain.blocks[depth], model.blocks[depth]  # type: ignore[index]
     wanted = {"attn.qkv": torch.cat(change[:3]), "attn.proj": change[3], "mlp.fc1": torch.cat(change[4:8]),
@@ -267,6 +260,46 @@ def test_fact_changes_each_slice_by_v_s_u(text: str) -> None:
         a, b = old.get_submodule(path), new.get_submodule(path)
         x = torch.randn(2, 5, a.in_features, dtype=torch.float64)
         close(b(x), x @ (a.weight + added).T + a.bias)
+
+
+@pytest.mark.parametrize(("layout", "wanted"), [("official", (0.0, 1.0)), ("slices", (0.0, 0.0))])
+def test_fact_tk_takes_the_code_as_a_row_in_the_authors_layout(layout: str, wanted: tuple[float, float]) -> None:
+    """One entry of the core, from the first index to the second: a row (1, 0) times it is (0, 1)."""
+    _, model = built(f"fact_tk(rank=2, tk_layout={layout!r})")
+    f, layer = model.fact, model.blocks[0].attn.qkv  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        for p in (f.u, f.v, f.core, f.p):  # type: ignore[union-attr]
+            p.zero_()
+        f.u[:, :2], f.v[:2] = torch.eye(2), torch.eye(2)  # type: ignore[union-attr, index, operator]
+        f.core[0, 1, 0], f.p[0, 0] = 1.0, 1.0  # type: ignore[union-attr, index, operator]
+    x = torch.zeros(D, dtype=torch.float64)
+    x[0] = 1.0
+    added = layer(x) - F.linear(x, layer.weight, layer.bias)
+    close(added[:2], torch.tensor(wanted, dtype=torch.float64))
+    assert not added[2:].any()
+
+
+def test_fact_tk_official_computes_what_the_authors_code_does() -> None:
+    """Entry by entry: the stack's last two indices of a mixed layer are counted as one, slice fastest, then divided."""
+    plain, model = built("fact_tk(rank=3, scale=2.0, tk_layout='official')")
+    f, r, old, new = model.fact, 3, plain.blocks[1], model.blocks[1]  # type: ignore[index]
+
+    def stack(a: int, b: int, k: int) -> Tensor:
+        return (f.core[a, b] * f.p[12 + k]).sum()  # type: ignore[union-attr, index, return-value]
+
+    def mixed(first: int) -> Tensor:  # (r, 4 r)
+        return torch.stack([torch.stack([stack(a, m // 4, first + m % 4) for m in range(4 * r)]) for a in range(r)])
+
+    x, hidden = tokens(), torch.randn(3, 17, 4 * D, dtype=torch.float64)
+    code = x @ f.u.T  # type: ignore[union-attr, operator]
+    own = [torch.stack([torch.stack([stack(a, b, k) for b in range(r)]) for a in range(r)]) for k in range(4)]
+    added = {"attn.qkv": torch.cat([code @ own[k] @ f.v.T for k in range(3)], -1),  # type: ignore[union-attr]
+             "attn.proj": code @ own[3] @ f.v.T,  # type: ignore[union-attr]
+             "mlp.fc1": torch.cat([c @ f.v.T for c in (code @ mixed(4)).split(r, -1)], -1)}  # type: ignore[union-attr]
+    for path, change in added.items():
+        close(new.get_submodule(path)(x), old.get_submodule(path)(x) + 2 * change)
+    codes = torch.cat([c @ f.u.T for c in hidden.split(D, -1)], -1)  # type: ignore[union-attr, operator]
+    close(new.mlp.fc2(hidden), old.mlp.fc2(hidden) + 2 * codes @ mixed(8).T @ f.v.T)  # type: ignore[union-attr]
 
 
 def test_layouts_of_fact_tk_have_one_count_and_are_two_functions() -> None:
