@@ -247,7 +247,9 @@ class GridSqueeze(nn.Module):
 
 
 class GridExpand(nn.Module):
-    """relu, 1x1 convolution, BatchNorm, relu: tokens back to the stream's grid, non-negative as the stream is.
+    """1x1 convolution, BatchNorm, relu: tokens back to the stream's grid, non-negative as the stream is.
+
+    Unlike the branches of transformers it has no relu in front, as in the authors' image branch.
 
     The identity start leaves the last relu out: at zero it has no slope, and nothing would ever learn.
     """
@@ -259,7 +261,7 @@ class GridExpand(nn.Module):
 
     def forward(self, z: Tensor, grid: torch.Size) -> Tensor:
         """(B, K, h) -> (B, C, H, W)."""
-        y = self.norm(self.conv(F.relu(z).mT.reshape(len(z), -1, *grid)))
+        y = self.norm(self.conv(z.mT.reshape(len(z), -1, *grid)))
         return F.relu(y) if self.rectify else y
 
 

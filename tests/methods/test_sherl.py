@@ -13,7 +13,7 @@ from side_kit import SIDE, batch, frozen, on_resnet, on_vit, saved_bytes
 from tiny_models import features, images, tiny_vit
 from torch import nn
 
-from methods.adapters.sherl import EPS, MTSA, redundancy
+from methods.adapters.sherl import EPS, MTSA, GridExpand, redundancy
 from methods.grammar import MethodError, parse
 
 VIT = ["sherl", "sherl(n_late=0)", "sherl(n_late=2)", "sherl(squeeze='glu')", "sherl(tap_every=2)"]
@@ -244,6 +244,15 @@ def test_S10_running_statistics_of_the_frozen_resnet_stay():
     train(method, fit, 3, size=32)
     assert all(torch.equal(b, before[n]) for n, b in fit.model.backbone.named_buffers())
     assert int(fit.model.expand.norm.num_batches_tracked) == 3
+
+
+def test_the_way_up_of_a_resnet_has_no_relu_in_front_as_in_the_authors_image_branch():
+    expand = GridExpand(1, 1, rectify=True).eval()  # running mean 0, variance 1
+    with torch.no_grad():
+        expand.conv.weight.fill_(-1.0)
+        expand.conv.bias.zero_()
+    z = torch.tensor([[[-2.0], [3.0]]])  # two cells
+    assert torch.allclose(expand(z, torch.Size([1, 2])), torch.tensor([[[[2.0, 0.0]]]]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_late", [1, 2])
