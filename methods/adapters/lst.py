@@ -2,9 +2,9 @@
 
 Each side block reads a gated mix of the side stream and the squeezed output of its backbone layer. The side blocks may
 start as a pruned copy of the backbone: rows of largest importance are kept, walking from the patch embedding through
-every matrix, the columns of each cut by the rows kept before it. Importance is the empirical Fisher information of the
-task on a throw-away copy (`prepare`), or the weights' size. The ViT form is ours: timm blocks, fused qkv pruned as
-three row groups with one index set, the backbone's pooling behind the ladder.
+every matrix, its columns and their importances cut to the rows kept before it. Importance is the empirical Fisher
+information of the task on a throw-away copy (`prepare`), or the weights' size. The ViT form is ours: timm blocks,
+fused qkv pruned as three row groups with one index set, the backbone's pooling behind the ladder.
 """
 
 from __future__ import annotations
@@ -130,10 +130,20 @@ def top_rows(importance: Tensor, count: int) -> Tensor:
     return importance.flatten(1).sum(1).topk(count).indices.sort().values
 
 
+def shared_rows(fused: Tensor, columns: Tensor, count: int) -> Tensor:
+    """(3 R, C) of q, k, v -> (count,) the rows kept of all three, by the sum over columns of their entries' product.
+
+    In double: three squared gradients multiplied leave float32's range.
+    """
+    q, k, v = fused[:, columns].double().chunk(3)
+    return top_rows(q * k * v, count)
+
+
 @torch.no_grad()
 def prune(block: nn.Module, side: nn.Module | None, importance: Importance, columns: Tensor, width: int) -> Tensor:
     """Walk one block: norm1, q k v (one index set), proj, norm2, fc1, fc2. Returns the rows kept of the last matrix.
 
+    A row's importance counts in the columns alone that were kept before it.
     Without a side block (a left-out layer) only the index sets are walked on.
     """
     source = dict(block.named_parameters())
@@ -147,17 +157,16 @@ def prune(block: nn.Module, side: nn.Module | None, importance: Importance, colu
                 target[full].copy_(cut[:, cols] if cols is not None and cut.ndim > 1 else cut)
 
     keep("norm1", columns)
-    q, k, v = importance["attn.qkv.weight"].flatten(1).sum(1).chunk(3)
-    shared = (q * k * v).topk(width).indices.sort().values
-    size = q.numel()
+    shared = shared_rows(importance["attn.qkv.weight"], columns, width)
+    size = len(source["attn.qkv.weight"]) // 3
     keep("attn.qkv", torch.cat([shared, shared + size, shared + 2 * size]), columns)
-    proj = top_rows(importance["attn.proj.weight"], width)
+    proj = top_rows(importance["attn.proj.weight"][:, shared], width)
     keep("attn.proj", proj, shared)
     keep("ls1", proj)
     keep("norm2", proj)
-    hidden = top_rows(importance["mlp.fc1.weight"], width * source["mlp.fc1.weight"].shape[0] // size)
+    hidden = top_rows(importance["mlp.fc1.weight"][:, proj], width * source["mlp.fc1.weight"].shape[0] // size)
     keep("mlp.fc1", hidden, proj)
-    out = top_rows(importance["mlp.fc2.weight"], width)
+    out = top_rows(importance["mlp.fc2.weight"][:, hidden], width)
     keep("mlp.fc2", out, hidden)
     keep("ls2", out)
     return out

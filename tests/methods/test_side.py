@@ -11,7 +11,7 @@ from side_kit import SIDE, batch, frozen, on_vit, saved_bytes
 from tiny_models import features, images, tiny_vit
 from torch import nn
 
-from methods.adapters.lst import fisher, top_rows
+from methods.adapters.lst import fisher, shared_rows, top_rows
 from methods.adapters.unipt import attention
 from methods.side import IMAGE, real_tokens
 from methods.vit import patch_tokens
@@ -211,30 +211,39 @@ def test_B14_kept_rows_are_sorted_and_the_most_important():
     assert rows.tolist() == [1, 3]
 
 
+def test_B14_the_rows_of_q_k_and_v_are_those_whose_entries_multiply_to_most_in_the_columns_kept():
+    q, k = torch.tensor([[3.0, 0], [1, 1]]), torch.tensor([[0.0, 3], [1, 1]])
+    assert shared_rows(torch.cat([q, k, q]), torch.tensor([0, 1]), 1).tolist() == [1]  # 0 and 2; sums: 27 and 8
+    far = torch.tensor([[0.0, 9], [1, 1]])
+    assert shared_rows(torch.cat([far] * 3), torch.tensor([0]), 1).tolist() == [1]  # what is cut away counts no more
+    small = torch.tensor([[1e-16], [2e-16]])
+    assert shared_rows(torch.cat([small] * 3), torch.tensor([0]), 1).tolist() == [1]
+
+
 def test_B14_pruning_equals_a_naive_walk():
     _, fit = on_vit("lst(reduction=4, init='magnitude')")
     net, d, h = fit.model.backbone, 48, 12
 
-    def best(score: torch.Tensor, count: int) -> list[int]:
+    def best(score: list[float], count: int) -> list[int]:
         return sorted(sorted(range(len(score)), key=lambda i: -float(score[i]))[:count])
 
-    def size(weight: torch.Tensor) -> torch.Tensor:
-        return weight.detach().abs().flatten(1).sum(1)
+    def size(weight: torch.Tensor, columns: list[int]) -> list[float]:
+        return [sum(abs(float(row[c])) for c in columns) for row in weight.detach().flatten(1)]
 
-    columns = best(size(net.patch_embed.proj.weight), h)
+    columns = best(size(net.patch_embed.proj.weight, list(range(192))), h)
     for block, rung in zip(net.blocks, fit.model.rungs, strict=True):
         assert torch.equal(rung.norm1.weight, block.norm1.weight[columns])
         q, k, v = (block.attn.qkv.weight[i * d:(i + 1) * d] for i in range(3))
-        shared = best(size(q) * size(k) * size(v), h)
+        shared = best([sum(abs(float(q[r, c] * k[r, c] * v[r, c])) for c in columns) for r in range(d)], h)
         want = torch.cat([m[shared][:, columns] for m in (q, k, v)])
         assert torch.equal(rung.attn.qkv.weight, want)
-        proj = best(size(block.attn.proj.weight), h)
+        proj = best(size(block.attn.proj.weight, shared), h)
         assert torch.equal(rung.attn.proj.weight, block.attn.proj.weight[proj][:, shared])
         assert torch.equal(rung.attn.proj.bias, block.attn.proj.bias[proj])
         assert torch.equal(rung.norm2.bias, block.norm2.bias[proj])
-        hidden = best(size(block.mlp.fc1.weight), 4 * h)
+        hidden = best(size(block.mlp.fc1.weight, proj), 4 * h)
         assert torch.equal(rung.mlp.fc1.weight, block.mlp.fc1.weight[hidden][:, proj])
-        columns = best(size(block.mlp.fc2.weight), h)
+        columns = best(size(block.mlp.fc2.weight, hidden), h)
         assert torch.equal(rung.mlp.fc2.weight, block.mlp.fc2.weight[columns][:, hidden])
 
 
