@@ -3,7 +3,7 @@
 All states are squeezed; per layer, the last state attends to it with relu weights that sum to one (plus the state
 itself); a softmax over layers says how much each counts. No gradient enters the backbone. The ViT form is ours: the
 last state passes the frozen final norm, the result is pooled as the backbone pools. `form='cls'` has one query, the
-class token, as in the authors' video branch, and needs no K x K attention.
+class token, squeezed by itself, as in the authors' video branch, and needs no K x K attention.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class UniPT(Adapter):
     paper = "Diao et al., CVPR 2024, arXiv:2308.14316"
     ours = ("our reading: the image-classifier form (frozen final norm on the last state, the backbone's pooling); in "
             "form='cls' the confidences are those of the token form; no bias in front of the softmax, which ignores it")
-    formula = "(L + 1) (d h + 3 h) + h^2 + 3 h + h + h d + d, h = d / reduction"
+    formula = ("(L + 1) (d h + 3 h) + h^2 + 3 h + h + h d + d, h = d / reduction; form='cls': (L + 2) (d h + h) + h + "
+               "h d + d")
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
@@ -110,19 +111,22 @@ class UniPTTokens(_UniPT):
 
 
 class UniPTClass(_UniPT):
-    """The class token of the last state is the only query; all states are attended to."""
+    """The class token of the last state is the only query, with a squeeze of its own; all states are attended to."""
 
     @staticmethod
     def squeezer(d: int, h: int) -> nn.Module:
         return nn.Sequential(nn.ReLU(), nn.Linear(d, h))
 
+    def make(self, h: int) -> None:
+        self.query = self.squeezer(self.num_features, h)
+
     def pooled(self, states: States) -> Tensor:
-        layers = self.squeezed(states)
-        query = layers[-1][:, :1]  # (B, 1, h)
+        layers, last = self.squeezed(states), self.final(states)[:, :1]  # (B, 1, D)
+        query = self.query(last)  # (B, 1, h)
         share = self.confidences(query[:, 0], layers)
         read = torch.stack([(attention(query, x) @ x + x[:, :1])[:, 0] for x in layers], dim=1)  # (B, n, h)
         merged = (share[:, :, None] * read).sum(1)
-        return self.final(states)[:, 0] + self.up(F.relu(merged))
+        return last[:, 0] + self.up(F.relu(merged))
 
     def tokens(self, states: States) -> Tensor:
         return self.final(states)

@@ -129,6 +129,24 @@ def test_unipt_equals_its_formula_written_layer_by_layer():
         assert torch.allclose(got[b], want, atol=1e-10)
 
 
+def test_unipt_of_the_class_token_squeezes_its_query_apart():
+    _, fit = setup("unipt(form='cls')", tiny_vit().double(), 32)
+    model = fit.model.eval()
+    f = model.early(images(dtype=torch.float64))
+    got = model.pooled(f)
+    f = {**f, 3: model.backbone.norm(f[3])}
+    x = [torch.relu(f[i]) @ s[1].weight.T + s[1].bias for i, s in enumerate(model.squeeze)]
+    for b in range(4):
+        a = torch.relu(f[3][b, 0]) @ model.query[1].weight.T + model.query[1].bias
+        c, y = [], []
+        for i in range(4):
+            m = torch.relu(x[i][b] @ a)
+            y.append((m / (m.sum() + 1e-6)) @ x[i][b] + x[i][b, 0])
+            c.append((a * x[i][b].mean(0) * model.confidence.weight[0]).sum())
+        z = sum(w * part for w, part in zip(torch.stack(c).softmax(0), y, strict=True))
+        assert torch.allclose(got[b], f[3][b, 0] + model.up(torch.relu(z)), atol=1e-10)
+
+
 def test_token_means_leave_register_tokens_out():
     t = torch.arange(7.0)[None, :, None].expand(2, 7, 3)
     backbone = tiny_vit(reg_tokens=2)
@@ -145,6 +163,7 @@ def test_unipt_residual_adds_the_backbones_own_tokens():
 
 @pytest.mark.parametrize(("text", "want"), [
     ("unipt(reduction=4)", lambda d, h, n: (n + 1) * (d * h + 3 * h) + h * h + 3 * h + h + h * d + d),
+    ("unipt(reduction=4, form='cls')", lambda d, h, n: (n + 2) * (d * h + h) + h + h * d + d),
     ("lst(reduction=4)", lambda d, h, n: (1 + n) * (d * h + h) + n * (12 * h * h + 13 * h) + 2 * h + h * d + d + n),
     ("side_tuning(width=12)", lambda d, h, n: 27 * 144 + 60 * 12 + 12 * d + d + 1)])
 def test_trained_weights_follow_the_formula(text, want):
