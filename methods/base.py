@@ -220,6 +220,7 @@ class Constraint(Part):
 
     needs: ClassVar[frozenset[Feature]] = frozenset()
     wants_holdout: ClassVar[bool] = False
+    holdout_batch: ClassVar[int | None] = None  # held-out images at a time at most; None: as many as trained on
 
     def attach(self, fit: Fit) -> None:
         """Make state, once, after the model is built."""

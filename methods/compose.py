@@ -50,6 +50,10 @@ class Method:
         """Whether a part asks for images kept aside from the training list."""
         return any(getattr(p, "wants_holdout", False) for p in self.parts)
 
+    def holdout_batch(self, batch_size: int) -> int:
+        """How many held-out images come at a time: as many as are trained on, or the least that a part allows."""
+        return min([batch_size, *(c.holdout_batch for c in self.constraints if c.holdout_batch is not None)])
+
     def prepare(self, fit: Fit, train: Iterable[Batch]) -> None:
         self.adapter.prepare(fit, train)
 

@@ -149,7 +149,7 @@ def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: s
 
     def holdout() -> Iterator[Batch]:
         while held:
-            yield _images(spec, min(spec.batch_size, held))
+            yield _images(spec, min(method.holdout_batch(spec.batch_size), held))
 
     def precision() -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if spec.precision == "bf16" else nullcontext()

@@ -134,7 +134,8 @@ class Session:
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
         self.holdout: Endless | None = None
         if self.held is not None:
-            self.holdout = Batches(self.held, self.normalise, spec.batch_size, spec.seed).endless()
+            size = self.method.holdout_batch(spec.batch_size)
+            self.holdout = Batches(self.held, self.normalise, size, spec.seed).endless()
         per_epoch = len(self.batches)
         if not per_epoch:
             raise MethodError(f"{len(self.train_pictures)} training images give no batch of {spec.batch_size} with "

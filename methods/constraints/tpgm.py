@@ -1,8 +1,9 @@
 """TPGM (Tian et al., CVPR 2023, arXiv:2303.10720): learn how far each tensor may move from its pre-trained value.
 
-After each optimizer step the radii take one Adam step on held-out training images, with the weights as constants, and
-every tensor is projected into its ball. Differs from the authors' code: no copy of the model, the projected weights
-go through `functional_call`; a tensor that has not moved is left alone (theirs raises in current PyTorch).
+After each optimizer step the radii take one Adam step on at most 64 held-out training images, with the weights as
+constants, and every tensor is projected into its ball. Differs from the authors' code: no copy of the model, the
+projected weights go through `functional_call`; a tensor that has not moved is left alone (theirs raises in current
+PyTorch).
 `tpgm_c` adds two terms on the radii and is ours: the released code holds no more of it than an unused option.
 """
 
@@ -147,6 +148,7 @@ def holdout_loss(fit: Fit, radii: Radii, gamma: Tensor) -> Tensor:
 class _Projected(Constraint):
     """What `tpgm` and `tpgm_c` share: when radii are learned and when weights are projected."""
 
+    holdout_batch = 64  # the authors' batch per device
     when: str
     norm: str
     proj_every: int
@@ -170,7 +172,7 @@ class _Projected(Constraint):
         if self.when == "posthoc":
             return
         self.radii.measure()
-        if (fit.step + 1) % self.proj_every == 0:
+        if fit.step % fit.steps_per_epoch % self.proj_every == 0:  # the first step of every epoch is one
             for _ in range(self.proj_steps):
                 self.radii.learn(lambda gamma: self.objective(fit, gamma))
         self.radii.apply()
@@ -214,7 +216,7 @@ class TPGM(_Projected):
 
     when: Annotated[Literal["online", "posthoc"], "after every step, or once after training"] = "online"
     norm: Annotated[Literal["auto", "mars", "l2"], "auto: mars online, l2 post-hoc, as published"] = "auto"
-    proj_every: Annotated[int, ">= 1", "learn radii at every so many steps; the projection is at every step"] = 1
+    proj_every: Annotated[int, ">= 1", "learn radii at every so many steps, from each epoch's first on"] = 1
     proj_steps: Annotated[int, ">= 1", "radius steps each time"] = 1
     posthoc_steps: Annotated[int, ">= 1", "radius steps after training, when post-hoc"] = 200
     lr: Annotated[float, "> 0", "Adam's rate for the radii, in weight units"] = 1e-2
@@ -258,7 +260,7 @@ class TPGMC(_Projected):
     mu_tv: Annotated[float, ">= 0", "price of differing from the previous tensor of the same kind"] = 0.0
     when: Annotated[Literal["online", "posthoc"], "after every step, or once after training"] = "online"
     norm: Annotated[Literal["auto", "mars", "l2"], "auto: mars online, l2 post-hoc, as published"] = "auto"
-    proj_every: Annotated[int, ">= 1", "learn radii at every so many steps; the projection is at every step"] = 1
+    proj_every: Annotated[int, ">= 1", "learn radii at every so many steps, from each epoch's first on"] = 1
     proj_steps: Annotated[int, ">= 1", "radius steps each time"] = 1
     posthoc_steps: Annotated[int, ">= 1", "radius steps after training, when post-hoc"] = 200
     lr: Annotated[float, "> 0", "Adam's rate for the radii, in weight units"] = 1e-2

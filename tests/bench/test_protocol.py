@@ -21,6 +21,7 @@ from datasets import registry
 from datasets.card import DataError
 from methods import compose
 from methods.base import Batch, Fit, Objective, Regularizer, Terms
+from methods.grammar import parse
 from results.schema import RunResult
 
 from . import tiny
@@ -88,6 +89,19 @@ def test_folds_cut_the_training_list_into_equal_balanced_parts() -> None:
         assert not {i.image.name for i in one.train.items} & {  # type: ignore[union-attr]
             i.image.name for i in one.val.items}  # type: ignore[union-attr]
         assert torch.bincount(one.val.labels).tolist() == [4] * 4
+
+
+@pytest.mark.parametrize(("method", "trained", "held"), [("full+tpgm", 256, 64), ("full+tpgm", 8, 8),
+                                                         ("lp_ft+wise+tpgm_c", 128, 64), ("full+wise", 256, 256)])
+def test_tpgm_draws_at_most_64_held_out_images_at_a_time(method: str, trained: int, held: int) -> None:
+    assert compose.create(parse(method)).holdout_batch(trained) == held
+
+
+def test_the_held_out_batch_of_a_run_is_what_its_parts_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose.create(parse("full+tpgm")).constraints[0].__class__, "holdout_batch", 5)
+    session = train.Session(tiny.spec("full+tpgm"), registry.get(tiny.DATASET), tiny.where(tmp_path, checkpoints=None))
+    session.run()
+    assert session.holdout is not None and len(next(session.holdout).y) == 5 and session.spec.batch_size == 16
 
 
 # The seal.
