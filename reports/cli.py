@@ -181,12 +181,15 @@ def _published(args: argparse.Namespace) -> int:
 
     from . import ledger
 
-    tables = load_published(args.folder)
-    if not tables:
+    faulty: list[RecordError] = []
+    tables = load_published(args.folder, faulty.append)
+    if not tables and not faulty:
         raise UsageError(f"there is no JSON file in {_shown(args.folder)}")
     text, new = ledger.listing(tables)
     print(text, end="")
-    return 1 if new else 0
+    for error in faulty:
+        print(f"reports: {error}", file=sys.stderr)
+    return 2 if faulty else 1 if new else 0
 
 
 def chosen(suites: Sequence[SuiteView], names: Sequence[str], folder: Path) -> list[SuiteView]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from statistics import fmean
 
-from results.published import VTAB, Finding, PrintedRow, PrintedTable, convention, findings, plain
+from results.published import VTAB, Finding, PrintedRow, PrintedTable, convention, findings, plain, strangers
 from results.suites import Column, Row
 
 from .table import Field, Table
@@ -142,4 +142,7 @@ def listing(tables: Sequence[PrintedTable]) -> tuple[str, int]:
     lines += ["", f"{len(found)} findings:"]
     lines += [f"  {f.table.file}: {f.table.name}: {f.method or 'table'}: {f.text}{'' if f.known else '  (NEW)'}"
               for f in found]
+    unknown = strangers(list(tables))
+    lines += ["", f"{len(unknown)} names that are not known here, which is no fault:", *(f"  {u}" for u in unknown)] \
+        if unknown else []
     return "\n".join(lines) + "\n", sum(not f.known for f in found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from results.columns import Columns
 from results.published import PrintedTable, load_published
+from results.schema import RecordError
 from results.suites import SuiteView
 
 from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tables, tuning
@@ -36,7 +38,7 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records)
-    papers = [] if all(c.standin for c in suite.columns) else load_published()
+    papers = [] if all(c.standin for c in suite.columns) else load_published(on_error=_told)
     present = sum(e.run_id in by_run for e in suite.entries)
     possible = sum(not e.refused for e in suite.entries)
     parts = [f"## {md(suite.title)}", md(suite.note),
@@ -59,6 +61,11 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
         built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections)
     built.section = "\n\n".join(p for p in parts if p) + "\n"
     return built
+
+
+def _told(error: RecordError) -> None:
+    """A faulty file of printed numbers: its rows are missing, and the tables are built all the same."""
+    print(f"reports: results/published/{error}", file=sys.stderr)
 
 
 def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTable], tuned: tuning.Tuned,

@@ -2,60 +2,36 @@
 
 One JSON file per paper in results/published/ (its README says what the fields mean); further files of this shape need
 no change here. Percent as printed. A printed mean must follow from its cells under a convention that is named: VTAB's
-mean over 19 tasks (`mean19`) or over the means of its three groups (`group3`) are two to five points apart.
+mean over 19 tasks (`mean19`) or over the means of its three groups (`group3`) are two to five points apart. Where a
+file says how its mean is formed (`mean_over`, `ood_over`, `group_weights`), that alone counts.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from .schema import RecordError
-from .store import ROOT
+from .printed import PrintedRow, PrintedTable, load_published
+from .vocabulary import (
+    BACKBONES,
+    BENCHMARKS,
+    CLOSED,
+    COLUMNS,
+    SHIFTED,
+    TASKS,
+    VTAB,
+    family,
+    known_column,
+    near,
+    plain,
+)
 
 TOLERANCE = 0.1 + 1e-9  # percent: cells and mean are rounded or cut to one decimal
-VTAB = {
-    "natural": ("cifar100", "caltech101", "dtd", "oxford_flowers102", "oxford_iiit_pet", "svhn", "sun397"),
-    "specialized": ("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
-    "structured": ("clevr_count", "clevr_dist", "dmlab", "kitti", "dsprites_loc", "dsprites_ori", "smallnorb_azi",
-                   "smallnorb_ele"),
-}
-ALIASES = {"fulltuning": "full", "fullfinetuning": "full", "fullft": "full", "linearprobe": "linear",
-           "linearprobing": "linear", "head": "linear", "bias": "bitfit", "vpt": "vptdeep", "fact": "facttk",
-           "adapterpfeiffer": "adapter"}
-
-
-@dataclass(frozen=True)
-class PrintedRow:
-    method: str
-    params_m: float | None  # trained parameters in millions, as printed
-    values: Mapping[str, float]
-    printed: Mapping[str, float]  # natural, specialized, structured, mean, mean@4, ...
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class PrintedTable:
-    paper: str
-    arxiv: str
-    year: int
-    file: str
-    name: str
-    benchmark: str
-    backbone: str
-    columns: tuple[str, ...]
-    mean_convention: str
-    mean_over: tuple[str, ...]
-    rows: tuple[PrintedRow, ...]
-    source: str
-    verified: str
-    trust: str
+BY_TASKS = {group: float(len(names)) for group, names in VTAB.items()}  # weights that make group means a mean19
+GUESS = "mean of"  # a convention that no field of the file states
 
 
 @dataclass(frozen=True)
@@ -64,66 +40,13 @@ class Finding:
 
     table: PrintedTable
     method: str
-    kind: str  # "mean", "group", "cell", "copy", "convention"
+    kind: str  # "mean", "group", "cell", "copy", "convention", "column", "twice", "ppt", "suspect"
     text: str
     known: bool
 
 
-def load_published(root: Path | None = None) -> list[PrintedTable]:
-    """Every table of every file, in the order of file names. Raises RecordError naming file and field."""
-    base = root if root is not None else ROOT / "published"
-    return [table for path in sorted(base.glob("*.json")) for table in _file(path)]
-
-
-def _file(path: Path) -> Iterator[PrintedTable]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path.name}: not valid JSON ({error.__class__.__name__})") from None
-    for i, table in enumerate(_want(body, "tables", list, path.name)):
-        where = f"{path.name}: tables[{i}]"
-        columns = tuple(map(str, _want(table, "columns", list, where)))
-        rows = tuple(_row(row, columns, f"{where}.rows[{j}]")
-                     for j, row in enumerate(_want(table, "rows", list, where)))
-        yield PrintedTable(_want(body, "paper", str, path.name), str(body.get("arxiv") or ""),
-                           _want(body, "year", int, path.name), path.name, _want(table, "name", str, where),
-                           _want(table, "benchmark", str, where), _want(table, "backbone", str, where), columns,
-                           _want(table, "mean_convention", str, where), tuple(table.get("mean_over") or ()), rows,
-                           str(table.get("source", "")), str(table.get("verified", "")), str(body.get("trust", "")))
-
-
-def _row(row: Any, columns: tuple[str, ...], where: str) -> PrintedRow:
-    values, printed = (_numbers(_want(row, name, dict, where), f"{where}.{name}") for name in ("values", "printed"))
-    for name in values:
-        if name not in columns:
-            raise RecordError(f"{where}: field 'values' has {name!r}, which is no column")
-    params = row.get("params_m")
-    return PrintedRow(_want(row, "method", str, where), None if params is None else float(params), values, printed,
-                      str(row.get("note") or ""))
-
-
-def _want(body: Any, name: str, kind: type, where: str) -> Any:
-    value = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(value, kind):
-        raise RecordError(f"{where}: field {name!r} must be a {kind.__name__}")
-    return value
-
-
-def _numbers(body: dict[str, Any], where: str) -> dict[str, float]:
-    for name, value in body.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RecordError(f"{where}: field {name!r} has the value {value!r}, which is no number")
-    return {name: float(value) for name, value in body.items()}
-
-
-def plain(method: str) -> str:
-    """One name for one method: `Full fine-tuning`, `Full tuning` and `full` are the same."""
-    text = re.sub(r"[^a-z0-9]", "", method.lower())
-    return ALIASES.get(text, text)
-
-
 def means(table: PrintedTable, row: PrintedRow, key: str = "mean") -> dict[str, float]:
-    """What the printed number may be, by convention, as far as the cells are there."""
+    """What the printed number may be, by convention, as far as the cells are there; {} when nothing is known."""
     values = row.values
     groups = {g: [values[c] for c in names] for g, names in VTAB.items() if all(c in values for c in names)}
     if key in VTAB:
@@ -131,47 +54,103 @@ def means(table: PrintedTable, row: PrintedRow, key: str = "mean") -> dict[str, 
     if key.startswith("mean@"):
         found = [v for c, v in values.items() if c.endswith(key[4:])]
         return {key: fmean(found)} if len(found) == sum(c.endswith(key[4:]) for c in table.columns) > 0 else {}
-    if len(groups) == len(VTAB):
-        cells = [v for group in groups.values() for v in group]
-        return {"group3": fmean(fmean(group) for group in groups.values()), "mean19": fmean(cells)}
-    if table.mean_over:
-        return {f"mean of {len(table.mean_over)}": fmean(values[c] for c in table.mean_over)} \
-            if all(c in values for c in table.mean_over) else {}
-    return {f"mean of {len(table.columns)}": fmean(values.values())} if len(values) == len(table.columns) > 1 else {}
+    over = table.mean_over if key == "mean" else table.over.get(key, SHIFTED.get(family(table.benchmark), ())
+                                                               if key == "ood" else ())
+    if key != "mean" or (over and set(over) not in (set(VTAB), set(TASKS))):
+        label = f"mean of {len(over)}" if key == "mean" else f"{key}, mean of {len(over)}"
+        return {label: fmean(values[c] for c in over)} if over and all(c in values for c in over) else {}
+    heads = {g: fmean(groups[g]) if g in groups else values.get(g, math.nan) for g in VTAB}
+    if not any(map(math.isnan, heads.values())):
+        found_heads = _of_groups(table, heads, len(groups) == len(VTAB))
+        if found_heads:
+            return found_heads
+    if table.weights:
+        parts = {**values, **heads}
+        held = {c: parts.get(c, math.nan) for c in table.weights}
+        return {} if any(map(math.isnan, held.values())) else {_weighing(table.weights): _weighted(held, table.weights)}
+    if family(table.benchmark) == "vtab1k" and any(c in TASKS for c in table.columns) \
+            and table.benchmark == "vtab1k":
+        return {}  # a VTAB table with a task missing or of unknown name: no convention can be checked
+    columns = table.percents() or table.totals()
+    return {f"{GUESS} {len(columns)}": fmean(values[c] for c in columns)} \
+        if len(columns) > 1 and all(c in values for c in columns) else {}
+
+
+def _of_groups(table: PrintedTable, heads: Mapping[str, float], tasks: bool) -> dict[str, float]:
+    """Means of VTAB's three groups: by the file's weights, by its convention, or by either when it says neither."""
+    both = {"group3": fmean(heads.values()), "mean19": _weighted(heads, BY_TASKS)}
+    if table.weights and set(table.weights) == set(VTAB):
+        own = {_weighing(table.weights): _weighted(heads, table.weights)}
+        return own | ({"group3": both["group3"]} if table.mean_convention == "group3" else {})
+    if tasks:
+        return both
+    others = [c for c in table.percents() if c not in VTAB]
+    if others and not table.mean_over:
+        return {}
+    if table.mean_over:  # the three groups, named by the file
+        return {"mean of 3": both["group3"]} if table.mean_convention != "mean19" else {"mean19": both["mean19"]}
+    return {k: v for k, v in both.items() if table.mean_convention not in both or k == table.mean_convention}
+
+
+def _weighted(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    return sum(weights[c] * values[c] for c in weights) / sum(weights.values())
+
+
+def _weighing(weights: Mapping[str, float]) -> str:
+    """`mean19` and `group3` for their weights, else the weights themselves."""
+    if set(weights) == set(VTAB):
+        for name, known in (("mean19", BY_TASKS), ("group3", dict.fromkeys(VTAB, 1.0))):
+            parts = [weights[g] / known[g] for g in VTAB]
+            if max(parts) - min(parts) <= 0.01 * max(parts):  # written as shares, they are rounded
+                return name
+    return "weighted " + ":".join(f"{w:g}" for w in weights.values())
+
+
+def follows(table: PrintedTable, row: PrintedRow, key: str = "mean") -> tuple[str, ...]:
+    """The conventions that a printed number follows."""
+    return tuple(name for name, value in means(table, row, key).items()
+                 if key in row.printed and abs(value - row.printed[key]) <= TOLERANCE)
 
 
 def convention(table: PrintedTable) -> str:
     """The convention that most rows with a printed mean follow; "" where none can be checked."""
-    votes = Counter(name for row in table.rows if "mean" in row.printed
-                    for name, value in means(table, row).items() if abs(value - row.printed["mean"]) <= TOLERANCE)
+    votes = Counter(name for row in table.rows for name in follows(table, row))
     return votes.most_common(1)[0][0] if votes else ""
 
 
 def findings(tables: list[PrintedTable]) -> list[Finding]:
     """Every mean that does not follow, every copied row, every cell that departs from copies of the same row."""
-    found = [f for table in tables for f in (*_means(table, tables), *_copies(table, tables), *_declared(table))]
+    found = [f for table in tables for f in (*_means(table, tables), *_copies(table, tables), *_declared(table),
+                                             *_doubted(table), *_odd(table))]
     return found + list(_cells(tables))
 
 
 def _means(table: PrintedTable, tables: list[PrintedTable]) -> Iterator[Finding]:
     usual = convention(table)
+    asked = [row for row in table.rows if "mean" in row.printed and means(table, row)]
+    unlike = [row for row in asked if not follows(table, row)]
+    lost = len(asked) >= 4 and 2 * len(unlike) > len(asked) and all(
+        name.startswith(GUESS) for row in asked for name in means(table, row)) and not table.mean_over
+    if lost:
+        text = f"{len(unlike)} of {len(asked)} printed means follow no convention known here; 'mean_over' or " \
+               "'group_weights' would say how they are formed"
+        yield Finding(table, "", "convention", text, bool(table.notes))
     for row in table.rows:
         for key, printed in row.printed.items():
             options = means(table, row, key)
-            if not options or any(abs(v - printed) <= TOLERANCE for v in options.values()):
+            if not options or follows(table, row, key) or (lost and key == "mean"):
                 continue
             words = " or ".join(f"{v:.2f} ({name})" for name, v in options.items())
             text = f"{key} is printed {printed:g}, but its cells give {words}"
             cell = _mended(table, row, printed, usual, tables) if key == "mean" else ""
-            yield Finding(table, row.method, "mean" if key.startswith("mean") else "group", text + cell,
-                          bool(row.note))
+            yield Finding(table, row.method, "group" if key in VTAB else "mean", text + cell, bool(row.note))
 
 
 def _mended(table: PrintedTable, row: PrintedRow, printed: float, usual: str, tables: list[PrintedTable]) -> str:
     """The one cell whose value in other papers' copies of this row would give the printed mean."""
     for other, twin in _twins(table, row, tables):
         apart = [c for c in row.values if row.values[c] != twin.values.get(c)]
-        if len(apart) == 1:
+        if len(apart) == 1 and apart[0] in twin.values:
             again = means(table, PrintedRow(row.method, None, {**row.values, apart[0]: twin.values[apart[0]]}, {}))
             if abs(again.get(usual, 1e9) - printed) <= TOLERANCE:
                 return f"; {apart[0]} is {row.values[apart[0]]:g} here, and only {twin.values[apart[0]]:g} " \
@@ -227,3 +206,66 @@ def _declared(table: PrintedTable) -> Iterator[Finding]:
             and usual != table.mean_convention:
         text = f"the file says {table.mean_convention}, its means follow {usual}"
         yield Finding(table, "", "convention", text, False)
+
+
+def _doubted(table: PrintedTable) -> Iterator[Finding]:
+    """What the file itself says against its numbers."""
+    if table.remark():
+        yield Finding(table, "", "suspect", f"the file says: {table.remark()}", True)
+    for row in table.rows:
+        if row.suspect:
+            yield Finding(table, row.method, "suspect", f"the file says: {row.suspect}", True)
+
+
+def _odd(table: PrintedTable) -> Iterator[Finding]:
+    """Columns that do not belong, cells that are no percentages, one method with two numbers, a PPT that is none."""
+    if table.benchmark in CLOSED:
+        for column in table.columns:
+            if not known_column(column, table.benchmark):
+                hint = near(column, COLUMNS[family(table.benchmark)])
+                yield Finding(table, "", "column", f"{column!r} is no column of {table.benchmark}{hint}", False)
+    percents = table.percents()
+    ranges = {c: [r.values[c] for r in table.rows if c in r.values] for c in percents}
+    seen: dict[tuple[str, float | None, float | None], PrintedRow] = {}
+    for row in table.rows:
+        for c in (c for c in percents if c in row.values):
+            value, others = row.values[c], [v for v in ranges[c] if v > 1]
+            if value > 100 or value < -100 or (value < 0 and c != "cola"):  # Matthews' correlation may be negative
+                yield Finding(table, row.method, "cell", f"{c} is {value:g}, which is no percentage", bool(row.note))
+            elif 0 < value <= 1 and others and min(others) > 10 and min(others) / 2 <= 100 * value <= max(others) * 2:
+                text = f"{c} is {value:g}, which looks like a share: the other rows hold {min(others):g} to " \
+                       f"{max(others):g}"
+                yield Finding(table, row.method, "cell", text, bool(row.note))
+        first = seen.setdefault((plain(row.method), row.params_m, row.params_pct), row)
+        apart = [c for c in row.values if c in first.values and first.values[c] != row.values[c]]
+        if first is not row and apart and not (row.note or row.kind):
+            text = f"stands twice: {apart[0]} is {first.values[apart[0]]:g} and {row.values[apart[0]]:g}"
+            yield Finding(table, row.method, "twice", text, False)
+        yield from _trade(table, row)
+
+
+def _trade(table: PrintedTable, row: PrintedRow) -> Iterator[Finding]:
+    """V-PETL's PPT is mean / 100 * exp(-log10(millions / 10 + 1)), printed with two decimals."""
+    if row.ppt is None or row.params_m is None or "mean" not in row.printed:
+        return
+    due = row.printed["mean"] / 100 * math.exp(-math.log10(row.params_m / 10 + 1))
+    if abs(due - row.ppt) > 0.0105:  # one digit, as some round and some cut, and half of 0.001 for what goes in
+        yield Finding(table, row.method, "ppt", f"PPT is printed {row.ppt:g}, its mean and parameters give {due:.3f}",
+                      bool(row.note))
+
+
+def strangers(tables: list[PrintedTable]) -> list[str]:
+    """Benchmarks, backbones and columns that no list here knows, each once; their rows stand in no ledger."""
+    found: dict[str, None] = {}
+    names = {c for own in COLUMNS.values() for c in own}
+    for t in tables:
+        asked = [("benchmark", t.benchmark, near(t.benchmark, BENCHMARKS))] if t.benchmark not in BENCHMARKS else []
+        asked += [("backbone", t.backbone, near(t.backbone, BACKBONES))] if t.backbone not in BACKBONES else []
+        asked += [("column", c, near(c, names)) for c in t.columns
+                  if t.benchmark not in CLOSED and not known_column(c, t.benchmark)]
+        found |= {f"{t.file}: {t.name}: {what} {name!r} is not known here{hint}": None for what, name, hint in asked}
+    return list(found)
+
+
+__all__ = ["TOLERANCE", "VTAB", "Finding", "PrintedRow", "PrintedTable", "convention", "findings", "follows",
+           "load_published", "means", "plain", "strangers"]

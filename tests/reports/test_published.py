@@ -35,6 +35,7 @@ def find(file: str, method: str, kind: str) -> list[Finding]:
     ("pace.json", "Full", "cell", "oxford_flowers102 is 97.3 here and 97.2"),
     ("pace.json", "LoRA_mul+VPT_add", "mean", "mean@8 is printed 73.2, but its cells give 73.32"),
     ("pace.json", "VPT", "mean", "mean is printed 34.7, but its cells give 34.92"),
+    ("vpetl_bench.json", "RepAdapter", "ppt", "PPT is printed 0.72, its mean and parameters give 0.731"),
     ("hydra.json", "KAdaptation", "mean", "mean is printed 68.92, but its cells give 68.80"),
 ])
 def test_a_known_misprint_is_found_and_named(file: str, method: str, kind: str, words: str) -> None:
@@ -42,7 +43,7 @@ def test_a_known_misprint_is_found_and_named(file: str, method: str, kind: str, 
 
 
 def test_every_finding_in_the_repository_s_files_is_explained_by_a_note() -> None:
-    assert len(FOUND) == 15
+    assert len(FOUND) == 16
     assert [f for f in FOUND if not f.known] == []
 
 
