@@ -84,11 +84,11 @@ SHIFTED = {"imagenet-shift": ("imagenet_v2", "imagenet_sketch", "imagenet_a", "i
            "domainnet": ("sketch", "painting", "infograph", "clipart")}
 PERCENT = "percent"
 WORDS = {"GB": "gb gib", "MB": "mb mib", "memory": "mem memory vram storage disk", "size": "size",
-         "count": "epochs epoch rank lr steps", "time": "s sec secs second seconds min minutes hours days ms time latency",
+         "count": "epochs epoch rank lr steps", "time": "s sec secs second seconds min minutes hours ms time latency",
          "energy": "energy wh kwh co2", "parameters": "params param parameters tunable trainable trained",
          "rate": "tokens throughput fps speed images samples", "operations": "flops gflops tflops macs gmacs",
          "score": "ppt pe", "sum": "rsum rsums", "loss": "loss nll ppl perplexity ece error err rmse",
-         "distance": "drift similarity forgetting fid psnr ssim lpips", "words": "cider bleu nist meteor rouge rougel spice"}
+         "distance": "drift similarity forgetting fid psnr ssim lpips", "words": "cider bleu nist meteor rouge rougel"}
 UNITS = {word: unit for unit, words in WORDS.items() for word in words.split()}
 PERCENTS = frozenset({"percent", "%", "pct", "acc", "accuracy", "top1", "percentage"})
 _ACCURATE = ("acc accuracy top1 top5 ap map miou iou r1 r5 r10 dev std testa testb val test vqav2 gsm8k hmdb51 ssv2 "
