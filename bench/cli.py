@@ -121,9 +121,9 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
     parser.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
+    parser.add_argument("--epochs", type=settings.whole)
+    parser.add_argument("--batch-size", type=settings.whole)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                         help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
                         "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
@@ -135,7 +135,7 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
     parser.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
                         "published one")
-    parser.add_argument("--jobs", type=int, default=0, help="processes at once (default: one per core)")
+    parser.add_argument("--jobs", type=settings.whole, default=0, help="processes at once (default: one per core)")
     parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
 
 
@@ -155,7 +155,8 @@ def _how(parser: argparse.ArgumentParser) -> None:
                         "is an error (on a CPU this holds always)")
     parser.add_argument("--checkpoint-every", type=_seconds, default=60.0, metavar="SECONDS",
                         help="a killed run goes on from its last checkpoint (default: every 60 s)")
-    parser.add_argument("--checkpoint-epochs", type=int, default=0, metavar="N", help="also after every N epochs")
+    parser.add_argument("--checkpoint-epochs", type=settings.whole, default=0, metavar="N",
+                        help="also after every N epochs")
     parser.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="of one run; then it is stored where it "
                         "stands (timeout), and the same command goes on")
     parser.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "

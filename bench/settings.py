@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields
 from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from methods.catalog import Scalar
 from methods.grammar import MethodText
-from results.schema import RunSpec
+from results.schema import WHOLE, RunSpec
 
 from .suites import Suite
 
@@ -26,6 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "epochs": int,
                                  "batch_size": int, "no_pretrained": bool, "download": bool}
+MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
                "no_pretrained", "download", "jobs", "recipe")
 
@@ -64,15 +65,34 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
         if not isinstance(value, bool):
             problems.append(f"{key} must be True or False, not {value!r}")
         return value
-    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     low = 1 if key in ("epochs", "batch_size", "threads", "image_size") else 0  # eval_batch_size=0: by memory
-    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, float("inf"))
+    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, WHOLE if kind == "int" else MOST)
     if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
         wanted = "a whole number" if kind == "int" else "a number"
-        problems.append(f"{key} must be {wanted} of {low:g} or more{f' and at most {high:g}' if high < 1 else ''}, "
-                        f"not {value!r}")
+        bound = f" and at most {high}" if high < 1 or (number and value > high) else ""  # type: ignore[operator]
+        problems.append(f"{key} must be {wanted} of {low:g} or more{bound}, not {shown(value)}")
         return suite.protocol.get(key, 1)
     return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
+
+
+def whole(text: str) -> int:
+    """A whole number that every record, table and index can hold: argparse's type of all of them."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {shown(text)}") from None
+    if abs(value) > WHOLE:
+        raise argparse.ArgumentTypeError(f"takes a whole number of at most {WHOLE}, not {shown(text)}")
+    return value
+
+
+def shown(value: Scalar) -> str:
+    """What was given, as a message repeats it: not hundreds of digits."""
+    if type(value) is int and abs(value) >= 10**40:  # Python writes no number of thousands of digits
+        return "a number of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
 def _value(raw: str) -> Scalar:
@@ -108,7 +128,8 @@ def config(path: Path) -> dict[str, Any]:
         raise UsageError([f"--config {path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
     if not isinstance(told, dict):
         raise UsageError([f"--config {path.name} must hold key: value lines"])
-    problems, clean = [], {}
+    problems: list[str] = []
+    clean: dict[str, Any] = {}
     for key, value in told.items():
         name = str(key).replace("-", "_")
         if name not in CONFIG_KEYS:
@@ -125,6 +146,8 @@ def config(path: Path) -> dict[str, Any]:
             wanted = int if name == "seeds" else str
             if not all(isinstance(v, wanted) and not isinstance(v, bool) for v in clean[name]):
                 problems.append(f"--config {path.name}: {name} takes {'numbers' if wanted is int else 'names'}")
+            elif wanted is int and any(abs(v) > WHOLE for v in clean[name]):
+                problems.append(f"--config {path.name}: seeds are whole numbers of at most {WHOLE}")
         elif name in CONFIG_TYPES and (not isinstance(value, CONFIG_TYPES[name])
                                        or (isinstance(value, bool) and CONFIG_TYPES[name] is not bool)):
             problems.append(f"--config {path.name}: {name} cannot be {value!r}")

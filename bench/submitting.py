@@ -14,6 +14,7 @@ from results.schema import RecordError, RunResult
 
 from . import plan
 from .plan import AGAIN, Planned, UsageError
+from .settings import whole
 
 if TYPE_CHECKING:
     from .dispatch.jobs import Submission
@@ -64,7 +65,7 @@ def _where(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", help="as sbatch takes it")
     for name, about in (("cpus", "per task"), ("gpus", "per task"), ("time-min", "minutes, a task's limit; over 10"),
                         ("max-array", "tasks in an array at most"), ("parallel", "tasks of an array at work together")):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=about)
+        parser.add_argument(f"--{name}", type=whole, metavar="N", help=about)
     parser.add_argument("--mem-gb", type=float, metavar="GB", help="per task")
     parser.add_argument("--setup", nargs="+", action="extend", default=[], metavar="LINE",
                         help="shell lines before the task, for instance 'module load cuda'")
@@ -77,9 +78,9 @@ def _where(parser: argparse.ArgumentParser) -> None:
 def _pack(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdigit() or whole(text) < 1:
         raise argparse.ArgumentTypeError(f"takes auto or a number of 1 or more, not {text!r}")
-    return int(text)
+    return whole(text)
 
 
 def _classes(text: str) -> set[str]:

@@ -24,6 +24,7 @@ from results.selections import (
 
 from .plan import Planned, UsageError
 from .selecting import RULES
+from .settings import whole
 from .tuning import SAMPLERS
 
 Verb = Callable[..., argparse.ArgumentParser]
@@ -36,13 +37,15 @@ def add_verbs(verb: Verb, what: Adder, how: Adder) -> None:
                   "an ordinary record of phase tune")
     what(tuning)
     how(tuning)
-    tuning.add_argument("--budget", type=int, required=True, metavar="N", help="configurations per method and data set")
+    tuning.add_argument("--budget", type=whole, required=True, metavar="N",
+                        help="configurations per method and data set")
     tuning.add_argument("--sampler", choices=SAMPLERS, help="default: the suite's, else tpe")
-    tuning.add_argument("--folds", type=int, default=0, metavar="K", help="cross-validate over train and val together")
+    tuning.add_argument("--folds", type=whole, default=0, metavar="K",
+                        help="cross-validate over train and val together")
     tuning.add_argument("--per", choices=("dataset", "suite"), help="a setting for each data set, or one for all of "
                         "them together (default: the suite's choice, else dataset)")
     tuning.add_argument("--again", choices=("failed",), help="also run failed trials once more")
-    tuning.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="of random and tpe (default: 0)")
+    tuning.add_argument("--sampler-seed", type=whole, default=0, metavar="N", help="of random and tpe (default: 0)")
     selecting = verb("select", _select, "choose settings among what was tuned, by a rule with a name; `run --tuned` "
                      "then tests them")
     what(selecting)

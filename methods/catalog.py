@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 Scalar = str | int | float | bool | None
+WHOLE = 2**53 - 1  # the largest whole number, as in results.schema; a test compares the two
 KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -46,6 +47,8 @@ class Option:
             return f"must be {self._kind}"
         if isinstance(value, float) and value - value != 0:  # NaN and infinity cannot be recorded
             return "must be a number"
+        if not isinstance(value, bool | str | float) and abs(value) > WHOLE:
+            return f"must be {self._kind} of at most {WHOLE}"
         if self.range and not all(_COMPARE[sign](value, float(bound)) for sign, bound in _bounds(self.range)):
             return f"must be {self.range}"
         return ""

@@ -147,7 +147,7 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
             listed = ", ".join(f"{o.name}={o.default!r}" for o in info.options) or "no options at all"
             raise MethodError(f"{name!r} has no option {key!r}; it has: {listed}")
         if problem := known[key].problem(value):
-            raise MethodError(f"option {key!r} of {name!r} {problem}, not {value!r}")
+            raise MethodError(f"option {key!r} of {name!r} {problem}, not {value!r:.60}")
     resolved = {o.name: o.normal(given.get(o.name, o.default)) for o in info.options}
     for key, allowed in dict(info.facts.get("lists", {})).items():
         resolved[key] = _listed(str(resolved[key]), allowed, f"option {key!r} of {name!r}")

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(run=_compare)
     serve = verbs.add_parser("serve", help="show the pages at a loopback address")
     serve.add_argument("--out", type=Path, default=OUT, help="folder that `build` wrote to (reports)")
-    serve.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (8000)")
+    serve.add_argument("--port", type=_port, default=8000, help="port; 0 takes a free one (8000)")
     serve.set_defaults(run=_serve)
     runs = verbs.add_parser("runs", help="every record as a line of CSV on stdout")
     runs.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
@@ -203,6 +203,12 @@ def chosen(suites: Sequence[SuiteView], names: Sequence[str], folder: Path) -> l
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"unknown suite {name!r}{hint} There are: {', '.join(known)}")
     return [s for s in suites if not names or s.name in names]
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"takes a number from 0 to 65535, not {text[:40]!r}")
+    return int(text)
 
 
 def _records(folder: Path) -> None:

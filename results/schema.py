@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 SCHEMA = 1
+WHOLE = 2**53 - 1  # the largest whole number that anything may be given: JSON, doubles and tables hold it exactly
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "failed", "oom", "diverged", "timeout", "preempted", "cancelled"]
 Phase = Literal["tune", "final", "peek"]
@@ -253,11 +254,13 @@ def _hash(data: dict[str, Any]) -> str:
 
 
 def to_json(result: RunResult) -> str:
-    """Readable JSON with the ids in front; raises ValueError on NaN or infinity."""
+    """Readable JSON with the ids in front; raises ValueError on NaN, infinity, and what could not be read back."""
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
     body["spec"] = result.spec.written()
-    return json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    from_json(text, f"{result.spec.id}.json")  # a record that nothing reads afterwards is no record
+    return text
 
 
 def from_json(text: str, where: str = "record") -> RunResult:

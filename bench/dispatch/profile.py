@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from results.schema import WHOLE
+
 from ..plan import ROOT, UsageError
 
 FILE = "cluster.yaml"
@@ -121,7 +123,7 @@ def _value(name: str, kind: str, value: Any, where: str, problems: list[str]) ->
         return str(value)
     else:
         good = isinstance(value, int | float) and not isinstance(value, bool) and (
-            kind.startswith("float") or value == int(value))
+            kind.startswith("float") or (abs(value) <= WHOLE and value == int(value)))
         wanted = "a number" if kind.startswith("float") else "a whole number"
     if not good:
         problems.append(f"{where}: {name} must be {wanted}, not {value!r}")

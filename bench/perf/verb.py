@@ -14,6 +14,7 @@ from results.measured import Figure, Measurement
 
 from ..engine.backbones import EMBEDDED
 from ..plan import UsageError
+from ..settings import whole
 from ..suites import CORE, SUITES
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ def add_perf(verb: Verb) -> None:
     parser.add_argument("--suite", help="take methods, backbone and protocol of a suite")
     parser.add_argument("--backbone", "--backbones", default="", metavar="NAME",
                         help=f"default: {EMBEDDED}; weights are random, which changes no time")
-    parser.add_argument("--batch-size", "--batch", type=int, default=0, metavar="N", help="default: the suite's; 16")
+    parser.add_argument("--batch-size", "--batch", type=whole, default=0, metavar="N", help="default: the suite's; 16")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of all that do not say otherwise behind @")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                         help="attention=plain, drop_path=0.1, lora.rank=4, ...: for all variants")
     parser.add_argument("--references", nargs="*", default=["linear", "full"], metavar="TEXT",
                         help="what every method is compared with (default: linear full)")
-    parser.add_argument("--turns", type=int, default=20, help="each is two timed steps per variant, forwards and "
+    parser.add_argument("--turns", type=whole, default=20, help="each is two timed steps per variant, forwards and "
                         "backwards (default: 20)")
-    parser.add_argument("--warmup", type=int, default=5, help="turns that are not counted (default: 5)")
+    parser.add_argument("--warmup", type=whole, default=5, help="turns that are not counted (default: 5)")
     parser.add_argument("--no-eval", action="store_true", help="time training alone")
     parser.add_argument("--no-probe", action="store_true", help="do not probe the attention kernels")
     parser.add_argument("--fit", nargs="*", type=float, metavar="GB", help="the largest batch in so many GB (1e9 "
