@@ -267,5 +267,5 @@ def strangers(tables: list[PrintedTable]) -> list[str]:
     return list(found)
 
 
-__all__ = ["TOLERANCE", "VTAB", "Finding", "PrintedRow", "PrintedTable", "convention", "findings", "follows",
+__all__ = ["TASKS", "TOLERANCE", "VTAB", "Finding", "PrintedRow", "PrintedTable", "convention", "findings", "follows",
            "load_published", "means", "plain", "strangers"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from reports import cli, ledger
+from reports.fields import points
+from reports.table import Field
 from results.published import VTAB, Finding, convention, findings, load_published, means, plain
 from results.schema import RecordError
 from results.suites import Column, save_suite
@@ -118,8 +120,42 @@ def test_real_results_stand_beside_the_papers_and_standins_never_do(tmp_path: Pa
     assert "#### Printed in papers (not run by Regatta)" in page
     part = page[page.index("#### Paper and ours"):]
     rows = [[c.strip().replace("\\", "") for c in line.split("|")[1:-1]] for line in part.splitlines()
-            if line.startswith("| `lora`") and "Neural Prompt Search" in line]
-    cifar = next(r for r in rows if r[1] == "CIFAR100")
-    assert cifar[2].endswith("‡")  # NOAH's LoRA row has a mean that does not follow
-    assert (cifar[3], cifar[4], cifar[5], cifar[6]) == ("67.1", "69.0 [68.1, 69.9]", "+1.9", "higher")
+            if line.startswith("| `lora`")]
+    cifar = next(r for r in rows if r[1] == "CIFAR100" and "Neural Prompt Search" in r[6])
+    assert cifar[2:6] == ["67.1", "69.0 [68.1, 69.9]", "+1.9", "higher"]
+    assert "Neural Prompt Search 2022, Table 1 ‡" in cifar[6]  # a mean that does not follow
+    assert cifar[6].count(";") > 2  # the copies stand behind, and not in lines of their own
+    lines = [(r[1], r[2]) for r in rows]
+    assert len(lines) == len(set(lines))
+    assert {title for title, _ in lines} >= {"VTAB, mean of 19 tasks", "VTAB, mean of 3 groups"}
+    grouped = next(r for r in rows if r[1] == "Mean, natural")
+    assert grouped[2:3] == ["79.5"] and grouped[5] == "lower"
     assert table(page, "#### Accuracy (real data)")["lora"]["Mean of 19"].startswith("69.0")
+
+
+def test_inside_is_said_only_of_an_interval_narrow_enough_to_mean_it() -> None:
+    def said(low: float, high: float, printed: float) -> str:
+        return ledger.verdict(Field("", (low + high) / 2, low, high), printed)
+
+    assert ledger.MARGIN == 1.0
+    assert [said(69.2, 69.9, printed) for printed in (69.5, 69.0, 70.1)] == ["inside", "higher", "lower"]
+    assert said(60.0, 80.0, 70.0) == "open" and said(69.4, 70.6, 69.5) == "open"
+    assert ledger.verdict(Field("", 70.0), 70.0) == "open"
+
+
+def test_numbers_keep_a_decimal_and_no_minus_before_a_zero() -> None:
+    assert [ledger.number(v) for v in (85.0, 85, 68.97, -0.0, 100.0, 17061)] == \
+        ["85.0", "85.0", "68.97", "0.0", "100.0", "17061.0"]
+    assert points(-0.0001) == "0.0" and points(-0.001) == "−0.1"
+
+
+def test_what_a_file_says_against_its_own_numbers_stands_beside_them(tmp_path: Path) -> None:
+    folder = paper(tmp_path, kind="copied from another paper", note="another schedule")
+    body = json.loads((folder / "new.json").read_text())
+    body["tables"][0] |= {"kind": "best epoch on the test set", "notes": "300 epochs"}
+    (folder / "new.json").write_text(json.dumps(body))
+    (read,) = load_published(folder)
+    doubts = ledger.Doubts([read])
+    assert doubts.mark(read, read.rows[0]) == "§"
+    assert doubts.told([read]) == ("§ New 2030, T1: the file says: best epoch on the test set",)
+    assert doubts.words(read, read.rows[0]) == ["§ copied from another paper", "another schedule"]
