@@ -3,6 +3,7 @@
 Units are in the names: `_bytes`, `_s`; fractions lie in [0, 1]; unknown is None, never 0 and never NaN.
 A field that joins RunSpec must not rename the runs that exist: it goes into LATER with what those runs did. While a
 spec holds that value, the field is neither hashed nor written, so that every spec has one spelling and keeps its id.
+A field that joins another part of the record goes into `later_of`, and is left out likewise.
 Anything else that changes in RunSpec changes every id: raise SCHEMA and ship the upgrade with a test.
 """
 
@@ -144,6 +145,7 @@ class BackboneInfo:
     image_size: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    adjusted: str = ""  # what was done to the file's weights before they fitted, as "positions 196 -> 576"
 
 
 @dataclass(frozen=True)
@@ -253,11 +255,19 @@ def _hash(data: dict[str, Any]) -> str:
     return sha256(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:12]
 
 
+def later_of(cls: type) -> dict[str, Any]:
+    """Fields that joined a part of the record -> their first value; records may lack them."""
+    return LATER if cls is RunSpec else {"adjusted": ""} if cls is BackboneInfo else {}
+
+
 def to_json(result: RunResult) -> str:
     """Readable JSON with the ids in front; raises ValueError on NaN, infinity, and what could not be read back."""
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
     body["spec"] = result.spec.written()
+    if result.backbone is not None:
+        first = later_of(BackboneInfo)
+        body["backbone"] = {k: v for k, v in body["backbone"].items() if k not in first or v != first[k]}
     text = json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     from_json(text, f"{result.spec.id}.json")  # a record that nothing reads afterwards is no record
     return text
@@ -310,7 +320,7 @@ def _build(hint: Any, value: Any, where: str, path: str) -> Any:
         if not isinstance(value, dict):
             raise RecordError(f"{where}: field {path!r} must be an object")
         hints, known = _hints(hint), {f.name for f in fields(hint)}
-        for name in (value.keys() ^ known) - (LATER.keys() - value.keys() if hint is RunSpec else set()):
+        for name in (value.keys() ^ known) - (later_of(hint).keys() - value.keys()):
             problem = "is unknown" if name in value else "is missing"
             raise RecordError(f"{where}: field {(path + '.' + name).lstrip('.')!r} {problem}")
         return hint(**{n: _build(hints[n], v, where, f"{path}.{n}".lstrip(".")) for n, v in value.items()})

@@ -15,7 +15,7 @@ from hashlib import sha256
 from operator import contains
 from typing import Any, Literal
 
-from .schema import LATER, SCHEMA, RunResult, RunSpec
+from .schema import SCHEMA, RunResult, RunSpec, later_of
 
 Check = Callable[[Any], bool]
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -96,7 +96,7 @@ def _compile(hint: Any, exact: bool) -> Check:
 def _object(cls: type, exact: bool) -> Check:
     hints = typing.get_type_hints(cls)
     names = {f.name for f in fields(cls)}
-    later = LATER.keys() if cls is RunSpec else frozenset()
+    later = later_of(cls).keys()
     found = [(n, _leaf(hints[n], exact)) for n in names]
     leaves = [(n, leaf) for n, leaf in found if leaf is not None]
     nested = [(n, _compile(hints[n], exact)) for n, leaf in found if leaf is None]

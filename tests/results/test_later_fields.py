@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from results import index, schema, strict
-from results.schema import LATER, RecordError, RunSpec, from_json, spec_from_json, to_json
+from results.schema import LATER, BackboneInfo, RecordError, RunSpec, from_json, spec_from_json, to_json
 from tests.reports import fakes
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -65,6 +65,22 @@ def test_only_later_fields_may_be_missing() -> None:
     assert not strict.sound(json.loads(json.dumps(body)))
     with pytest.raises(RecordError, match=r"'spec\.merged_eval' is missing"):
         from_json(json.dumps(body))
+
+
+def test_what_was_done_to_the_weights_is_written_where_something_was_done() -> None:
+    backbone = BackboneInfo(params=1, weights_sha256="0" * 64, family="vit", image_size=48)
+    plain = replace(fakes.record(fakes.spec(), 0.5), backbone=backbone)
+    resized = replace(plain, backbone=replace(backbone, adjusted="positions 196 -> 576"))
+    assert "adjusted" not in json.loads(to_json(plain))["backbone"]
+    assert json.loads(to_json(resized))["backbone"]["adjusted"] == "positions 196 -> 576"
+    for record in (plain, resized):
+        body = json.loads(to_json(record))
+        assert from_json(json.dumps(body)) == record and strict.sound(body) and record.run_id == plain.run_id
+    wrong = json.loads(to_json(resized))
+    wrong["backbone"]["adjusted"] = 7
+    assert not strict.sound(json.loads(json.dumps(wrong)))
+    with pytest.raises(RecordError, match=r"'backbone\.adjusted' has the value '7'"):
+        from_json(json.dumps(wrong))
 
 
 def test_a_spec_alone_may_be_written_in_full_as_the_ledger_of_jobs_does() -> None:
