@@ -77,7 +77,8 @@ def named(suite: Suite, datasets: Iterable[str], methods: Iterable[str], typed: 
 
 def _protocol(spec: RunSpec) -> tuple[str, ...]:
     """The protocol part by part, as captions print it."""
-    return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer,
+    decay = {"matrices": "", "timm": " (decay: timm's rule)", "all": " (decay: every weight)"}[spec.decay]
+    return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer + decay,
             f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels", f"normalisation {spec.normalise}")
 
 

@@ -25,8 +25,8 @@ Status = Literal["ok", "failed", "oom", "diverged", "timeout", "preempted", "can
 Phase = Literal["tune", "final", "peek"]
 
 
-LATER: dict[str, bool] = {"compiled": False}  # fields that joined RunSpec -> what every run before them did
-_NOWHERE = object()
+# Fields that joined RunSpec -> what every run before them did.
+LATER: dict[str, bool | str] = {"compiled": False, "decay": "matrices"}
 
 
 class RecordError(ValueError):
@@ -71,6 +71,8 @@ class RunSpec:
     fold: str = ""  # "2/5": cross-validation over the training list in phase tune
     also_test: tuple[str, ...] = ()  # further data sets scored with the same weights (distribution shift)
     compiled: bool = False  # training steps go through torch.compile, which orders float sums in its own way
+    decay: str = "matrices"  # what weight decay shrinks: "matrices" (no vector, no prompt), "timm" (nor what timm's
+    # no_weight_decay spares: class token, positions, ...), "all" trained weights
     schema: int = SCHEMA
 
     @cached_property
@@ -91,8 +93,9 @@ class RunSpec:
 
     def written(self) -> dict[str, Any]:
         """What is hashed and written: every field, without the later ones that hold their first value."""
-        return {name: value for name in _SPEC_FIELDS
-                if (value := getattr(self, name)) is not LATER.get(name, _NOWHERE)}
+        values = {name: getattr(self, name) for name in _SPEC_FIELDS}
+        return {name: value for name, value in values.items()
+                if name not in LATER or (type(value), value) != (type(LATER[name]), LATER[name])}
 
     @property
     def standin(self) -> bool:

@@ -1,8 +1,9 @@
-"""The optimizer of every run and its learning rate: one rule for all methods."""
+"""The optimizer of every run, what its weight decay shrinks, and its learning rate: one rule for all methods."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -11,6 +12,10 @@ from methods.base import Fit
 from methods.weights import no_decay
 from results.schema import RunSpec
 
+# What timm's no_weight_decay names in one architecture or another, and its attention pool's latents, which no model of
+# timm's names: a token or a table of positions has no reason to lie near zero.
+TOKENS = {"cls_token", "dist_token", "reg_token", "pos_embed", "absolute_pos_embed", "positional_embedding",
+          "relative_position_bias_table", "latent"}
 PEAK_SHARE = 0.01  # the cosine ends, and the warm-up begins, at this share of the peak learning rate
 
 
@@ -31,11 +36,25 @@ def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
     return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * share))
 
 
+def spared(model: nn.Module, trainable: Mapping[str, nn.Parameter], decay: str) -> set[str]:
+    """Names of the trained weights that weight decay leaves alone, by the spec's `decay`."""
+    if decay == "all":
+        return set()
+    found = {name for name, p in trainable.items() if no_decay(name, p)}
+    if decay == "matrices":
+        return found
+    for path, module in model.named_modules():  # a backbone may stand inside a side network
+        if hasattr(module, "no_weight_decay"):
+            found |= {f"{path}.{name}".lstrip(".") for name in module.no_weight_decay()} & trainable.keys()
+    return found | {name for name in trainable if name.rpartition(".")[2] in TOKENS}
+
+
 def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW or SGD; vectors, prompts and norms are not decayed (no_decay), the head may have its own rate."""
+    """AdamW or SGD; what is spared is not decayed, the head may have its own rate."""
+    bare_names = spared(fit.model, fit.trainable, spec.decay)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, p in fit.trainable.items():
-        key = (no_decay(name, p), spec.head_lr_scale if name in fit.head else 1.0)
+        key = (name in bare_names, spec.head_lr_scale if name in fit.head else 1.0)
         groups.setdefault(key, []).append(p)
     listed = [{"params": ps, "weight_decay": 0.0 if bare else spec.weight_decay, "scale": scale}
               for (bare, scale), ps in groups.items()]

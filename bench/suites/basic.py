@@ -7,7 +7,7 @@ from typing import Any
 from datasets import registry
 
 from ..engine.backbones import EMBEDDED
-from .base import CORE, SMALL, VIT_B, VTAB, Suite, suite
+from .base import CORE, DECAYED, SMALL, VIT_B, VTAB, Suite, suite
 
 SHELF = ("linear", "full", "partial_k", "bitfit", "ln_tune", "vpt_shallow", "vpt_deep", "adapter_houlsby",
          "adapter_pfeiffer", "adapter_plus", "adaptformer(bottleneck=8)", "lora", "dora", "ssf", "fact_tt", "fact_tk",
@@ -41,7 +41,7 @@ def demo() -> Suite:
         note="Stand-ins are generated miniatures written in the real formats (128 training, 32 validation, 200 test "
              "images each): they show that the program works and what its tables look like, and say nothing about the "
              "data sets whose names they bear. Digits is real (scikit-learn's 8x8 digits). Learning rates were chosen "
-             "per method on the validation images of five of the sets, never on test.",
+             f"per method on the validation images of five of the sets, never on test. {DECAYED}",
         datasets=(*_standin_sets(), "digits"), methods=CORE, backbones=(EMBEDDED,), seeds=(0,), protocol=SMALL,
         standins=True, rates=DEMO_RATES, budget="3 learning rates, on val of 5 sets",
         cost="208 runs of about 5 s: minutes on two cores")
@@ -60,7 +60,7 @@ def adapters() -> Suite:
     return Suite(
         name="adapters", title="Adapters: 23 architectures on 8 stand-ins and digits, embedded backbone",
         note="The demo's protocol with one learning rate for all adapters but full fine-tuning and the linear probe, "
-             "not tuned per adapter: a table of what each one costs, and of who works out of the box.",
+             f"not tuned per adapter: a table of what each one costs, and of who works out of the box. {DECAYED}",
         datasets=FEW, methods=SHELF, backbones=(EMBEDDED,), seeds=(0,), protocol=SMALL, standins=True,
         rates={k: v for k, v in DEMO_RATES.items() if k in ("linear", "full")}, budget="none: one rate for all",
         cost="207 runs of about 5 s: minutes on two cores")
@@ -71,7 +71,7 @@ def memory() -> Suite:
     """Accuracy against bytes kept for backward: 7 methods x 8 stand-ins and digits, one seed: 63 runs, minutes."""
     return Suite(
         name="memory", title="Memory: side networks, adapters, full fine-tuning on the embedded backbone",
-        note="What is kept for the backward pass against what it buys; the pictures mark the Pareto rows.",
+        note=f"What is kept for the backward pass against what it buys; the pictures mark the Pareto rows. {DECAYED}",
         datasets=FEW, methods=("linear", "lora", "adaptformer(bottleneck=8)", "sherl", "unipt", "lst", "full"),
         backbones=(EMBEDDED,), seeds=(0,), protocol=SMALL, standins=True,
         rates={k: v for k, v in DEMO_RATES.items() if k in ("linear", "full", "lora")},

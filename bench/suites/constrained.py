@@ -5,7 +5,7 @@ from __future__ import annotations
 from datasets import registry
 
 from ..engine.backbones import EMBEDDED
-from .base import SMALL, VIT_B, VTAB, Suite, Tuning, suite
+from .base import DECAYED, SMALL, VIT_B, VTAB, Suite, Tuning, suite
 
 RESNET = "resnet50.a1_in1k"
 DOMAINS = ("domainnet_sketch", "domainnet_painting", "domainnet_infograph", "domainnet_clipart")
@@ -23,7 +23,7 @@ def robust() -> Suite:
         name="robust", title="Robust fine-tuning under a generated shift, embedded backbone",
         note="Trained on one rendering of generated objects, tested on it and on others (outlines, few tones, clutter, "
              "blur). No shifted image chooses anything. Stand-ins say nothing about the data sets whose names they "
-             "bear.",
+             f"bear. {DECAYED}",
         datasets=("imagenet1k", "domainnet_real"), methods=("linear", *ROBUST), backbones=(EMBEDDED,), seeds=(0, 1, 2),
         protocol=SMALL, standins=True, rates={m: {"lr": 1e-3} for m in ROBUST},
         also_test={"imagenet1k": SHIFTED, "domainnet_real": DOMAINS},

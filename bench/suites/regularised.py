@@ -7,7 +7,7 @@ from typing import Any
 from datasets import registry
 
 from ..engine.backbones import EMBEDDED
-from .base import SMALL, VIT_B, VTAB, Suite, Tuning, suite
+from .base import DECAYED, SMALL, VIT_B, VTAB, Suite, Tuning, suite
 
 ADAPTERS = ("lora", "adapter", "vpt")
 OBJECTIVES = ("ent", "rec", "rot", "con", "agr")
@@ -30,7 +30,7 @@ def regularizers() -> Suite:
         note="When tuned with TUNE=4, an adapter alone gets four learning rates, one with a regularizer two learning "
              "rates times two strengths, on the validation images of two of the sets. UGR is our reading of an "
              "abstract. Rows that adapt at test time see the test images of a batch, without labels, before they "
-             "answer: they are no like for like.",
+             f"answer: they are no like for like. {DECAYED}",
         datasets=SETS,
         methods=tuple(a + r for a in ADAPTERS for r in (*PACE_FORMS, *UGR_FORMS, ADAPTING)), backbones=(EMBEDDED,),
         seeds=(0, 1, 2), protocol=SMALL, standins=True,

@@ -34,7 +34,7 @@ def test_the_names_of_the_reference_runs_hold() -> None:
         record = from_json(path.read_text(), path.name)
         assert record.run_id == body["run_id"] and record.run_id in path.name
         assert json.loads(to_json(record)) == body
-        assert record.spec.compiled is False
+        assert record.spec.compiled is False and record.spec.decay == "matrices"
 
 
 def test_a_later_field_with_another_value_is_another_run_and_another_protocol() -> None:
