@@ -1,4 +1,4 @@
-"""python -m reports build | check | compare A B | recompute | published | runs | serve"""
+"""python -m reports build | check | compare A B | recompute | published | import TABLE | runs | serve"""
 
 from __future__ import annotations
 

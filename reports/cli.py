@@ -76,7 +76,37 @@ def _parser() -> argparse.ArgumentParser:
                                                    "a row does not follow and its file has no note on it")
     published.add_argument("--folder", type=Path, default=ROOT / "published", help="folder of JSON files")
     published.set_defaults(run=_published)
+    _import_options(verbs.add_parser("import", help="a printed table from CSV, LaTeX or Markdown into "
+                                                    "results/published; exit 1 when a row does not follow"))
     return parser
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", type=Path, metavar="TABLE", help="file ending in .csv, .tsv, .tex or .md")
+    parser.add_argument("--paper", required=True, help="title; the part before the first colon names it in tables")
+    parser.add_argument("--backbone", required=True, help="'ViT-B/16 (ImageNet-21k supervised)', ...")
+    parser.add_argument("--benchmark", required=True, help="vtab1k, fgvc, fewshot, imagenet-shift, domainnet, ...")
+    parser.add_argument("--year", type=int, help="year of the version read; left out: unknown")
+    parser.add_argument("--arxiv", default="", help="arXiv number")
+    parser.add_argument("--venue", default="", help="where it was printed")
+    parser.add_argument("--name", default="Table 1", help="the table's name in the paper (Table 1)")
+    parser.add_argument("--source", default="", help="page, figure or address that the numbers come from")
+    parser.add_argument("--verified", default="no: imported, not yet read again", help="how they were checked")
+    parser.add_argument("--convention", default="", metavar="NAME", help="mean19, group3, other, unknown (what the "
+                        "rows follow)")
+    parser.add_argument("--unit", choices=("percent", "share"), default="percent", help="share: cells from 0 to 1, "
+                        "stored as percent")
+    parser.add_argument("--column", action="append", default=[], metavar="OLD=NEW", help="what a heading means")
+    parser.add_argument("--skip", action="append", default=[], metavar="OLD", help="leave a column out")
+    parser.add_argument("--out", type=Path, help="file to write, or to add the table to (results/published/PAPER.json)")
+    parser.add_argument("--preview", action="store_true", help="show what was understood and write nothing")
+    parser.set_defaults(run=_import)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from .importing import run
+
+    return run(args, ROOT / "published", _shown)
 
 
 def _build(args: argparse.Namespace) -> int:

@@ -262,7 +262,7 @@ def _table(table: PrintedTable) -> str:
 def _cite(table: PrintedTable) -> str:
     """The paper's short name and year: the part before the colon, at most four words."""
     words = table.paper.split(":")[0].split()
-    return f"{' '.join(words[:4])}{' …' if len(words) > 4 else ''} {table.year}"
+    return f"{' '.join(words[:4])}{' …' if len(words) > 4 else ''}" + (f" {table.year}" if table.year else "")
 
 
 def listing(tables: Sequence[PrintedTable]) -> tuple[str, int]:

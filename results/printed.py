@@ -51,7 +51,7 @@ class PrintedRow:
 class PrintedTable:
     paper: str
     arxiv: str
-    year: int
+    year: int  # 0 when the file does not know it
     file: str
     name: str
     benchmark: str
@@ -153,8 +153,9 @@ def _table(file: str, body: Any, table: Any, where: str) -> PrintedTable:
             for j, row in enumerate(_want(table, "rows", list, where))]
     notes = filter(None, (_text(table, "notes", where), _text(table, "note", where)))
     units = _units(table, columns, benchmark, where)
+    year = 0 if isinstance(body, dict) and body.get("year", 0) is None else _want(body, "year", int, file)
     made = PrintedTable(
-        _want(body, "paper", str, file), _text(body, "arxiv", file), _want(body, "year", int, file), file,
+        _want(body, "paper", str, file), _text(body, "arxiv", file), year, file,
         _want(table, "name", str, where), benchmark, backbone_of(_want(table, "backbone", str, where)), columns,
         convention, over.pop("mean", ()), tuple(read), _text(table, "source", where), _text(table, "verified", where),
         _text(body, "trust", file), "; ".join(notes),
