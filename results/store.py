@@ -2,11 +2,14 @@
 
     <root>/runs/<dataset>/<method>-<backbone>-s<seed>-<id>.json     the user's, predictions beside it as .npz
     <root>/reference/<suite>/...                                    the repository's own, same layout
-    <root>/scratch/...                                              runs that did not count: interrupted
+    <root>/scratch/...                                              runs that did not count: interrupted, or failed
+                                                                    where a result lay already
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import tempfile
@@ -32,8 +35,11 @@ def path_of(spec: RunSpec, root: Path | None = None) -> Path:
     return base / re.sub(r"[^A-Za-z0-9_.]", "_", spec.dataset) / f"{stem_of(spec)}.json"
 
 
-def write_atomic(path: Path, write: Writer) -> None:
-    """Call `write` on a temporary file beside `path`, make it durable, and only then give it its name."""
+def write_atomic(path: Path, write: Writer, over: bool = True) -> None:
+    """Call `write` on a temporary file beside `path`, make it durable, and only then give it its name.
+
+    With `over` false a file that has the name keeps it, and FileExistsError is raised.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -43,7 +49,10 @@ def write_atomic(path: Path, write: Writer) -> None:
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
-        temporary.replace(path)
+        if over:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -53,20 +62,63 @@ def write_atomic(path: Path, write: Writer) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Atomically write UTF-8 text."""
+def write_text(path: Path, text: str, over: bool = True) -> None:
+    """Atomically write UTF-8 text; `over` as in `write_atomic`."""
 
     def put(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
-    write_atomic(path, put)
+    write_atomic(path, put, over)
 
 
 def save(result: RunResult, root: Path | None = None) -> Path:
-    """Store a record where its spec says; artifacts must have been written before."""
-    path = path_of(result.spec, root)
-    write_text(path, to_json(result))
-    return path
+    """Store a record where its spec says, and return where; artifacts must have been written before.
+
+    A result is never lost to a failure: looking at what lies there and taking its place are one step among all
+    programs that store, and a failure that comes to lie on a result goes to `scratch` beside the root instead.
+    """
+    path, text = path_of(result.spec, root), to_json(result)
+    with _alone(path.parent) as locked:
+        if result.status == "ok":
+            write_text(path, text)
+            return path
+        if not _is_result(path):
+            with contextlib.suppress(FileExistsError):
+                write_text(path, text, over=locked)  # unlocked, a result may come to lie there at any moment
+                return path
+    aside = aside_of(result.spec, root)
+    write_text(aside, text)
+    return aside
+
+
+def aside_of(spec: RunSpec, root: Path | None = None) -> Path:
+    """Where the record of a run lies that does not count."""
+    return path_of(spec, (root if root is not None else ROOT / "runs").parent / "scratch")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """A lock among those who store in this folder; False where the file system has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # by name: a process forked meanwhile holds the handle too
+        os.close(handle)
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return load(path).status == "ok"
+    except RecordError:
+        return False
 
 
 def load(path: Path) -> RunResult:

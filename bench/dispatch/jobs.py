@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from results import store
-from results.schema import RecordError, Scalar, spec_from_json
+from results.parsing import parse
+from results.schema import RecordError, Scalar, _build, spec_from_json
 
 from ..engine.where import Where
 from ..plan import ROOT, Planned
@@ -103,7 +104,7 @@ class Beat:
 
     @property
     def fresh(self) -> bool:
-        return not self.over and time.time() - self.beaten < FRESH_S
+        return not self.over and abs(time.time() - self.beaten) < FRESH_S
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def save(submission: Submission) -> None:
 def read(folder: Path) -> Submission:
     """One submission. Raises RecordError naming the file."""
     try:
-        body = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
+        body = parse((folder / "submission.json").read_text(encoding="utf-8"))
         if body.pop("schema") != 1:
             raise ValueError("another schema")
         arrays = tuple(_array(a) for a in body.pop("arrays"))
@@ -235,7 +236,7 @@ def _lines(submission: Submission) -> Iterator[TextIO]:
 
 def roots_of(submission: Submission) -> Roots:
     with _lines(submission) as lines:
-        return Roots(**{k: Path(v) for k, v in json.loads(lines.readline())["roots"].items()})
+        return Roots(**{k: Path(v) for k, v in parse(lines.readline())["roots"].items()})
 
 
 def jobs_of(submission: Submission, only: Sequence[str] | None = None) -> list[Job]:
@@ -243,11 +244,11 @@ def jobs_of(submission: Submission, only: Sequence[str] | None = None) -> list[J
     wanted = None if only is None else set(only)
     found: dict[str, Job] = {}
     with _lines(submission) as lines:
-        where = [_where(w) for w in json.loads(lines.readline())["where"]]
+        where = [_where(w) for w in parse(lines.readline())["where"]]
         for line in lines:
             if wanted is not None and line[7:19] not in wanted:  # {"id":"0123456789ab", and the rest need not be read
                 continue
-            body = json.loads(line)
+            body = parse(line)
             passed: dict[str, Scalar] = body["passed"]
             here = where[body["where"]].with_weights(Path(body["weights"]) if body["weights"] else None)
             found[body["id"]] = Job(spec_from_json(body["spec"], submission.id), passed, here, body["again"])
@@ -283,11 +284,11 @@ def write_beat(path: Path, beat: Beat) -> None:
 
 
 def read_beat(path: Path) -> Beat | None:
+    """The task's last sign of life; None for none, and for what is none."""
     try:
-        body = json.loads(path.read_text())
-        body["running"] = {run: (float(share), float(since)) for run, (share, since) in body["running"].items()}
-        return Beat(**body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        beat: Beat = _build(Beat, parse(path.read_text()), path.name, "")
+        return beat
+    except (OSError, ValueError):
         return None
 
 

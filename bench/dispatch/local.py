@@ -34,12 +34,13 @@ from results.schema import (
 )
 
 from ..engine.where import Where
-from .state import HEARTBEAT_S, Claims
+from .state import HEARTBEAT_S, Claims, _birth
 
 PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]  # what the server of all runs imports
 LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # of 2 MB where Linux offers them: a tenth of a step
 POLL_S = 0.2
 ABANDONED_S = 3600.0
+SERVER_GONE = 255  # what multiprocessing gives as exit code when the fork server ended before the process
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class _Running:
     started: float
     oom_kills: int
     before: int  # when the record was written that lay there before
+    born: str | None  # when the process began; None: it is gone already
     share: float = 0.0
     outcome: str = ""
 
@@ -97,12 +99,13 @@ class Crew:
     def stop(self, how: signal.Signals, wait_s: float) -> None:
         """Have the runs store where they stand (SIGTERM: preempted, SIGUSR1: out of time), wait until they have."""
         self.stopping, self.how = True, how
-        for one in self.running.values():
+        for one in list(self.running.values()):
             with contextlib.suppress(OSError):
                 os.kill(one.process.pid, how)
         until = time.monotonic() + wait_s
-        for one in self.running.values():
-            wait([one.process.sentinel], timeout=max(0.0, until - time.monotonic()))
+        for one in list(self.running.values()):
+            while _lives(one) and time.monotonic() < until:
+                time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
 
 
 def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, report: Callable[[float, str], None],
@@ -143,10 +146,11 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
                 claimed = [j for j in claimed if j not in waiting]
                 report(finished, "waiting for another runner")
                 continue
-            wait([r.pipe for r in running.values()] + [r.process.sentinel for r in running.values()], timeout=POLL_S)
+            wait([r.pipe for r in running.values()]
+                 + [r.process.sentinel for r in running.values() if r.process.exitcode is None], timeout=POLL_S)
             for run_id, one in list(running.items()):
                 _listen(one)
-                if one.process.exitcode is not None or _stored(one):
+                if _stored(one) or (one.process.exitcode is not None and not _lives(one)):
                     _listen(one)
                     finished += 1
                     _close(one, root, tally)
@@ -165,8 +169,7 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
         raise
     finally:
         for run_id, one in running.items():
-            one.process.kill()
-            one.process.join()
+            _kill(one)
             if interrupted:
                 _note_interrupted(one, root)
             claims.release(run_id)
@@ -181,7 +184,22 @@ def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:
     process = context.Process(target=child, args=(job, root, theirs), daemon=True)
     process.start()
     theirs.close()
-    return _Running(job, process, ours, time.monotonic(), oom_kills(), before)
+    return _Running(job, process, ours, time.monotonic(), oom_kills(), before, _birth(process.pid))
+
+
+def _lives(one: _Running) -> bool:
+    """Whether the run's process is there. The server that forked it gives its exit code: 255, once it is gone itself,
+    though the run goes on."""
+    return one.born is not None and _birth(one.process.pid) == one.born
+
+
+def _kill(one: _Running) -> None:
+    """End the run's process and wait until it is gone."""
+    while _lives(one):
+        with contextlib.suppress(OSError):
+            os.kill(one.process.pid, signal.SIGKILL)
+        time.sleep(0.01)
+    one.process.join()
 
 
 def _written(job: Job, root: Path) -> int:
@@ -236,23 +254,30 @@ def _stored(one: _Running) -> bool:
 
 def _close(one: _Running, root: Path, tally: Tally) -> None:
     """Take the child's outcome; a child that died without one gets a record that says so."""
-    path = store.path_of(one.job.spec, root)
+    job, path = one.job, store.path_of(one.job.spec, root)
+    found = None if one.outcome else _read(path)
+    if found is not None and found.status == "ok" and _written(job, root) != one.before:
+        one.outcome = "ok"  # stored just before the end
     if not one.outcome:
-        one.process.join()
-        code = one.process.exitcode or 0
-        killed = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         starved = oom_kills() > one.oom_kills
         status: Status = "oom" if starved else "failed"
-        reason = f"the run's process ended {killed}" + (" while the kernel was short of memory" if starved else "")
-        if path.exists() and (found := _read(path)) is not None and found.status == "ok":
-            # Its own, stored just before the end, or a former one that `again` wanted anew: a result is never lost.
-            tally.add(one.job.spec.id, "ok" if _written(one.job, root) != one.before else status)
-            return
-        store.save(died(one.job, status, Failure("memory" if starved else "killed", reason, "train")), root)
         one.outcome = status
-    tally.add(one.job.spec.id, one.outcome)
-    if one.outcome != "ok" and path.exists():
-        tally.failures.append(store.load(path))
+        reason = _end_of(one) + (" while the kernel was short of memory" if starved else "")
+        path = store.save(died(job, status, Failure("memory" if starved else "killed", reason, "train")), root)
+    tally.add(job.spec.id, one.outcome)
+    if one.outcome != "ok":  # where an earlier result lies, the failure lies aside
+        records = (_read(path), _read(store.aside_of(job.spec, root)))
+        tally.failures += [r for r in records if r is not None and r.status != "ok"][:1]
+
+
+def _end_of(one: _Running) -> str:
+    """How a process ended that said nothing of its run."""
+    one.process.join()
+    code = one.process.exitcode or 0
+    if code == SERVER_GONE:
+        return "the run's process ended, or was ended; the one that had started it was gone and could not say how"
+    return "the run's process ended " + (f"by signal {signal.Signals(-code).name}" if code < 0
+                                         else f"with exit status {code}")
 
 
 def died(job: Job, status: Status, failure: Failure) -> RunResult:

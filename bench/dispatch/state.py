@@ -1,7 +1,8 @@
 """Claims: which runner works on which run. A claim is a small file; a dead runner's claim expires.
 
 A claim is taken under a lock, holds the runner's host and process, and is touched while the run is alive. It counts
-as dead when its process is gone (same host) or when it has not been touched for `STALE_S` (another host).
+as dead when its process is gone (same host), when it has not been touched for `STALE_S` or bears a time so far ahead
+(another host), and when it is anything that this program does not write; `take` and `sweep` say which file that was.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
+CLAIM_BYTES = 4096
 
 
 class Claims:
@@ -31,32 +36,46 @@ class Claims:
     def take(self, run_id: str) -> bool:
         """Claim the run for this process; False when a living runner has it."""
         with self._locked():
-            path = self.path(run_id)
-            if path.exists() and self.alive(run_id):
+            if self._holds(run_id):
                 return False
-            path.write_text(json.dumps({"host": _host(), "pid": os.getpid(), "born": _birth(os.getpid())}))
+            self._forget(run_id)
+            claim = {"host": _host(), "pid": os.getpid(), "born": _birth(os.getpid())}
+            self.path(run_id).write_text(json.dumps(claim))
             return True
 
     def touch(self, run_id: str) -> None:
-        """Still alive."""
-        with contextlib.suppress(FileNotFoundError):
+        """Still alive. A claim that is gone, or cannot be reached for the moment, is not worth a run."""
+        with contextlib.suppress(OSError):
             os.utime(self.path(run_id))
 
     def release(self, run_id: str) -> None:
-        self.path(run_id).unlink(missing_ok=True)
+        """Give the run up. What cannot be removed counts as dead when this process ends."""
+        with contextlib.suppress(OSError):
+            self.path(run_id).unlink(missing_ok=True)
 
     def alive(self, run_id: str) -> bool:
-        """Whether a living runner holds the run; an unreadable claim is a dead one."""
-        path = self.path(run_id)
-        try:
-            held = json.loads(path.read_text())
-            age = time.time() - path.stat().st_mtime
-            host, pid, born = held["host"], int(held["pid"]), held["born"]
-        except (OSError, ValueError, KeyError, TypeError):
+        """Whether a living runner holds the run; whatever is no claim is a dead one."""
+        held = _read(self.path(run_id))
+        if held is None:
             return False
-        if host == _host():
-            return born == _birth(pid)
-        return age < STALE_S
+        if held.host == _host():
+            return held.born == _birth(held.pid)
+        return abs(time.time() - held.touched) < STALE_S
+
+    def _holds(self, run_id: str) -> bool:
+        """`alive`, and a sentence about a file that is no claim."""
+        path = self.path(run_id)
+        if os.path.lexists(path) and _read(path) is None:
+            print(f"regatta: {path.name} is no claim of this program; it holds no run back", file=sys.stderr)
+        return self.alive(run_id)
+
+    def _forget(self, run_id: str) -> None:
+        """Remove a dead claim, whatever it is."""
+        path = self.path(run_id)
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f".{path.name}.{os.urandom(4).hex()}"))
+        else:
+            path.unlink(missing_ok=True)
 
     def living(self) -> set[str]:
         """The ids of all runs that somebody works on now."""
@@ -66,8 +85,8 @@ class Claims:
         """Remove dead claims."""
         with self._locked():
             for path in self.folder.glob("*.claim"):
-                if not self.alive(path.stem):
-                    path.unlink(missing_ok=True)
+                if not self._holds(path.stem):
+                    self._forget(path.stem)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -75,6 +94,31 @@ class Claims:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@dataclass(frozen=True)
+class _Claim:
+    host: str
+    pid: int
+    born: str
+    touched: float
+
+
+def _read(path: Path) -> _Claim | None:
+    """A claim as `take` writes it; None for everything else, without waiting for anything but a small file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as stream:
+            stat = os.fstat(handle)
+            if not S_ISREG(stat.st_mode) or stat.st_size > CLAIM_BYTES:
+                return None
+            held = json.loads(stream.read(CLAIM_BYTES))
+            host, pid, born = held["host"], held["pid"], held["born"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if type(host) is str and type(pid) is int and 0 < pid < 2**31 and type(born) is str:
+        return _Claim(host, pid, born, stat.st_mtime)
+    return None
 
 
 def _host() -> str:
