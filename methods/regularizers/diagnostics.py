@@ -10,7 +10,7 @@ without noise. Nothing that is measured here leaves a trace in weights, modes or
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,14 +18,19 @@ from torch import Tensor
 from ..base import Batch, Fit, cross_entropy
 from ..insertion import deltas
 from ..moves import derived_seed, isolated, kept_statistics, placed
-from .noise import branches, switched_off
+from .noise import Noise, branches, switched_off
 from .reading import features, gradients, in_mode, norm_by_group
 
-if TYPE_CHECKING:
-    from .pace import Pace
+
+class Noisy(Protocol):
+    """What is asked of the part that is measured: its noise, and its passes through the network under that noise."""
+
+    noisy: Noise
+
+    def passes(self, fit: Fit, x: Tensor, copies: int) -> Tensor: ...
 
 
-def pace(fit: Fit, batch: Batch, part: Pace) -> dict[str, float]:
+def pace(fit: Fit, batch: Batch, part: Noisy) -> dict[str, float]:
     """All five on one batch; the distances are absent where nothing can be switched off (prompts)."""
     return {**distances(fit, batch.x), **gradient_norms(fit, batch), "consistency": consistency(fit, batch.x, part)}
 
@@ -63,7 +68,7 @@ def gradient_norms(fit: Fit, batch: Batch) -> dict[str, float]:
 
 
 @torch.no_grad()
-def consistency(fit: Fit, x: Tensor, part: Pace) -> float:
+def consistency(fit: Fit, x: Tensor, part: Noisy) -> float:
     """(B, 3, H, W) -> mean squared distance of two noisy passes, in training mode."""
     generator = part.noisy.generator
     before = generator.get_state()

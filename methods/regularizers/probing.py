@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base import Batch, Fit, cross_entropy
 from ..moves import derived_seed, global_norm, inner, isolated, moved
+from .objectives import Look
 from .reading import gradients, in_mode
-
-if TYPE_CHECKING:
-    from .ugr import UGR
 
 POWER_STEPS = 5
 DIFFERENCE = 1e-3  # length of the two-sided step, relative to the weights'
 
 
-def ugr(fit: Fit, batch: Batch, part: UGR) -> dict[str, float]:
+class LooksAhead(Protocol):
+    """What is asked of the part that is measured: which weights move, by which gradient, and how far."""
+
+    rho: float
+    mode: Literal["unit", "raw"]
+    perturb: Literal["peft", "all"]
+
+    def theta(self, fit: Fit) -> list[nn.Parameter]: ...
+
+    def look(self, fit: Fit, x: Tensor, weights: list[nn.Parameter]) -> tuple[Look, list[Tensor], list[Tensor]]: ...
+
+    def steps(self, rho: float, g: list[Tensor]) -> list[Tensor]: ...
+
+
+def ugr(fit: Fit, batch: Batch, part: LooksAhead) -> dict[str, float]:
     """cos, inner, norm_u, norm_t, cos per block, and L_t(theta') - L_t(theta) beside its first-order estimate."""
     theta = part.theta(fit)
     names = list(fit.trainable if part.perturb == "all" else fit.peft)
@@ -55,7 +67,7 @@ def cosine(a: list[Tensor], b: list[Tensor]) -> float:
     return (inner(a, b) / norms).item() if norms > 0 else 0.0
 
 
-def curvature(fit: Fit, x: Tensor, part: UGR) -> float:
+def curvature(fit: Fit, x: Tensor, part: LooksAhead) -> float:
     """Largest eigenvalue (by size) of L_u's Hessian from a few power iterations on gradient differences.
 
     Below 1 / rho, UGR's raw step is a descent direction of the loss at the moved weights.
