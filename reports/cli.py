@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--suites", type=Path, default=ROOT / "suites", help="folder of suite files (results/suites)")
     build.add_argument("--out", type=Path, default=OUT, help="folder to write to (reports)")
     build.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite; may be repeated")
-    build.add_argument("--keep-going", action="store_true", help="list unreadable records and go on; exit 1 then")
+    build.add_argument("--keep-going", action="store_true", help="build suites that want an unreadable record too, "
+                       "without it; else they are left out and the others built; exit 1 either way")
     build.add_argument("--no-index", action="store_true", help="read every record, neither use nor write the index")
     build.add_argument("--reference", action="store_true", help="write reports/reference from results/reference")
     build.set_defaults(run=_build)
@@ -124,9 +125,11 @@ def _build(args: argparse.Namespace) -> int:
     problems: list[RecordError] = []
     written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
                                 index=not args.no_index,
-                                on_error=problems.append if args.keep_going else None, progress=_progress)
+                                on_error=problems.append, keep_going=args.keep_going, progress=_progress)
     for problem in problems:
         print(f"unreadable: {problem}")
+    if problems and not args.keep_going:
+        print("suites that want one of them are not built; `--keep-going` builds them without")
     print(f"{_shown(written[0])}: {len(suites)} suites, {len(written) - 1} files beside it")
     return 1 if problems else 0
 

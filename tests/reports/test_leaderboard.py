@@ -215,6 +215,28 @@ def test_an_unreadable_record_is_named_and_never_dropped_in_silence(zoo: Zoo, tm
     assert "1 records could not be read" in page and "(2 of 3)" in page
 
 
+def test_a_suite_with_an_unreadable_record_is_named_and_the_others_are_built(
+        zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    copy = Zoo(tmp_path / "zoo", zoo.suite)
+    shutil.copytree(zoo.root, copy.root)
+    victim = sorted(copy.records.glob("eurosat/lora-*.json"))[0]
+    run_id = victim.stem[-12:]
+    other = replace(zoo.suite, name="other", title="Other", entries=tuple(
+        e for e in zoo.suite.entries if e.run_id != run_id))
+    save_suite(other, copy.suites)
+    victim.write_text(victim.read_text()[:300])
+    (copy.records / "eurosat" / "stray.json").write_text("{}")  # of no suite: it is named, and no suite waits for it
+    assert build(copy, tmp_path / "out") == 1
+    said = capsys.readouterr().out
+    assert f"unreadable: eurosat/{victim.name}" in said and "unreadable: eurosat/stray.json" in said
+    page = (tmp_path / "out/LEADERBOARD.md").read_text()
+    assert "2 records could not be read" in page and "**Not built:** eurosat/" in page
+    assert (tmp_path / "out/site/other.html").exists() and not (tmp_path / "out/site/demo.html").exists()
+    assert "Suite `other`: " in page and "Suite `demo`: " not in page
+
+
 def test_an_unknown_suite_is_answered_with_the_near_name(zoo: Zoo, tmp_path: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     assert build(zoo, tmp_path, "--suite", "demmo") == 2
