@@ -22,7 +22,8 @@ SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval
             "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
             "decay")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "augment": ("none", "crop_flip"), "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
+    "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
+    "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
     "optimizer": ("adamw", "sgd"), "schedule": ("cosine", "cosine_timm", "constant"), "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all")}
 

@@ -49,7 +49,7 @@ class RunSpec:
     weight_decay: float
     warmup_epochs: int
     image_size: int
-    augment: str  # "none", "crop_flip"
+    augment: str  # "none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"
     normalise: str  # "native" (the checkpoint's own), "peer" (ImageNet constants), "none" ([0, 1])
     precision: Literal["fp32", "bf16"]
     phase: Phase

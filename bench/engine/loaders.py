@@ -25,9 +25,9 @@ from results.schema import RunSpec
 from .cache import ImageCache
 from .feeding import Normaliser, ahead
 from .seeds import derive, generator
+from .transforms import evaluation, transformed
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-RESIZE_SHARE = 256 / 224  # FGVC habit: the shorter side to 256, then a crop of 224
 
 
 class SealedTest(RuntimeError):
@@ -160,7 +160,7 @@ def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) 
                         f"{card.classes} classes, 0 to {card.classes - 1}")
     augmented = spec.augment != "none"
     pixels = None if augmented else cache.pixels(f"{card.name}-{split}-{spec.data}", items, spec.image_size)
-    augment = spec.augment if split in ("train", "trainval") else _evaluation(spec.augment)
+    augment = spec.augment if split in ("train", "trainval") else evaluation(spec.augment)
     return Pictures(items, labels, pixels, spec.image_size, augment)
 
 
@@ -221,7 +221,8 @@ class Batches:
             x = self.normalise.rows(pictures.pixels, rows)
         else:
             x = self.normalise(torch.stack([
-                _transformed(pictures, int(r), derive(self.seed, "augment", epoch, int(r))) for r in rows]))
+                transformed(open_rgb(pictures.items[int(r)].image), pictures.augment, pictures.size,
+                            derive(self.seed, "augment", epoch, int(r))) for r in rows]))
         return x if self.cast is None else x.to(self.cast)
 
 
@@ -239,33 +240,6 @@ class Endless(Iterator[Batch]):
             self._shuffled = number, torch.randperm(len(of.pictures), generator=generator(of.seed, "endless", number))
         self.position += 1
         return of.batch(self._shuffled[1][start * size:(start + 1) * size], number)
-
-
-def _evaluation(augment: str) -> str:
-    return "centre_crop" if augment == "crop_flip" else "none"
-
-
-def _transformed(pictures: Pictures, row: int, seed: int) -> Tensor:
-    """One image, decoded, resized and cropped -> (3, S, S) uint8."""
-    from PIL.Image import Resampling, Transpose
-
-    size = pictures.size
-    image = open_rgb(pictures.items[row].image)
-    if pictures.augment == "none":
-        image = image.resize((size, size), Resampling.BICUBIC)
-    else:
-        scale = round(size * RESIZE_SHARE) / min(image.size)
-        wide, high = (max(size, round(side * scale)) for side in image.size)
-        image = image.resize((wide, high), Resampling.BICUBIC)
-        random = np.random.default_rng(seed)
-        if pictures.augment == "crop_flip":
-            left, top = (int(random.integers(0, side - size + 1)) for side in (wide, high))
-            if random.random() < 0.5:
-                image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        else:
-            left, top = (wide - size) // 2, (high - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).copy())
 
 
 def normalisation(spec: RunSpec, native: tuple[tuple[float, ...], tuple[float, ...]]
