@@ -25,6 +25,7 @@ from results.suites import Entry, Row, SuiteView, load_suite
 from . import settings
 from .engine import backbones, forms
 from .engine.backbones import BackboneError, Weights
+from .held import settled
 from .suites import GROUPS, SUFFIX, SUITES, Suite
 from .suites import find as find_suite
 from .view import columns_of, fold, named, protocols_of, reference_of, unfold
@@ -240,9 +241,10 @@ def _specs(request: Request, found: _Resolved) -> list[Planned]:
                 fields_, options = _settings_of(request, found, method, rates, name, card)
                 further, data = suite.also_test.get(card.name, ()), found.data_of(card.name)
                 for seed in found.seeds:
-                    spec = RunSpec(dataset=card.name, model=name, method=method.name, options=options, seed=seed,
-                                   phase=request.phase, select="last", data=data, weights=weights.sha256,
-                                   also_test=further, **fields_)
+                    spec = settled(RunSpec(
+                        dataset=card.name, model=name, method=method.name, options=options, seed=seed,
+                        phase=request.phase, select="last", data=data, weights=weights.sha256, also_test=further,
+                        **fields_))
                     passed: dict[str, Scalar] = {"suite": suite.name, "method": typed}
                     passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}

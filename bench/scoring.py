@@ -10,6 +10,7 @@ from statistics import fmean
 from results.schema import RunResult, RunSpec
 from results.selections import Study, Trial
 
+from .held import settled
 from .plan import Planned, Request, _look_up, _resolve
 from .selecting import candidates, records_of
 
@@ -18,7 +19,7 @@ def peeks(trial: Trial, records: dict[str, RunResult]) -> list[RunSpec] | None:
     """The runs that test a configuration: a peek for each data set and seed; None when a record of it is missing."""
     if any(run not in records for run in trial.runs):
         return None
-    specs = [replace(records[run].spec, phase="peek", fold="", select="last") for run in trial.runs]
+    specs = [settled(replace(records[run].spec, phase="peek", fold="", select="last")) for run in trial.runs]
     return list({s.id: s for s in specs}.values())
 
 

@@ -20,6 +20,7 @@ from results import store
 from results.schema import RunResult, RunSpec
 from results.selections import Candidate, Choice, Study
 
+from .held import settled
 from .plan import Planned, Request, UsageError, _resolve, _specs, suite_of
 from .tuning import with_config
 
@@ -117,7 +118,7 @@ def choose(study: Study, records: Mapping[str, RunResult], rule: str, rest: Sequ
     finals: dict[str, RunSpec] = {}
     for run_id in runs:
         spec = records[run_id].spec
-        finals.setdefault(spec.dataset, replace(spec, phase="final", fold="", select="last"))
+        finals.setdefault(spec.dataset, settled(replace(spec, phase="final", fold="", select="last")))
     return Choice(study.method, study.backbone, study.datasets, study.effort, rule, winner.number,
                   tuple(c.number for c in ties(found)), tuple(found),
                   (*(finals[d] for d in study.datasets),

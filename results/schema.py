@@ -26,7 +26,7 @@ Phase = Literal["tune", "final", "peek"]
 
 
 # Fields that joined RunSpec -> what every run before them did.
-LATER: dict[str, bool | str] = {"compiled": False, "decay": "matrices"}
+LATER: dict[str, bool | str] = {"compiled": False, "decay": "matrices", "held_as": "train"}
 
 
 class RecordError(ValueError):
@@ -73,6 +73,7 @@ class RunSpec:
     compiled: bool = False  # training steps go through torch.compile, which orders float sums in its own way
     decay: str = "matrices"  # what weight decay shrinks: "matrices" (no vector, no prompt), "timm" (nor what timm's
     # no_weight_decay spares: class token, positions, ...), "all" trained weights
+    held_as: str = "train"  # where training images are augmented, those held out are seen as in "train" or "evaluation"
     schema: int = SCHEMA
 
     @cached_property
@@ -88,7 +89,8 @@ class RunSpec:
     @property
     def protocol_id(self) -> str:
         """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
-        free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout"}
+        free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout",
+                "held_as"}
         return _hash({k: v for k, v in self.written().items() if k not in free})
 
     def written(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from results.selections import Effort, Study, Trial, Trials, load_trials, save_trials
 
+from ..held import settled
 from ..plan import Planned, Request, _look_up, _resolve, _specs
 from ..selecting import score
 from ..tuning import Config, Proposer, Space, config_of, seed_of, space_of, with_config
@@ -57,7 +58,7 @@ def searches(request: Request, effort: Effort, together: bool, seed: int = 0) ->
     for one in planned:
         folds = [f"{k}/{effort.folds}" for k in range(1, effort.folds + 1)] if effort.folds else [""]
         cells.setdefault((one.text, one.spec.model, "" if together else one.spec.dataset), []).extend(
-            replace(one, spec=replace(one.spec, fold=fold)) for fold in folds)
+            replace(one, spec=settled(replace(one.spec, fold=fold))) for fold in folds)
     methods = {method.text(): method for _, method in found.methods}
     made = []
     for (text, backbone, _), base in cells.items():

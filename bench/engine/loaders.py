@@ -8,7 +8,7 @@ Decoded images are kept as uint8 and shared between runs through a memory map.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,18 @@ class Pictures:
         return Pictures([self.items[i] for i in rows], self.labels[rows], pixels, self.size, self.augment)
 
 
+def as_scored(pictures: Pictures, spec: RunSpec) -> Pictures:
+    """The same pictures as something that scores sees them: as an evaluation does, where the spec says so."""
+    return replace(pictures, augment=evaluation(pictures.augment)) if spec.held_as == "evaluation" else pictures
+
+
+def hold_out(train: Pictures, spec: RunSpec) -> tuple[Pictures, Pictures]:
+    """(what is trained on, a seeded, class-balanced share that is kept aside)."""
+    rows = stratified(train.labels, spec.holdout, spec.seed)
+    inside = set(rows)
+    return train.take([i for i in range(len(train)) if i not in inside]), as_scored(train.take(rows), spec)
+
+
 class TuneData:
     """What phase `tune` sees: the training list and the validation list. It has no test split to give."""
 
@@ -68,7 +80,7 @@ class TuneData:
         every = self._open("trainval")
         rows = stratified(every.labels, 1 / of, seed=0, part=number - 1)
         inside = set(rows)
-        return every.take([i for i in range(len(every)) if i not in inside]), every.take(rows)
+        return every.take([i for i in range(len(every)) if i not in inside]), as_scored(every.take(rows), self._spec)
 
     def _open(self, split: str) -> Pictures:
         return _open(self._card, self._root, self._spec, self._cache, split)

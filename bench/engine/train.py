@@ -52,7 +52,7 @@ from .course import (
 )
 from .evaluate import Predictions, Splits, adapts, metrics_of, predict, predict_among
 from .feeding import Normaliser
-from .loaders import Batches, Endless, Pictures, TuneData, normalisation, open_data, stratified
+from .loaders import Batches, Endless, Pictures, TuneData, as_scored, hold_out, normalisation, open_data, stratified
 from .optim import learning_rate, make_optimizer
 from .prefix import open_prefix, serving
 from .seeds import seed_all
@@ -130,7 +130,10 @@ class Session:
         head = head_names(model) & trainable.keys()
         mean, std = normalisation(spec, (backbone.mean, backbone.std))
         self.normalise = Normaliser(mean, std, self.device)
-        self.train_pictures, self.held = self._hold_out(data.train)
+        self.train_pictures: Pictures = data.train
+        self.held: Pictures | None = None
+        if self.method.wants_holdout:
+            self.train_pictures, self.held = hold_out(data.train, spec)
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
         self.holdout: Endless | None = None
         if self.held is not None:
@@ -151,20 +154,14 @@ class Session:
             precision=self._precision, adapter=self.method.adapter)
         seed_all(spec.seed, "prepare")
         if prepare:
-            self.method.prepare(self.fit, self.batches.in_order())
+            once = self.train_pictures if self.held is None else as_scored(self.train_pictures, spec)
+            self.method.prepare(self.fit, Batches(once, self.normalise, spec.batch_size, spec.seed).in_order())
         if spec.precision == "bf16" and not spec.merged_eval:  # merging wants the weights unrounded
             forms.store_frozen_in_bf16(model)
         self.method.attach(self.fit)
         self.optimizer = make_optimizer(self.fit, spec)
         self.compiling = Steps(self.fit, spec, len(self.train_pictures))
         self.splits = Splits(self.fit, spec, self.normalise)
-
-    def _hold_out(self, train: Pictures) -> tuple[Pictures, Pictures | None]:
-        if not self.method.wants_holdout:
-            return train, None
-        rows = stratified(train.labels, self.spec.holdout, self.spec.seed)
-        inside = set(rows)
-        return train.take([i for i in range(len(train)) if i not in inside]), train.take(rows)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.spec.precision == "fp32":
