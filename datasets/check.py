@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from .folder import MANIFEST, MARK, compare_manifest, sha256_of
 from .images import name_of, open_rgb
 from .vtab.export import interleave
 
-Lister = Callable[..., Sequence[Item]]  # a card's lister, which also takes `problems`
+Lister = Callable[..., Sequence[Item]]  # a card's lister, some of which also take `problems`
 
 
 class Problem(NamedTuple):
@@ -51,15 +52,21 @@ def _sizes(card: Card, standin: bool) -> dict[str, int]:
 def _list_all(card: Card, root: Path, found: list[str]) -> dict[str, Sequence[Item]]:
     """Every split that can be listed; what cannot is told."""
     lister: Lister = card.items
+    all_at_once = _notes_problems(lister)
     listed: dict[str, Sequence[Item]] = {}
     for split in card.splits:
         told: list[str] = []
         try:
-            listed[split] = lister(root, split) if not card.folder else lister(root, split, problems=told)
+            listed[split] = lister(root, split, problems=told) if all_at_once else lister(root, split)
         except DataError as error:
             told.append(str(error))
         found += [text for text in told if text not in found]
     return listed
+
+
+def _notes_problems(lister: Lister) -> bool:
+    """Whether a lister can go on after a fault; `(root, split)` is all that a card promises of it."""
+    return "problems" in signature(lister).parameters
 
 
 def _check_relations(card: Card, listed: dict[str, Sequence[Item]], found: list[str]) -> None:
@@ -101,7 +108,7 @@ def check(
     if (
         listed
         and not standin
-        and card.group in ("fgvc", "imagenet", "fewshot", "real")
+        and card.group in ("fgvc", "imagenet", "fewshot", "real", "other")
         and len(classes) != card.classes
     ):
         found.append(f"{len(classes)} classes have images; expected {card.classes}")
