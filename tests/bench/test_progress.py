@@ -24,10 +24,26 @@ def test_a_log_gets_a_line_a_minute_and_no_bar(monkeypatch: pytest.MonkeyPatch) 
         for done in range(8):
             now[0] += 40
             bar.to(done, "svhn lora")
-    assert log.getvalue().splitlines() == ["demo: runs: 1 of 8 after 01:20, about 09:20 left",
-                                           "demo: runs: 3 of 8 after 02:40, about 04:26 left",
-                                           "demo: runs: 5 of 8 after 04:00, about 02:24 left",
-                                           "demo: runs: 7 of 8 after 05:20, about 00:45 left"]
+    assert log.getvalue().splitlines() == ["demo: runs: 12 % of 8 after 01:20",  # a run takes 40 s
+                                           "demo: runs: 38 % of 8 after 02:40, about 03:20 left",
+                                           "demo: runs: 62 % of 8 after 04:00, about 02:00 left",
+                                           "demo: runs: 88 % of 8 after 05:20, about 00:40 left"]
+
+
+def test_halves_are_not_called_finished_and_a_slow_start_is_not_taken_for_the_speed(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs at once: a minute of imports, then two minutes of training."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    with progress.Bar(2, "demo: runs") as bar:
+        for second in range(0, 181, 2):
+            now[0] = float(second)
+            bar.to(2 * max(0, (second - 54) // 6) * 0.05, "svhn lora")
+    first, second = log.getvalue().splitlines()[:2]
+    assert first == "demo: runs: 5 % of 2 after 01:00"
+    assert second == "demo: runs: 55 % of 2 after 02:00, about 00:54 left"
+    assert "1 of 2" not in log.getvalue()
 
 
 def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +59,5 @@ def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -
 
 def test_nothing_done_promises_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert progress.Bar(3, "x").line(90.0) == "0 of 3 after 01:30"
+    bar = progress.Bar(3, "x")
+    assert bar.line(bar.began + 90.0) == "0 % of 3 after 01:30"
