@@ -327,12 +327,22 @@ def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
     return Planned(**base | {"state": "failed", "why": f"{record.status}: {message}"})
 
 
+def _typed(found: _Resolved) -> list[str]:
+    """The settings that were given and are not the suite's."""
+    return [f"{k}={v}" for k, v in found.fields.items() if v != found.suite.protocol.get(k)]
+
+
+def name_of(request: Request, found: _Resolved) -> str:
+    """The set's name. Other settings than the suite's are another table: rows of two protocols do not stand side by
+    side."""
+    paper = ["paper"] if request.recipe == "paper" else []
+    return "-".join([found.suite.name, *paper, *(re.sub(r"[^\w.+-]", "", w) for w in _typed(found))])
+
+
 def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteView:
     """The suite as the reports see it: the whole suite, what was run of it before, and what is asked for now."""
     suite, paper = found.suite, request.recipe == "paper"
-    typed = [f"{k}={v}" for k, v in found.fields.items() if v != suite.protocol.get(k)]
-    # Other settings than the suite's are another table: rows of two protocols do not stand side by side.
-    name = "-".join([suite.name, *(["paper"] if paper else []), *(re.sub(r"[^\w.+-]", "", w) for w in typed)])
+    typed, name = _typed(found), name_of(request, found)
     budget = "none: each method's published recipe" if paper else suite.budget
     entries = {_key(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
@@ -389,6 +399,6 @@ def _ordered(names: set[str]) -> list[Card]:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """The plan for a program to read."""
-    return {"suite": plan.suite.name, "counts": plan.count(),
+    return {"suite": plan.view.name, "counts": plan.count(),
             "runs": [{"id": p.spec.id, "state": p.state, "why": p.why, "method": p.text, "spec": asdict(p.spec)}
                      for p in plan.runs]}

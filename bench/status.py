@@ -134,15 +134,15 @@ def survey(request: Request, runs: Path, claims: Claims, folder: Path, ask: bool
 
 def _planned(request: Request) -> tuple[str, list[Planned]]:
     """(the suite's name, its runs), nothing looked up."""
-    from .plan import _resolve, _specs
+    from .plan import _resolve, _specs, name_of
 
     if request.tuned:
         from .tuned import make_tuned
 
         plan = make_tuned(request, Path("/nonexistent"), set())
-        return f"{plan.suite.name}-tuned", list(plan.runs)
+        return plan.view.name, list(plan.runs)
     found = _resolve(request)
-    return found.suite.name, _specs(request, found)
+    return name_of(request, found), _specs(request, found)
 
 
 @dataclass

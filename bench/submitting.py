@@ -109,7 +109,7 @@ def _submit(args: argparse.Namespace) -> int:
         todo = to_submit(made.runs, args.again, set(held))
         counts = made.count()
         if not todo:
-            print(f"suite {made.suite.name}: nothing to submit; "
+            print(f"suite {made.view.name}: nothing to submit; "
                   + ", ".join(f"{n} {'queued or running' if s == 'running' else s}" for s, n in counts.items() if n))
             return 1 if counts["failed"] else 0
         if cluster == "slurm":

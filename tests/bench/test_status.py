@@ -148,3 +148,14 @@ def test_the_same_states_as_the_plan_tells(tmp_path: Path, planned: list[Planned
 def test_last_line_of_a_log_that_is_not_there(tmp_path: Path) -> None:
     assert last_line(tmp_path / "no.err") == ""
     assert asdict(Resources())["time_min"] > 10
+
+
+def test_plan_and_status_name_a_set_alike() -> None:
+    """With settings of one's own, a published recipe, both, or none."""
+    from bench.plan import make
+    from bench.status import _planned
+
+    for request in (REQUEST, replace(REQUEST, epochs=2), replace(REQUEST, epochs=2, sets=("lr=0.01",)),
+                    replace(REQUEST, methods=("lora",), recipe="paper")):
+        assert _planned(request)[0] == make(request).view.name
+    assert _planned(replace(REQUEST, epochs=2))[0] == "demo-epochs2"
