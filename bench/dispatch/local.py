@@ -39,6 +39,7 @@ from .state import HEARTBEAT_S, Claims, _birth
 PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]  # what the server of all runs imports
 LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # of 2 MB where Linux offers them: a tenth of a step
 POLL_S = 0.2
+PATIENCE_S = 20.0  # after Ctrl-C, for the runs to store where they stand; a second Ctrl-C does not wait
 ABANDONED_S = 3600.0
 SERVER_GONE = 255  # what multiprocessing gives as exit code when the fork server ended before the process
 
@@ -97,7 +98,8 @@ class Crew:
     how: signal.Signals | None = None  # what the runs are told
 
     def stop(self, how: signal.Signals, wait_s: float) -> None:
-        """Have the runs store where they stand (SIGTERM: preempted, SIGUSR1: out of time), wait until they have."""
+        """Have the runs store where they stand (SIGTERM: preempted, SIGUSR1: out of time, SIGINT: the user's wish),
+        wait until they have."""
         self.stopping, self.how = True, how
         for one in list(self.running.values()):
             with contextlib.suppress(OSError):
@@ -166,11 +168,13 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
             report(finished + sum(r.share for r in running.values()), label)
     except KeyboardInterrupt:
         interrupted = True
+        crew.stop(signal.SIGINT, PATIENCE_S)
         raise
     finally:
         for run_id, one in running.items():
             _kill(one)
-            if interrupted:
+            _listen(one)
+            if interrupted and not one.outcome:
                 _note_interrupted(one, root)
             claims.release(run_id)
         for process in leaving:
@@ -302,7 +306,7 @@ def _note_interrupted(one: _Running, root: Path) -> None:
 
 def _child(job: Job, root: Path, pipe: Connection) -> None:
     """In the forked process: follow the parent's life, run, say how it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it can be taken as a wish to stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if not sys.stderr.isatty():
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - warnings of libraries belong to no table
@@ -311,6 +315,7 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: STOP.ask("preempted"))
     signal.signal(signal.SIGUSR1, lambda *_: STOP.ask("timeout"))
+    signal.signal(signal.SIGINT, lambda *_: STOP.ask("cancelled"))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR1})  # see `bench.dispatch.task`
     last = 0.0
 

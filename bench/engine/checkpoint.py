@@ -31,14 +31,15 @@ from results.schema import Attempt, RunSpec, Status
 KEEP = 2
 SHARE = 0.02  # of the time at most goes into writing checkpoints
 HERE = Path(__file__).resolve().parent
-UNFINISHED = ("preempted", "timeout")  # statuses after which the same run will go on
+UNFINISHED = ("preempted", "timeout", "cancelled")  # statuses after which the same run will go on
 
 
 class Interrupted(RuntimeError):
     """The run was told to stop, or its time is over; it was stored where it stands and can go on."""
 
     def __init__(self, status: Status, step: int) -> None:
-        words = "the time given to the run is over" if status == "timeout" else "the machine was wanted back"
+        words = {"timeout": "the time given to the run is over", "cancelled": "interrupted by the user"}.get(
+            status, "the machine was wanted back")
         super().__init__(f"{words} at step {step}; the same command goes on from there")
         self.status: Status = status
         self.step = step

@@ -81,7 +81,7 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
         diagnostics={k: finite(v) for k, v in trained.diagnostics.items()} if trained else {},
         artifacts=artifacts if trained else (), provenance=env.provenance(where.device, where.deterministic, started),
         history=tuple({k: finite(v) for k, v in h.items()} for h in trained.history) if trained else ())
-    store.save(result, root)
+    store.save(result, root.parent / "scratch" if status == "cancelled" else root)  # what a user stops is no finding
     if saver is not None and status not in UNFINISHED and not (failure and failure.kind == "node"):
         saver.clear()
     return result

@@ -115,6 +115,45 @@ def test_a_killed_runner_takes_its_runs_with_it_and_its_claims_expire(tmp_path: 
     assert not store.path_of(spec, tmp_path / "runs").exists()
 
 
+STOPPED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.bench.test_local import _jobs
+from bench.dispatch.local import run_all
+from bench.dispatch.state import Claims
+if __name__ == "__main__":
+    tmp = Path({tmp!r})
+    (job,) = _jobs(tmp, ("full",), (0,), epochs=400)
+    job = replace(job, where=replace(job.where, checkpoints=tmp / "checkpoints", checkpoint_every_s=3600.0))
+    run_all([job], tmp / "runs", Claims(tmp / "claims"), 1, lambda d, l: d > 0.02 and print("at work", flush=True))
+"""
+
+
+def test_ctrl_c_stores_where_the_run_stands_and_leaves_no_finding(tmp_path: Path) -> None:
+    """No checkpoint is due for an hour: the only one is that of the interruption."""
+    script = tmp_path / "runner.py"
+    script.write_text(STOPPED.format(root=str(ROOT), tmp=str(tmp_path)))
+    (spec,) = [j.spec for j in _jobs(tmp_path, ("full",), (0,), epochs=400)]
+    runner = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert runner.stdout is not None and runner.stdout.readline() == b"at work\n"
+        os.killpg(runner.pid, signal.SIGINT)  # as a terminal does: to the runner and to its runs
+        runner.communicate(timeout=120)
+    finally:
+        runner.kill()
+        runner.wait()
+    (stored,) = (tmp_path / "checkpoints" / spec.id).glob("*.pt")
+    assert int(stored.stem) > 0
+    assert not store.path_of(spec, tmp_path / "runs").exists()
+    record = store.load(store.path_of(spec, tmp_path / "scratch"))
+    assert record.status == "cancelled" and record.failure is not None
+    assert record.failure.step == int(stored.stem) and "the same command goes on" in record.failure.message
+    assert not list((tmp_path / "claims").glob("*.claim"))
+
+
 def test_a_claim_of_another_machine_expires_when_it_is_not_touched(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     claims.path("x").write_text(json.dumps({"host": "another", "pid": 1, "born": "1"}))
