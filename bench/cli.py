@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -33,13 +34,33 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if re.match("unrecognized arguments: [^-]", message):
             message += "; names stand before options"
+        wrong = re.match("unrecognized arguments: (--[^ =]+)", message)
+        if wrong:
+            near = get_close_matches(wrong[1], self._options(), n=1, cutoff=0.7)
+            message += f"; did you mean {near[0]}?" if near else ""
         print(f"regatta: {message} (see `{self.prog} --help`)", file=sys.stderr)
         raise SystemExit(2)
 
 
+    def of(self, verb: str) -> _Parser:
+        """The parser of a command."""
+        (verbs,) = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        found: _Parser = verbs.choices[verb]
+        return found
+
+    def _options(self) -> list[str]:
+        """Every option of this command; of all of them where it is not known which one is meant."""
+        below = [a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        own = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        return [*own, *(name for verbs in below for verb in verbs.values() for name in verb._options())]
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Parse and do; returns the exit status."""
-    args = _parser().parse_args(words)
+    parser = _parser()
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        parser.of(args.verb).error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(args.do(args))
     except UsageError as error:
@@ -69,7 +90,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(prog="python -m bench", description="Adapt pre-trained vision transformers, honestly compared.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 

@@ -64,7 +64,9 @@ def get(name: str) -> Card:
         return _cards[_aliases[name]]
     close = get_close_matches(name.lower().replace("-", "_"), _aliases, n=6, cutoff=0.55)
     near = list(dict.fromkeys(_aliases[match] for match in close))[:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names())}"
+    some = names(*ORDER[:ORDER.index("fewshot")])  # the lists of shots and the sets under shift are hundreds of names
+    hint = f"did you mean {' or '.join(near)}?" if near else (
+        f"there are: {', '.join(some)}, and {len(names()) - len(some)} more that `python -m bench list datasets` folds")
     raise UnknownDataset(f"no data set is called {name!r}; {hint}")
 
 

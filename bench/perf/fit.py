@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -53,25 +54,50 @@ def ledger_bytes(spec: RunSpec, batch: int) -> int | None:
 
 
 def from_ledger(variant: Variant, budget_bytes: float) -> Largest:
-    """Two forecasts give a straight line; the batch that it proposes is then checked exactly."""
-    one, many = ledger_bytes(variant.spec, 16), ledger_bytes(variant.spec, 32)
-    if one is None or many is None:
+    """From the straight line of bytes over the batch; where there is none, from forecasts at one batch after another.
+
+    Every part of the ledger is fixed or kept per image, so that two forecasts give the line; a third, far from both,
+    shows that it is one (a loss over pairs of images is not).
+    """
+    line = ledger_line(variant.spec)
+    if line is None:
         return Largest(variant.name, budget_bytes, None, "its step reads numbers and cannot be forecast")
-    each = max(1.0, (many - one) / 16)
-    batch = min(LIMIT, int(max(0.0, 16 + (budget_bytes - one) / each)))
-    known: dict[int, bool] = {0: True}
+    if line.straight:
+        return Largest(variant.name, budget_bytes, min(LIMIT, line.images(budget_bytes)), "ledger")
 
     def fits(count: int) -> bool:
-        if count not in known:
-            total = ledger_bytes(variant.spec, count)
-            known[count] = total is not None and total <= budget_bytes
-        return known[count]
+        total = ledger_bytes(variant.spec, count)
+        return total is not None and total <= budget_bytes
 
-    while batch and not fits(batch):
-        batch -= 1
-    while batch < LIMIT and fits(batch + 1):
-        batch += 1
-    return Largest(variant.name, budget_bytes, batch, "ledger")
+    return Largest(variant.name, budget_bytes, largest(fits, line.images(budget_bytes) or 1), "ledger")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes of a step's ledger: `fixed` and `each` image's; `straight`: so far away from where it was measured too."""
+
+    fixed: int
+    each: int
+    straight: bool
+
+    def at(self, batch: int) -> int:
+        """Bytes that a step of so many images takes."""
+        return self.fixed + batch * self.each
+
+    def images(self, budget_bytes: float) -> int:
+        """The largest batch within a budget."""
+        return max(0, int((budget_bytes - self.fixed) // max(1, self.each)))
+
+
+@cache
+def ledger_line(spec: RunSpec) -> Line | None:
+    """Bytes over the batch, from forecasts at 16, 32 and 128 images; None where a step cannot be forecast."""
+    one, two, far = (ledger_bytes(spec, n) for n in (16, 32, 128))
+    if one is None or two is None or far is None:
+        return None
+    each, rest = divmod(two - one, 16)
+    line = Line(one - 16 * each, each, not rest)
+    return replace(line, straight=line.straight and line.at(128) == far)
 
 
 def two_steps(spec: RunSpec, device: str) -> None:

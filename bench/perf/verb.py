@@ -142,7 +142,7 @@ def _probe(variants: list[Variant], device: str, found: Found) -> None:
 def _fit(args: argparse.Namespace, variants: list[Variant], device: str) -> Found:
     import torch
 
-    from .fit import by_trying, from_ledger
+    from .fit import by_trying, from_ledger, ledger_bytes
     from .machine import memory_bytes
     from .measure import Found
 
@@ -150,9 +150,14 @@ def _fit(args: argparse.Namespace, variants: list[Variant], device: str) -> Foun
     cuda = device.startswith("cuda")
     whole = torch.cuda.get_device_properties(device).total_memory if cuda else memory_bytes("MemAvailable") or 0
     budgets = [g * GB for g in args.fit] or [float(whole)]
-    for one in variants:
+    for number, one in enumerate(variants, 1):
+        if not sys.stderr.isatty():  # a method may take a minute on a large backbone
+            print(f"regatta: {one.name} ({number} of {len(variants)})", file=sys.stderr, flush=True)
+        taken = ledger_bytes(one.spec, one.spec.batch_size)
+        found.add(one.name, f"batch {one.spec.batch_size} takes", "bytes", None if taken is None else float(taken),
+                  "" if taken is not None else "cannot be forecast")
         for budget in budgets:
-            _tell(f"{one.name}: {budget / GB:g} GB")
+            _tell(f"{one.name}: {budget / GB:g} GB ({number} of {len(variants)})")
             answer = by_trying(one, budget, device) if cuda else from_ledger(one, budget)
             found.add(one.name, f"largest batch in {budget / GB:.3g} GB", "images",
                       None if answer.batch is None else float(answer.batch), answer.how)
@@ -205,6 +210,12 @@ def _fit_table(figures: list[Figure]) -> str:
     rows = []
     for subject in dict.fromkeys(f.subject for f in figures):
         found = [known[subject, q] for q in quantities]
-        rows.append([subject, *(str(int(f.value)) if f.value is not None else f.note for f in found)])
+        rows.append([subject, *(_fitting(f) for f in found)])
     return tabulate(rows, ["method", *quantities], disable_numparse=True)
 
+
+def _fitting(figure: Figure) -> str:
+    """Images as a whole number, bytes in the unit that budgets are given in."""
+    if figure.value is None:
+        return figure.note
+    return f"{figure.value / GB:.3g} GB" if figure.unit == "bytes" else str(int(figure.value))

@@ -54,6 +54,8 @@ REFUSED = [
     (["data", "standin", "svhn", "--root", "FILE"], "is a file; name a folder"),
     (["data", "check", "svhn", "--root", ".", "--raw"], "--raw goes with standin, not with check"),
     (["data", "check", "--root", ".", "svhn"], "unrecognized arguments: svhn; names stand before options"),
+    (["run", "--method", "lora"], "unrecognized arguments: --method lora; did you mean --methods? (see `"),
+    (["plan", "--seed=1"], "did you mean --seeds?"),
     (["data", "frob"], "invalid choice: 'frob'"),
 ]
 

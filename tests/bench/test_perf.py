@@ -16,6 +16,7 @@ from bench import cli
 from bench.perf import fit, machine, measure, rig, timing
 from bench.plan import UsageError
 from results import measured
+from results.schema import RunSpec
 
 from . import tiny
 
@@ -113,6 +114,30 @@ def test_the_ledgers_answer_fits_and_one_more_does_not() -> None:
     assert found.batch and found.how == "ledger"
     sums = [fit.ledger_bytes(one.spec, n) for n in (found.batch, found.batch + 1)]
     assert sums[0] is not None and sums[1] is not None and sums[0] <= budget < sums[1]
+
+
+def test_three_forecasts_answer_every_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = fit.ledger_bytes
+
+    def counting(spec: RunSpec, batch: int) -> int | None:
+        asked.append(batch)
+        return real(spec, batch)
+
+    monkeypatch.setattr(fit, "ledger_bytes", counting)
+    one = _variant("lora(rank=3)")
+    found = [fit.from_ledger(one, budget).batch for budget in (1e6, 2e6, 5e6, 1e7)]
+    assert len(asked) == 3 and all(a < b for a, b in pairwise(found))  # type: ignore[operator]
+    assert all(real(one.spec, n) <= b < real(one.spec, n + 1)  # type: ignore[operator]
+               for n, b in zip(found, (1e6, 2e6, 5e6, 1e7), strict=True))  # type: ignore[operator]
+
+
+def test_bytes_that_grow_with_the_square_of_the_batch_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "ledger_bytes", lambda spec, batch: 1000 + 10 * batch + batch * batch)
+    one = _variant("lora(rank=5)")
+    assert fit.from_ledger(one, 1000 + 10 * 70 + 70 * 70).batch == 70
+    assert fit.from_ledger(one, 1000 + 10 * 70 + 70 * 70 - 1).batch == 69
+    assert fit.from_ledger(one, 1000).batch == 0
 
 
 def test_a_budget_below_the_weights_holds_no_batch() -> None:
@@ -228,7 +253,9 @@ def test_fit_prints_a_batch_per_budget(tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     found = measured.load(next(tmp_path.glob("perf-fit-*.json")))
     for method in ("lora", "full"):
-        batches = [f.value for f in found.figures if f.subject == method]
+        (taken,) = [f for f in found.figures if f.subject == method and f.unit == "bytes"]
+        assert taken.value and f"{taken.value / 1e9:.3g} GB" in out, "what the batch of 16 takes stands beside"
+        batches = [f.value for f in found.figures if f.subject == method and f.unit == "images"]
         assert all(a < b for a, b in pairwise(batches)) and str(int(batches[1])) in out  # type: ignore[operator, arg-type]
 
 
