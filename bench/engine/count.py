@@ -9,6 +9,7 @@ from methods.grammar import MethodText
 from methods.vit import head_names
 
 from . import backbones
+from .firstlook import built
 
 
 def trained_weights(method: MethodText, backbone: str, classes: int) -> tuple[int, int]:
@@ -19,7 +20,7 @@ def trained_weights(method: MethodText, backbone: str, classes: int) -> tuple[in
     if backbone == backbones.EMBEDDED:
         from bench.embedded import model as _registers  # noqa: F401
     with torch.device("meta"):
-        model = compose.create(method).adapter.build(timm.create_model(backbone, num_classes=0), classes)
+        model = built(compose.create(method).adapter, timm.create_model(backbone, num_classes=0), classes)
     head = head_names(model)
     trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
     return sum(n for name, n in trained.items() if name not in head), sum(n for x, n in trained.items() if x in head)

@@ -29,6 +29,7 @@ from results.schema import Memory, RunSpec
 
 from . import backbones, flops, forms, meter
 from .course import set_plain_attention, set_train_mode
+from .firstlook import built
 from .optim import make_optimizer
 
 VALUES_READ = "its step reads numbers; the first step of a run measures it"
@@ -107,7 +108,7 @@ def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Mo
         pretrained = {id(p) for p in backbone.parameters()}
         if spec.attention == "plain":
             set_plain_attention(backbone)
-        model = method.adapter.build(backbone, classes)
+        model = built(method.adapter, backbone, classes)
     if spec.class_query:
         forms.use_class_query(model)
     if spec.precision == "bf16" and not spec.merged_eval:

@@ -52,6 +52,7 @@ from .course import (
 )
 from .evaluate import Predictions, Splits, adapts, metrics_of, predict, predict_among
 from .feeding import Normaliser
+from .firstlook import FirstLook
 from .loaders import Batches, Endless, Pictures, TuneData, as_scored, hold_out, normalisation, open_data, stratified
 from .optim import learning_rate, make_optimizer
 from .prefix import open_prefix, serving
@@ -123,7 +124,8 @@ class Session:
         self.backbone_sizes = {key: p.numel() for key, p in pretrained.items()}
         if spec.attention == "plain":
             set_plain_attention(backbone.model)
-        model = self.method.adapter.build(backbone.model, self.card.classes).to(self.device)
+        self.look = FirstLook(self.method.adapter, backbone.model, spec.image_size)
+        model = self.look.built(backbone.model, self.card.classes, check=prepare).to(self.device)
         if spec.class_query:
             forms.use_class_query(model)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -289,6 +291,7 @@ class Session:
         if first:
             with meter.saved_bytes(meter.fixed_tensors(fit.model)) as counted:
                 terms = {k: v.detach() for k, v in self.method.grads(fit, batch).items()}
+            self.look.after_backward(fit)
             saved = counted.peak
         else:
             self.compiling.before(batch)
