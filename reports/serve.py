@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import stat
 import sys
 from functools import partial
 from http import HTTPStatus
@@ -11,6 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 HOST = "127.0.0.1"
+NAMES = {HOST, "localhost", "[::1]"}
+HTTP_PORT = 80  # which a browser leaves out
 ALLOWED = {".html", ".svg", ".csv", ".tex"}
 
 
@@ -40,19 +43,36 @@ class Handler(SimpleHTTPRequestHandler):
         print(f"{self.address_string()} {format % args}", file=sys.stderr)
 
     def _refused(self) -> bool:
-        # a page of another site that had its name point here would send that name
-        host = self.headers.get("Host", "").rsplit(":", 1)[0]
-        name = unquote(urlsplit(self.path).path).lstrip("/")
-        if host not in (HOST, "localhost"):
+        if not self._for_us(self.headers.get_all("Host", [])):
             self.send_error(HTTPStatus.FORBIDDEN, "only for this machine")
             return True
-        if name and ("/" in name or name.startswith(".") or Path(name).suffix not in ALLOWED):
+        try:
+            name = unquote(urlsplit(self.path).path, errors="strict").lstrip("/")
+        except ValueError:  # no UTF-8, or no address at all
+            name = "\0"
+        if name and not self._page(name):
             self.send_error(HTTPStatus.NOT_FOUND)
             return True
         return False
 
+    def _for_us(self, hosts: list[str]) -> bool:
+        """Whether the one Host is this machine's: a page of another site that had its name point here sends that."""
+        port = self.connection.getsockname()[1]
+        known = {f"{name}:{port}" for name in NAMES} | (NAMES if port == HTTP_PORT else set())
+        return len(hosts) == 1 and hosts[0].lower() in known
+
+    def _page(self, name: str) -> bool:
+        """Whether the name is of a page that lies in the folder itself: no other folder, no link, no pipe."""
+        if "/" in name or "\\" in name or not name.isprintable() or name.startswith("."):
+            return False
+        try:
+            found = (Path(self.directory) / name).lstat()
+        except (OSError, ValueError):
+            return False
+        return Path(name).suffix in ALLOWED and stat.S_ISREG(found.st_mode)
+
     def _list(self) -> None:
-        pages = sorted(p.stem for p in Path(self.directory).glob("*.html"))
+        pages = sorted(p.stem for p in Path(self.directory).glob("*.html") if self._page(p.name))
         items = "".join(f'<li><a href="{html.escape(p)}.html">{html.escape(p)}</a></li>' for p in pages)
         text = f"<!doctype html><meta charset=utf-8><title>Regatta</title><h1>Pages</h1><ul>{items}</ul>".encode()
         self.send_response(HTTPStatus.OK)
