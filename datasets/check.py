@@ -8,9 +8,10 @@ from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
-from . import registry
+from . import door, registry
 from .card import Card, DataError, Item
-from .folder import MANIFEST, MARK, compare_manifest, sha256_of
+from .door import sha256_of
+from .folder import MANIFEST, MARK, compare_manifest
 from .images import name_of, open_rgb
 from .vtab.export import interleave
 
@@ -114,6 +115,7 @@ def check(
         found.append(f"{len(classes)} classes have images; expected {card.classes}")
     compared: list[str] = []
     if base is not None:
+        door.admit(base)
         if standin:
             from .standins import is_fresh
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from . import fewshot_raw, registry
+from . import door, fewshot_raw, registry
 from .card import Card, DataError
 from .fgvc_raw import READERS
 from .folder import link_or_copy, publish
@@ -86,7 +86,7 @@ def to_hdf5(name: str, root: Path) -> Path:
             for split, group in LISTS.items():
                 for item in card.items(Path(root), split):
                     assert isinstance(item.image, Path)
-                    data = np.frombuffer(item.image.read_bytes(), np.uint8)
+                    data = np.frombuffer(door.read(item.image, "image"), np.uint8)
                     handle.create_dataset(f"{group}/{item.image.name}", data=data)
         Path(part.name).replace(base / "images.hdf5")
     except BaseException:

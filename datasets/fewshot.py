@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from . import h5
+from . import door, h5
 from .card import Card, DataError, Item
 from .lists import Problems, Tree, complain, find_folder, read_list
 from .registry import register
@@ -58,9 +58,8 @@ def items(
 def first_prefix(file: Path, tree: Tree, prefixes: tuple[str, ...]) -> str:
     """Where the images of a list lie: the first place that holds its first image."""
     try:
-        with file.open(encoding="utf-8") as handle:
-            path = handle.readline().rstrip("\r\n").rpartition(" ")[0]
-    except (OSError, UnicodeDecodeError):
+        path = door.first_line(file).rpartition(" ")[0]
+    except (OSError, UnicodeDecodeError, DataError):
         return prefixes[0]  # the reader tells what is wrong with the list
     held = [prefix for prefix in prefixes if not tree.fault(prefix + path)]
     return held[0] if held else prefixes[0]

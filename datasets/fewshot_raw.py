@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import fgvc_raw
+from . import door, fgvc_raw
 from .card import Card, DataError
 from .fewshot import SEEDS, SHOTS, list_name
 from .folder import link_or_copy, publish
@@ -44,12 +43,12 @@ def food101(root: Path) -> Official:
     base = place(root, "food-101/meta", "meta", what="Food-101's folders meta/ and images/").parent
     names = base / "meta" / "classes.txt"
     with reading(names, "a class a line"):
-        label = {name: rank for rank, name in enumerate(sorted(names.read_text(encoding="utf-8").split()))}
+        label = {name: rank for rank, name in enumerate(sorted(door.text(names).split()))}
     tree, found = Tree(base / "images"), []
     for split in ("train", "test"):
         file = base / "meta" / f"{split}.json"
         with reading(file, "an object of class: [class/id]"):
-            listed = json.loads(file.read_text(encoding="utf-8"))
+            listed = json.loads(door.text(file))
             rows = [(name, str(path)) for name, paths in listed.items() for path in paths]
         for number, (name, path) in enumerate(rows, 1):
             if name not in label:
@@ -65,13 +64,13 @@ def aircraft(root: Path) -> Official:
     home = place(root, "fgvc-aircraft-2013b/data/variants.txt", "data/variants.txt", "variants.txt",
                  what="FGVC-Aircraft's folder data/").parent  # fmt: skip
     with reading(home / "variants.txt", "a variant a line"):
-        names = (home / "variants.txt").read_text(encoding="utf-8").split("\n")
+        names = door.rows(home / "variants.txt")
     label = {name.strip(): rank for rank, name in enumerate(names) if name.strip()}
     tree, official = Tree(home / "images"), {}
     for split in ("train", "val", "test"):
         file, found = home / f"images_variant_{split}.txt", []
         with reading(file, "lines of 'id variant'"):
-            rows = file.read_text(encoding="utf-8").split("\n")
+            rows = door.rows(file)
         for number, row in enumerate(rows, 1):
             identifier, _, name = row.strip().partition(" ")
             if not identifier:
@@ -160,7 +159,7 @@ def convert(card: Card, root: Path, out: Path) -> Path:
         if noah is not None:
             (folder / "annotations").mkdir()
             for file in sorted(noah.glob("*_meta.list*")):  # Pets' own tables lie in a folder of this name too
-                shutil.copyfile(file, folder / "annotations" / file.name)
+                (folder / "annotations" / file.name).write_bytes(door.read(file, "list"))
             _check(folder)
         else:
             _draw(split(official), folder / "annotations")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .card import Card, DataError, Item
-from .lists import Problems, Tree, complain, find_folder, read_text
+from .lists import Problems, Tree, complain, find_folder, text_of
 from .registry import register
 
 LAYOUT = "VPT's split files {train,val,test}.json beside the images they name"
@@ -33,7 +33,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_json(file: Path) -> dict[str, int]:
     """Relative path -> class id, in file order; ids are whole numbers (or their text)."""
     try:
-        listed = json.loads(read_text(file, LAYOUT), object_pairs_hook=_unique)
+        listed = json.loads(text_of(file, LAYOUT), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not the expected JSON object: {error}") from None
     if not isinstance(listed, dict) or not listed:

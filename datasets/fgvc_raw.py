@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import door, matlab
 from .card import DataError
+from .vtab.arrays import whole
 from .vtab.pools import place, reading
 
 Official = dict[str, list[tuple[str, int]]]  # train, test and (Flowers only) val
@@ -19,7 +21,7 @@ def _table(file: Path, what: str) -> dict[str, str]:
     """First word of each line -> the rest: values may contain spaces."""
     found: dict[str, str] = {}
     with reading(file, what):
-        rows = file.read_text(encoding="utf-8").split("\n")
+        rows = door.rows(file)
     for number, row in enumerate(rows, 1):
         if not row.strip():
             continue
@@ -71,42 +73,39 @@ def _cell(value: Any) -> str:
 
 def dogs(root: Path) -> Official:
     """`{train,test}_list.mat`: cells of paths, and labels from 1."""
-    from scipy.io import loadmat
-
     base = place(root, "train_list.mat", "Stanford-dogs/train_list.mat", what="the lists and Images/").parent
     official: Official = {}
     for split in ("train", "test"):
         file = base / f"{split}_list.mat"
         with reading(file, "a MATLAB file of file_list and labels"):
-            found = loadmat(file)
+            found = matlab.load(file)
             paths = [_cell(cell) for cell in found["file_list"].reshape(-1)]
             ids = found["labels"].reshape(-1).tolist()
             if len(paths) != len(ids):
                 raise ValueError(f"{len(paths)} paths but {len(ids)} labels")
-            official[split] = [(f"Images/{path}", int(i)) for path, i in zip(paths, ids, strict=True)]
+            official[split] = [(f"Images/{path}", whole(i, path)) for path, i in zip(paths, ids, strict=True)]
     return official
 
 
 def cars(root: Path) -> Official:
     """`cars_annos.mat` with `car_ims/`, or the development kit with `cars_train/` and `cars_test/`."""
-    from scipy.io import loadmat
-
     old = place(root, "cars_annos.mat", "Stanford-cars/cars_annos.mat", "devkit/cars_train_annos.mat",
                 "stanford_cars/devkit/cars_train_annos.mat", what="Stanford Cars' annotations")  # fmt: skip
     if old.name == "cars_annos.mat":
         with reading(old, "a MATLAB file of annotations"):
-            rows = loadmat(old, squeeze_me=True)["annotations"].reshape(-1)
+            rows = matlab.load(old, squeeze=True)["annotations"].reshape(-1)
             official: Official = {"train": [], "test": []}
             for row in rows:
-                split = "test" if int(row["test"]) else "train"
-                official[split].append((str(row["relative_im_path"]), int(row["class"])))
+                path = str(row["relative_im_path"])
+                split = "test" if whole(row["test"], path) else "train"
+                official[split].append((path, whole(row["class"], path)))
         return official
     base = old.parent.parent
     official = {}
     for split, file in (("train", old), ("test", base / "cars_test_annos_withlabels.mat")):
         with reading(file, "a MATLAB file of annotations"):
-            rows = loadmat(file, squeeze_me=True)["annotations"].reshape(-1)
-            official[split] = [(f"cars_{split}/{row['fname']}", int(row["class"])) for row in rows]
+            rows = matlab.load(file, squeeze=True)["annotations"].reshape(-1)
+            official[split] = [(f"cars_{split}/{row['fname']}", whole(row["class"], str(row["fname"]))) for row in rows]
     return official
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
 import os
 import shutil
@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from . import door
 from .card import DataError
+from .door import sha256_of
 
 MANIFEST = ".manifest.json"  # path -> [bytes, sha256] of every file below the folder
 MARK = ".standin.json"  # tells a stand-in from a user's data, and from which generator it came
@@ -74,20 +76,19 @@ def weigh(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy; a target that is there stays."""
+    """A hard link where the file system allows it, else a copy, as of a link; a target that is there stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    with door.opened(source, "stream") as handle:
+        try:
+            if source.is_symlink():  # its own hard link would point from another place, to another file or none
+                raise OSError(errno.EXDEV, "a link")
+            os.link(source, target)
+        except OSError:
+            with target.open("xb") as copy:
+                shutil.copyfileobj(handle, copy)
 
 
 def write_manifest(folder: Path) -> Path:
@@ -105,8 +106,10 @@ def compare_manifest(folder: Path) -> list[str]:
     if not file.is_file():
         return []
     try:
-        noted = json.loads(file.read_bytes())
+        noted = json.loads(door.text(file))
         expected = {str(path): (int(size), str(digest)) for path, (size, digest) in noted.items()}
+    except DataError as error:
+        return [str(error)]
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return [f"{file} is no manifest: expected a JSON object of path: [bytes, sha256]"]
     found = dict(files_below(folder))

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import hdf5
 from .card import DataError, Item
+from .door import LIMITS
 from .lists import Problems, complain, lines
+from .vtab.pools import reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,13 +32,13 @@ class H5Image:
 
     def read(self) -> bytes:
         """The encoded bytes, stored as a fixed-length string (PACE) or as a vector of uint8 (ours)."""
-        import h5py
-
-        with h5py.File(self.file, "r") as handle:
-            if self.key not in handle:
-                raise DataError(f"{self.file} holds no {self.key!r}")
-            value = handle[self.key][()]
-        return value.tobytes() if value.dtype == "uint8" else bytes(value)
+        with reading(self.file):
+            try:
+                held = hdf5.dataset(hdf5.kept(self.file), self.key, LIMITS["image"], types="uS")
+            except KeyError:
+                raise DataError(f"{self.file} holds no {self.key!r}") from None
+            value = held[()]
+            return value.tobytes() if value.dtype == "uint8" else bytes(value)
 
     def open(self) -> Image:
         from PIL import Image

@@ -12,9 +12,12 @@ import os
 from functools import cache
 from pathlib import Path
 
+from . import matlab
 from .card import Card, DataError, Item
-from .lists import Problems, Tree, complain, find_folder, read_text
+from .door import ours
+from .lists import Problems, Tree, complain, find_folder, text_of
 from .registry import register
+from .vtab.arrays import whole
 from .vtab.pools import reading
 
 FOLDERS = ("imagenet", "imagenet_1k", "imagenet1k", "ILSVRC2012")
@@ -28,7 +31,7 @@ GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 @cache
 def wnids() -> tuple[str, ...]:
     """The 1,000 WordNet ids in the order of the labels."""
-    return tuple((Path(__file__).parent / "imagenet_wnids.txt").read_text(encoding="ascii").split())
+    return tuple(ours("imagenet_wnids.txt").split())
 
 
 def hold_out(names: list[str]) -> tuple[list[str], list[str]]:
@@ -73,14 +76,13 @@ def flat_val(base: Path, tree: Tree) -> list[Item]:
     kit = next((kit for kit in kits if (kit / "meta.mat").is_file() and (kit / GROUND_TRUTH).is_file()), None)
     if kit is None:
         raise DataError(f"{base / 'val'} holds no wnid folders; a flat one needs meta.mat and {GROUND_TRUTH} beside it")
-    from scipy.io import loadmat
-
     rank = {wnid: label for label, wnid in enumerate(wnids())}
     with reading(kit / "meta.mat", "the development kit's synsets"):
-        synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"].reshape(-1)
-        label = {str(int(row["ILSVRC2012_ID"])): rank[str(row["WNID"])] for row in synsets if str(row["WNID"]) in rank}
+        synsets = matlab.load(kit / "meta.mat", squeeze=True)["synsets"].reshape(-1)
+        known = [(row["ILSVRC2012_ID"], str(row["WNID"])) for row in synsets if str(row["WNID"]) in rank]
+        label = {str(whole(identifier, wnid)): rank[wnid] for identifier, wnid in known}
     names = folder_images(base, tree, "val")
-    given = read_text(kit / GROUND_TRUTH, "one id a line").split()
+    given = text_of(kit / GROUND_TRUTH, "one id a line").split()
     if len(given) != len(names):
         raise DataError(f"{kit / GROUND_TRUTH} lists {len(given)} labels for {len(names)} images in {base / 'val'}")
     for number, identifier in enumerate(given, 1):

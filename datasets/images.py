@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import door
 from .card import DataError, Item, Source
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def to_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
+def _decoded(opened: Image, image: Path | Source) -> Image:
+    with opened:
+        width, height = opened.size
+        if width * height > LIMIT:
+            raise DataError(f"{name_of(image)} claims {width} x {height} pixels; more than {LIMIT} are refused")
+        opened.load()
+        return to_rgb(opened)
+
+
 def open_rgb(image: Path | Source) -> Image:
     """The picture as RGB, fully decoded."""
     from PIL import Image as pil
@@ -62,13 +72,10 @@ def open_rgb(image: Path | Source) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)  # our own limit is stricter
-            opened = pil.open(image, formats=FORMATS) if isinstance(image, Path) else image.open()
-        with opened:
-            width, height = opened.size
-            if width * height > LIMIT:
-                raise DataError(f"{name_of(image)} claims {width} x {height} pixels; more than {LIMIT} are refused")
-            opened.load()
-            return to_rgb(opened)
+            if not isinstance(image, Path):
+                return _decoded(image.open(), image)
+            with door.opened(image, "image") as handle:
+                return _decoded(pil.open(handle, formats=FORMATS), image)
     except DataError:
         raise
     except FileNotFoundError:

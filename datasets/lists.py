@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from . import door
 from .card import DataError, Item
 
 Problems = list[str]
@@ -25,20 +26,19 @@ def find_folder(root: Path, folders: tuple[str, ...], layout: str) -> Path:
     """The first of the folders that exists under the data root."""
     for folder in folders:
         if (root / folder).is_dir():
+            door.admit(root / folder)
             return root / folder
     also = f" (or {', '.join(folders[1:])})" if len(folders) > 1 else ""
     reason = "is missing" if root.is_dir() else "is missing, and so is the data root itself"
     raise DataError(f"{root / folders[0]}{also} {reason}; expected there: {layout}")
 
 
-def read_text(file: Path, layout: str) -> str:
+def text_of(file: Path, layout: str) -> str:
     """The text of a list, with an error that says what should lie there."""
     try:
-        return file.read_bytes().decode("utf-8")
+        return door.text(file)
     except FileNotFoundError:
         raise DataError(f"{file} is missing; expected there: {layout}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a text file: byte {error.start} is not UTF-8") from None
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}") from None
 
@@ -51,13 +51,12 @@ class Tree:
 
     def __init__(self, base: Path):
         self.base = base
-        self.real = os.path.realpath(base)
+        self.real = door.settle(base)
         self._folders: dict[str, dict[str, os.DirEntry[str]] | None] = {}
 
     def inside(self, path: str) -> bool:
         """Whether a path, links followed, lies in the tree."""
-        real = os.path.realpath(path)
-        return real == self.real or real.startswith(self.real + os.sep)
+        return door.within(os.path.realpath(path), self.real)
 
     def _entries(self, parent: str) -> dict[str, os.DirEntry[str]] | None:
         """What lies in a folder of the tree; None where the folder leads out of it."""
@@ -102,7 +101,7 @@ class Tree:
 
 def lines(file: Path, layout: str, problems: Problems | None = None) -> Iterator[tuple[str, str, str]]:
     """(where, path, label text) of every line, split at the last space: file names may contain spaces."""
-    text = read_text(file, layout)
+    text = text_of(file, layout)
     rows = text.split("\n")
     if rows[-1] == "":
         rows.pop()

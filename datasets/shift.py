@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from .card import Card, DataError, Item
+from .door import ours
 from .fewshot import first_prefix, list_name
 from .imagenet import FOLDERS, SPLITS, class_folders, folder_images
 from .lists import Problems, Tree, complain, find_folder, read_list
@@ -43,7 +44,7 @@ def mean_corruption_error(errors: Mapping[str, Mapping[int, float]]) -> float:
 @cache
 def masks() -> dict[str, tuple[int, ...]]:
     """The 200 labels of ImageNet-A and of ImageNet-R."""
-    rows = (Path(__file__).parent / "imagenet_masks.txt").read_text(encoding="ascii").split("\n")
+    rows = ours("imagenet_masks.txt").split("\n")
     return {name: tuple(map(int, labels.split())) for name, _, labels in (row.partition(": ") for row in rows if row)}
 
 

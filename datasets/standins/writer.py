@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import registry
+from .. import door, registry
 from ..card import Card, DataError, Group
 from ..folder import MARK, locked, staged, weigh
 from ..imagenet import FOLDERS as IMAGENET
@@ -201,10 +201,10 @@ def is_fresh(name: str, root: Path, seed: int = 0) -> bool:
     """Whether the stand-in is there, whole, and made by the present generator."""
     card = registry.get(name)
     try:
-        mark = json.loads((root / card.folder / MARK).read_text())
+        mark = json.loads(door.text(root / card.folder / MARK, "note"))
         same = mark["hash"] == standin_hash(name, seed) and mark["form"] == FORM
         return bool(same and (mark["files"], mark["bytes"]) == weigh(root / card.folder))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import pickle
+import math
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import door, hdf5, matlab, npz
 from ..card import DataError
-from . import labels
+from ..door import LIMITS
+from . import labels, unpickle
 from .pools import Pixels, Pools, Record, place, reading
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ALLOWED = {  # what the pickles of CIFAR hold, under numpy's old and new module names; nothing else is ever built
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-}  # fmt: skip
-
-
-class _Arrays(pickle.Unpickler):
-    """Builds arrays and plain containers only."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file does")
-        return super().find_class(module, name)
+ROW = 64 << 20  # bytes of one picture in an array
 
 
 def _check(file: Path, images: int, found: int) -> None:
@@ -48,13 +36,16 @@ def cifar100(root: Path) -> Pools:
         if base.name.endswith("binary"):
             file = base / f"{split}.bin"
             with reading(file, "3,074 bytes an image: coarse label, fine label, pixels"):
-                rows = np.frombuffer(file.read_bytes(), np.uint8).reshape(-1, 3074)
+                rows = np.frombuffer(door.read(file, "arrays"), np.uint8).reshape(-1, 3074)
             fine, planes = rows[:, 1].tolist(), rows[:, 2:]
         else:
             file = base / split
-            with reading(file, "a pickle of data and fine_labels"), file.open("rb") as handle:
-                found = _Arrays(handle, encoding="latin1").load()
-                planes, fine = np.asarray(found["data"], np.uint8).reshape(-1, 3072), list(found["fine_labels"])
+            with reading(file, "a pickle of data and fine_labels"):
+                found = unpickle.load(door.read(file, "arrays"))
+                planes, fine = found["data"], found["fine_labels"]
+                if not isinstance(planes, np.ndarray) or type(fine) is not list:
+                    raise ValueError("data is no array of bytes, or fine_labels is no list")
+                planes = planes.reshape(-1, 3072)
         _check(file, len(planes), len(fine))
         pictures = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         with reading(file):
@@ -65,37 +56,39 @@ def cifar100(root: Path) -> Pools:
     return pools
 
 
-def in_range(label: int, classes: int, where: str) -> int:
+def in_range(label: float, classes: int, where: str) -> int:
     """The label, if it is one."""
-    if not 0 <= int(label) < classes:
+    if not 0 <= whole(label, where) < classes:
         raise ValueError(f"{where}: label {label} is out of range; the labels are 0 to {classes - 1}")
     return int(label)
+
+
+def whole(value: float, where: str) -> int:
+    """A whole number out of a file, whatever type it is stored in; 1.5 is none, and is not rounded."""
+    value = value.item() if hasattr(value, "item") else value  # of numpy; one of several raises ValueError
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{where} holds a {type(value).__name__} where a whole number should be")
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{where} holds {value} where a whole number should be")
+    return int(value)
 
 
 def svhn(root: Path) -> Pools:
     """MATLAB files with the image number on the last axis; 10 means 0."""
     import numpy as np
-    from scipy.io import loadmat
 
     pools: Pools = {}
     for split in ("train", "test"):
         file = place(root, f"{split}_32x32.mat", f"svhn/{split}_32x32.mat", what="SVHN's cropped digits")
         with reading(file, "a MATLAB file with X (32,32,3,N) and y"):
-            found = loadmat(file)
+            found = matlab.load(file)
             pictures, y = np.moveaxis(found["X"], -1, 0), found["y"].reshape(-1).tolist()
             _check(file, len(pictures), len(y))
             pools[split] = [
-                Record(str(i), labels.svhn(int(value)), Pixels(f"{file.name}[{i}]", pictures, i))
+                Record(str(i), labels.svhn(whole(value, f"image {i}")), Pixels(f"{file.name}[{i}]", pictures, i))
                 for i, value in enumerate(y)
             ]
     return pools
-
-
-def _h5(file: Path) -> Any:
-    """An HDF5 file; a gzipped one is opened from memory."""
-    import h5py
-
-    return h5py.File(io.BytesIO(gzip.decompress(file.read_bytes())) if file.suffix == ".gz" else file, "r")
 
 
 def patch_camelyon(root: Path) -> Pools:
@@ -106,9 +99,9 @@ def patch_camelyon(root: Path) -> Pools:
         places = [f"{folder}{stem}_%s.h5{zipped}" for folder in ("", "pcam/") for zipped in ("", ".gz")]
         x, y = (place(root, *(name % axis for name in places), what="PatchCamelyon's HDF5 files") for axis in "xy")
         with reading(x, "HDF5 with the dataset x"):
-            pictures = _h5(x)["x"]
+            pictures = hdf5.dataset(hdf5.unpacked(x), "x", ROW, ndim=4)
         with reading(y, "HDF5 with the dataset y"):
-            marks = _h5(y)["y"][:].reshape(-1).tolist()
+            marks = hdf5.dataset(hdf5.unpacked(y), "y", LIMITS["list"])[:].reshape(-1).tolist()
             _check(y, len(pictures), len(marks))
             pools[pool] = [
                 Record(f"{split}_{i}", in_range(mark, 2, f"image {i}"), Pixels(f"{x.name}[{i}]", pictures, i))
@@ -122,20 +115,18 @@ DSPRITES = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 
 def dsprites(root: Path, task: str) -> Pools:
     """HDF5 or npz; labels come from the stored latent classes, never from index arithmetic."""
-    import numpy as np
-
     file = place(root, f"{DSPRITES}.hdf5", f"{DSPRITES}.npz", f"dsprites/{DSPRITES}.hdf5", f"dsprites/{DSPRITES}.npz",
                  what="dSprites as .hdf5 or .npz")  # fmt: skip
     with reading(file, "dSprites: imgs and latents of every row"):
         if file.suffix == ".hdf5":
-            found = _h5(file)
-            pictures, latents = found["imgs"], found["latents/classes"][:]
-        else:  # without allow_pickle: the metadata, a pickled object, is never looked at
-            archive = np.load(file)
-            pictures, latents = archive["imgs"], archive["latents_classes"]
+            found = hdf5.unpacked(file)
+            pictures = hdf5.dataset(found, "imgs", ROW, ndim=3)
+            latents = hdf5.dataset(found, "latents/classes", LIMITS["list"])[:]
+        else:  # the metadata, a pickled object, is never looked at
+            pictures, latents = npz.arrays(file, "imgs", "latents_classes")
         _check(file, len(pictures), len(latents))
         column, rule = (4, labels.dsprites_location) if task == "loc" else (3, labels.dsprites_orientation)
-        values = [rule(int(value)) for value in latents[:, column]]
+        values = [rule(whole(value, f"row {i}")) for i, value in enumerate(latents[:, column].tolist())]
         records = [
             Record(str(i), in_range(value, 16, f"row {i}"), Pixels(f"{file.name}[{i}]", pictures, i, factor=255))
             for i, value in enumerate(values)
@@ -151,7 +142,7 @@ def read_norb(file: Path) -> NDArray[Any]:
     import numpy as np
 
     with reading(file, "a NORB binary matrix (not MATLAB's, whatever its ending)"):
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = door.plain(file)
         magic, dims = struct.unpack_from("<ii", data)
         if magic not in NORB_TYPES:
             raise ValueError(f"its first four bytes are 0x{magic & 0xFFFFFFFF:08X}")

@@ -6,9 +6,10 @@ import os
 from functools import cache
 from pathlib import Path
 
+from .. import door, matlab
 from ..card import DataError
 from ..lists import Tree
-from .arrays import in_range
+from .arrays import in_range, whole
 from .pools import Pools, Record, place, reading
 
 JUNK = ("thumbs.db", "desktop.ini")
@@ -64,7 +65,7 @@ def dtd(root: Path) -> Pools:
     for pool, part in (("train", "train1"), ("validation", "val1"), ("test", "test1")):
         file, records = base / "labels" / f"{part}.txt", []
         with reading(file, "lines of class/file.jpg"):
-            rows = file.read_text(encoding="utf-8").split("\n")
+            rows = door.rows(file)
         for number, row in enumerate(rows, 1):
             key = row.strip()
             if not key:
@@ -82,25 +83,26 @@ def dtd(root: Path) -> Pools:
 def flowers(root: Path) -> Pools:
     """`setid.mat` names the image numbers of each split, `imagelabels.mat` their classes; both count from 1."""
     import numpy as np
-    from scipy.io import loadmat
 
     base = place(root, "imagelabels.mat", "flowers-102/imagelabels.mat", "oxford_flowers102/imagelabels.mat",
                  what="jpg/, imagelabels.mat and setid.mat").parent  # fmt: skip
     tree, pools = Tree(base), {}
     with reading(base / "imagelabels.mat", "a MATLAB file with labels"):
-        classes = np.asarray(loadmat(base / "imagelabels.mat")["labels"]).reshape(-1).tolist()
+        classes = np.asarray(matlab.load(base / "imagelabels.mat")["labels"]).reshape(-1).tolist()
     with reading(base / "setid.mat", "a MATLAB file with trnid, valid and tstid"):
-        found = loadmat(base / "setid.mat")
+        found = matlab.load(base / "setid.mat")
         numbers = {name: np.asarray(found[name]).reshape(-1).tolist() for name in ("trnid", "valid", "tstid")}
     for pool, name in (("train", "trnid"), ("validation", "valid"), ("test", "tstid")):
         records = []
-        for number in numbers[name]:
+        for value in numbers[name]:
+            with reading(base / "setid.mat"):
+                number = whole(value, name)
             if not 1 <= number <= len(classes):
                 raise DataError(f"{base / 'setid.mat'}: {name} holds {number}; the images are 1 to {len(classes)}")
             key = f"image_{number:05d}.jpg"
             image = tree.file(f"jpg/{key}", f"{base / 'setid.mat'}: {name}")
             with reading(base / "imagelabels.mat"):
-                label = in_range(int(classes[number - 1]) - 1, 102, key)
+                label = in_range(whole(classes[number - 1], key) - 1, 102, key)
             assert image is not None
             records.append(Record(key, label, image))
         pools[pool] = records
@@ -114,7 +116,7 @@ def pets(root: Path) -> Pools:
     for pool, part in (("train", "trainval"), ("test", "test")):
         file, records = base / "annotations" / f"{part}.txt", []
         with reading(file, "lines of 'stem class species breed'"):
-            rows = file.read_text(encoding="utf-8").split("\n")
+            rows = door.rows(file)
         for number, row in enumerate(rows, 1):
             if not row.strip() or row.startswith("#"):
                 continue
@@ -131,7 +133,7 @@ def pets(root: Path) -> Pools:
 @cache
 def sun397_classes() -> tuple[str, ...]:
     """The 397 class paths, `/a/abbey` first, in the order of the labels."""
-    names = (Path(__file__).parent / "sun397_classes.txt").read_text(encoding="ascii").split()
+    names = door.ours("vtab/sun397_classes.txt").split()
     return tuple(f"/{name[0]}/{name}" for name in names)
 
 
@@ -142,9 +144,10 @@ def sun397(root: Path) -> Pools:
     tree, pools = Tree(base), {}
     for pool, part in (("train", "tr"), ("validation", "va"), ("test", "te")):
         name = f"sun397_tfds_{part}.txt"
-        file = place(base.parent, name, f"SUN397/{name}", what="the split lists of TensorFlow Datasets")
+        beside = "" if base.parent == root else "sun397/"
+        file = place(root, f"{beside}{name}", f"{beside}SUN397/{name}", what="the split lists of TensorFlow Datasets")
         with reading(file, "lines of /a/abbey/sun_x.jpg"):
-            rows = file.read_text(encoding="utf-8").split("\n")
+            rows = door.rows(file)
         records = []
         for number, row in enumerate(rows, 1):
             key = row.strip()

@@ -8,12 +8,14 @@ CIFAR-100's published lists; for the other tasks the keys are read from the buil
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import door
 from ..card import DataError, Source
 
 if TYPE_CHECKING:
@@ -141,7 +143,13 @@ def reading(file: Path, what: str = "") -> Iterator[None]:
 def place(root: Path, *candidates: str, what: str) -> Path:
     """The first of the candidates that exists under the raw root."""
     for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
+        found = root / candidate
+        if found.exists():
+            first = root / candidate.partition("/")[0]
+            door.admit(root)
+            door.admit(first if first.is_dir() else root)
+            if not door.within(os.path.realpath(found), door.home(str(found))):
+                raise DataError(f"{found} is a link that leaves the folder of the data set")
+            return found
     also = f" (or {', '.join(candidates[1:])})" if len(candidates) > 1 else ""
     raise DataError(f"{root / candidates[0]}{also} is missing; expected there: {what}")

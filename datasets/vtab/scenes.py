@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import door
 from ..card import DataError
 from ..lists import Tree
 from . import labels
@@ -29,16 +31,24 @@ def clevr(root: Path, task: str) -> Pools:
     for pool, split in (("train", "train"), ("validation", "val")):
         file, records = base / "scenes" / f"CLEVR_{split}_scenes.json", []
         with reading(file, "JSON with a list of scenes"):
-            scenes = list(json.loads(file.read_bytes())["scenes"])
+            scenes = list(json.loads(door.text(file, "annotations"))["scenes"])
         for number, scene in enumerate(scenes):
             with reading(file, f"scene {number} with image_filename and objects"):
-                name, depths = str(scene["image_filename"]), [float(o["pixel_coords"][2]) for o in scene["objects"]]
+                name = str(scene["image_filename"])
+                depths = [_finite(o["pixel_coords"][2], name) for o in scene["objects"]]
                 label = labels.clevr_count(len(depths)) if task == "count" else labels.clevr_distance(depths)
             image = tree.file(f"images/{split}/{name}", f"{file}: scene {number}")
             assert image is not None
             records.append(Record(name, label, image))
         pools[pool] = records
     return pools
+
+
+def _finite(value: object, where: str) -> float:
+    """A number; nan and inf, which text and JSON can write, are none."""
+    if not math.isfinite(found := float(value)):  # type: ignore[arg-type]
+        raise ValueError(f"{where} holds {found}, which is no distance")
+    return found
 
 
 def kitti_objects(text: str) -> list[tuple[str, float]]:
@@ -51,7 +61,7 @@ def kitti_objects(text: str) -> list[tuple[str, float]]:
         if len(words) < 15:
             raise ValueError(f"line {number} has {len(words)} columns, not 15")
         if words[0] != "DontCare":
-            found.append((words[0], float(words[13])))
+            found.append((words[0], _finite(words[13], f"line {number}")))
     return found
 
 
@@ -59,10 +69,10 @@ def kitti_drives(base: Path) -> dict[str, list[int]]:
     """Drive -> image numbers, from the development kit's mapping."""
     order, lines = base / "mapping" / "train_rand.txt", base / "mapping" / "train_mapping.txt"
     with reading(lines, "lines of 'date drive frame'"):
-        drives = [row.split()[1] for row in lines.read_text().split("\n") if row.strip()]
+        drives = [row.split()[1] for row in door.rows(lines) if row.strip()]
     found: dict[str, list[int]] = defaultdict(list)
     with reading(order, "a comma list of line numbers from 1"):
-        for image, number in enumerate(order.read_text().split(",")):
+        for image, number in enumerate(door.text(order).split(",")):
             if not 1 <= int(number) <= len(drives):
                 raise ValueError(f"entry {image} is {number}; the mapping has {len(drives)} lines")
             found[drives[int(number) - 1]].append(image)
@@ -73,6 +83,8 @@ def kitti_pools(drives: dict[str, list[int]]) -> dict[str, list[int]]:
     """A tenth of the drives to test, as many of the rest to validation, by numpy's legacy generator."""
     import numpy as np
 
+    if len(drives) < 3:
+        raise ValueError(f"{len(drives)} drives cannot be cut into train, validation and test")
     state = np.random.RandomState(KITTI_SEED)
     count = max(1, KITTI_PERCENT * len(drives) // 100)
     test = set(state.choice(sorted(drives), count, replace=False).tolist())
@@ -87,12 +99,15 @@ def kitti(root: Path) -> Pools:
     """Left images, label files, and the mapping of images to drives."""
     base = place(root, "training", "kitti/training", what="KITTI's training/ and mapping/").parent
     tree, pools = Tree(base), {}
-    for pool, numbers in kitti_pools(kitti_drives(base)).items():
+    drives = kitti_drives(base)
+    with reading(base / "mapping" / "train_mapping.txt"):
+        cut = kitti_pools(drives)
+    for pool, numbers in cut.items():
         records = []
         for number in sorted(numbers):
             file = base / "training" / "label_2" / f"{number:06d}.txt"
             with reading(file, "15 columns an object"):
-                label = labels.kitti_distance(kitti_objects(file.read_text()))
+                label = labels.kitti_distance(kitti_objects(door.text(file)))
             image = tree.file(f"training/image_2/{number:06d}.png", str(file))
             assert image is not None
             records.append(Record(f"{number:06d}.png", label, image))
@@ -160,7 +175,7 @@ def retinopathy(root: Path) -> Pools:
     pools: Pools = {"train": [], "validation": [], "test": []}
     for file, folder in ((base / "trainLabels.csv", "train"), (base / "retinopathy_solution.csv", "test")):
         with reading(file, "a csv of image and level"):
-            rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+            rows = list(csv.DictReader(door.text(file).splitlines()))
         for number, row in enumerate(rows, 2):
             with reading(file, f"line {number}: image, level" + (", Usage" if folder == "test" else "")):
                 key, label = str(row["image"]), in_range(int(row["level"]), 5, f"line {number}")

@@ -8,6 +8,7 @@ list of bytes (1), floats (2) or integers (3).
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import door
 from ..card import DataError
 from .arrays import in_range
 from .pools import Pools, Record, reading
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MASK = 0xA282EAD8
+LONGEST = door.LIMITS["image"]  # bytes of a record, which holds one picture
 
 
 @cache
@@ -65,9 +68,8 @@ def frame(payload: bytes) -> bytes:
 
 def records(file: Path, verify: bool = True) -> Iterator[tuple[int, bytes]]:
     """(offset of the payload, payload) of every record; a torn or altered file is told with the byte where it is."""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        offset = 0
+    with door.opened(file, "stream") as handle:
+        offset, size = 0, os.fstat(handle.fileno()).st_size
         while header := handle.read(12):
             if len(header) < 12:
                 raise DataError(f"{file} is cut off at byte {offset}: a record's header needs 12 bytes")
@@ -76,6 +78,8 @@ def records(file: Path, verify: bool = True) -> Iterator[tuple[int, bytes]]:
                 raise DataError(f"{file}: the length of the record at byte {offset} does not match its checksum")
             if offset + 16 + length > size:
                 raise DataError(f"{file} is cut off: the record at byte {offset} claims {length} bytes")
+            if length > LONGEST:
+                raise DataError(f"{file}: the record at byte {offset} has {length} bytes; at most {LONGEST} are read")
             payload = handle.read(length)
             (check,) = struct.unpack("<I", handle.read(4))
             if verify and masked(payload) != check:
@@ -203,7 +207,7 @@ class Part:
 
         from ..images import FORMATS
 
-        with self.file.open("rb") as handle:
+        with door.opened(self.file, "stream") as handle:
             handle.seek(self.offset)
             return Image.open(io.BytesIO(handle.read(self.size)), formats=FORMATS)
 
@@ -212,6 +216,8 @@ def dmlab(root: Path) -> Pools:
     """Shards `dmlab-{train,validation,test}.tfrecord*` of image, filename and label; the filename is the key."""
     pools: Pools = {}
     for split in ("train", "validation", "test"):
+        for folder in (root, root / "dmlab"):
+            door.admit(folder)
         shards = sorted(found for folder in (root, root / "dmlab") for found in folder.glob(f"dmlab-{split}.tfrecord*"))
         if not shards:
             raise DataError(f"{root / f'dmlab-{split}.tfrecord*'} is missing; expected there: DMLab's shards")

@@ -70,7 +70,7 @@ def test_a_broken_or_truncated_file_is_named(data: bytes, tmp_path: Path) -> Non
 def test_a_file_that_vanished_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg does not exist"):
         open_rgb(tmp_path / "gone.jpg")
-    with pytest.raises(DataError, match="cannot be read as an image"):
+    with pytest.raises(DataError, match="is a folder; expected a file"):
         open_rgb(tmp_path)
 
 
