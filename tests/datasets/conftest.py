@@ -22,12 +22,11 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every raw stand-in, a folder each. Read only."""
-    from datasets.standins.raw import RAW_WRITERS, write_raw
-    from datasets.standins.raw_fine import FINE_WRITERS
+    from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS, write_raw
 
     root = tmp_path_factory.mktemp("raw")
     sets = {card.facts["set"] for card in registry.cards("fewshot")}
-    for name in (*RAW_WRITERS, *FINE_WRITERS):
+    for name in (*VTAB_WRITERS, *FINE_WRITERS):
         write_raw(f"{name}_16shot_s0" if name in sets else name, root)
     return root
 

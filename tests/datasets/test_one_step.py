@@ -13,8 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from datasets import fewshot_raw, fgvc_raw, registry
 from datasets.card import Card, Item
 from datasets.images import ImageList, to_array
-from datasets.standins.raw import RAW_WRITERS
-from datasets.standins.raw_fine import FINE_WRITERS
+from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS
 from datasets.vtab import scenes
 from datasets.vtab.raw import RAW
 
@@ -51,7 +50,7 @@ def test_one_step_from_the_list_layout(card: Card, data_root: Path, suite_root: 
 
 def raw_items(key: str, root: Path) -> Sequence[Item]:
     """What the raw reader lists of a set, the images to train on where the raw form says which those are."""
-    folder = root / (RAW_WRITERS | FINE_WRITERS)[key][0]
+    folder = root / (VTAB_WRITERS | FINE_WRITERS)[key][0]
     if key in RAW:
         pools = RAW[key].read(folder)
         return [Item(record.image, record.label) for record in pools.get("train", pools.get("all", []))]
@@ -70,12 +69,12 @@ def raw_items(key: str, root: Path) -> Sequence[Item]:
 SETS = {card.facts["set"]: card.classes for card in registry.cards("fewshot")}
 
 
-@pytest.mark.parametrize("key", [*RAW_WRITERS, *FINE_WRITERS])
+@pytest.mark.parametrize("key", [*VTAB_WRITERS, *FINE_WRITERS])
 def test_one_step_from_the_raw_form(key: str, raw_root: Path) -> None:
     one_step(raw_items(key, raw_root), SETS.get(key) or registry.get(key).classes)
 
 
 def test_every_card_has_a_raw_form_or_is_read_as_it_is_distributed() -> None:
-    raw = {*RAW_WRITERS, *FINE_WRITERS}
+    raw = {*VTAB_WRITERS, *FINE_WRITERS}
     rest = [card for card in registry.cards() if card.facts.get("set", card.name) not in raw]
     assert {card.group for card in rest} == {"shift", "real"}, "class folders and official lists; digits is shipped"

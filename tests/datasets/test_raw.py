@@ -15,7 +15,7 @@ from torch import nn
 from datasets import registry
 from datasets.card import DataError, Item
 from datasets.images import ImageList, name_of, open_rgb, to_array
-from datasets.standins.raw import RAW_WRITERS, write_raw
+from datasets.standins.raw import VTAB_WRITERS, write_raw
 from datasets.vtab import scenes
 from datasets.vtab.cut import members, vtab1k
 from datasets.vtab.pools import Cut, Part, Record, in_hash_order, take
@@ -31,7 +31,7 @@ def small_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raw_of(name: str, root: Path) -> Path:
-    return root / RAW_WRITERS[name][0]
+    return root / VTAB_WRITERS[name][0]
 
 
 def train_step(items: list[Item]) -> float:

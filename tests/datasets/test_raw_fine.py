@@ -16,8 +16,7 @@ from datasets.convert import convert
 from datasets.fewshot import SEEDS, SHOTS, list_name
 from datasets.folder import MARK
 from datasets.images import content_hash, open_rgb, to_array
-from datasets.standins.raw import write_raw
-from datasets.standins.raw_fine import FINE_WRITERS
+from datasets.standins.raw import FINE_WRITERS, write_raw
 
 SETS = ("food101", "cars", "flowers102", "aircraft", "pets")
 FGVC = ("cub", "nabirds", "flowers_fgvc", "stanford_dogs", "stanford_cars")

@@ -16,8 +16,7 @@ from datasets.card import DataError, Item
 from datasets.check import check
 from datasets.convert import convert
 from datasets.images import open_rgb
-from datasets.standins.raw import RAW_WRITERS
-from datasets.standins.raw_fine import FINE_WRITERS
+from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS
 from datasets.vtab.cut import vtab1k
 from datasets.vtab.raw import RAW
 
@@ -181,7 +180,7 @@ def test_a_raw_table_that_leads_out_is_refused_and_nothing_is_written(
 ) -> None:
     raw = tmp_path / "raw"
     key = registry.get(name).facts.get("set", name)
-    shutil.copytree(raw_root / (RAW_WRITERS | FINE_WRITERS)[key][0], raw)
+    shutil.copytree(raw_root / (VTAB_WRITERS | FINE_WRITERS)[key][0], raw)
     (tmp_path / "secret.jpg").write_bytes(encoded(RED, "JPEG"))
     ESCAPES[name](raw)
     before = {path for path in tmp_path.rglob("*") if tmp_path / "out" not in (path, *path.parents)}
@@ -194,7 +193,7 @@ def test_a_raw_table_that_leads_out_is_refused_and_nothing_is_written(
 def test_every_reader_of_raw_tables_goes_through_the_tree(raw_root: Path) -> None:
     """What the readers hand out lies below the raw root, links followed."""
     for key in (*fgvc_raw.READERS, *fewshot_raw.READERS, *RAW):
-        root = raw_root / (RAW_WRITERS | FINE_WRITERS)[key][0]
+        root = raw_root / (VTAB_WRITERS | FINE_WRITERS)[key][0]
         if key in RAW:
             images = [Item(r.image, r.label).image for records in RAW[key].read(root).values() for r in records[:3]]
         elif key in fewshot_raw.READERS:

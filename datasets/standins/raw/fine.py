@@ -2,7 +2,7 @@
 
 Tables of CUB and NABirds (rows of different tables in different orders), MATLAB cells of Dogs, both forms of Cars,
 Food-101's `meta/`, Aircraft's variant lists, ImageNet with its flat validation folder and development kit. Pets and
-Flowers are those of `raw`. The sets under shift and DomainNet are read as they are distributed: `suites` writes them.
+Flowers are those of `vtab`. The sets under shift and DomainNet are read as they are distributed: `suites` writes them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..imagenet import GROUND_TRUTH, wnids
-from .canvas import Dice, seed_of
-from .finegrained import TASKS
-from .raw import flowers, pets, save, text
-from .suites import FEWSHOT
-from .task import Task
+from ...imagenet import GROUND_TRUTH, wnids
+from ..canvas import Dice, seed_of
+from ..finegrained import TASKS
+from ..suites import FEWSHOT
+from ..task import Task
+from .vtab import flowers, pets, save, text
 
 Bytes = NDArray[np.uint8]
 SIDE = 48

@@ -20,14 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import registry
-from ..card import DataError
-from ..folder import MARK, locked, staged
-from ..vtab import folders, labels, tfrecord
-from ..vtab.arrays import DSPRITES
-from .canvas import SIDE, TAU, Dice, box, ellipse, finish, seed_of, spin
-from .structured import _heart, plane
-from .writer import standin_hash, task_of
+from ...vtab import folders, labels, tfrecord
+from ...vtab.arrays import DSPRITES
+from ..canvas import SIDE, TAU, Dice, box, ellipse, finish, seed_of, spin
+from ..structured import _heart, plane
+from ..writer import task_of
 
 Bytes = NDArray[np.uint8]
 QUALITY = 75  # of JPEG; all raw stand-ins together stay below 15 MB
@@ -327,7 +324,7 @@ def smallnorb(base: Path, seed: int) -> None:
                 (base / f"{stem}-{part}.mat").write_bytes(data)
 
 
-RAW_WRITERS: dict[str, tuple[str, Callable[[Path, int], None]]] = {  # data set -> folder, writer
+VTAB_WRITERS: dict[str, tuple[str, Callable[[Path, int], None]]] = {  # data set -> folder, writer
     "caltech101": ("caltech101", caltech101), "cifar100": ("cifar100", cifar100), "dtd": ("dtd", dtd),
     "oxford_flowers102": ("flowers", flowers), "oxford_iiit_pet": ("pets", pets), "svhn": ("svhn", svhn),
     "sun397": ("sun397", sun397), "patch_camelyon": ("pcam", patch_camelyon), "eurosat": ("eurosat", eurosat),
@@ -336,28 +333,3 @@ RAW_WRITERS: dict[str, tuple[str, Callable[[Path, int], None]]] = {  # data set 
     "kitti": ("kitti", kitti), "dsprites_loc": ("dsprites", dsprites), "dsprites_ori": ("dsprites", dsprites),
     "smallnorb_azi": ("smallnorb", smallnorb), "smallnorb_ele": ("smallnorb", smallnorb),
 }  # fmt: skip
-
-
-def write_raw(name: str, root: Path, seed: int = 0) -> Path:
-    """Write a raw stand-in under the root unless one lies there; returns its folder, the raw root of the readers.
-
-    The sets under shift and DomainNet are read as they are distributed, so that theirs are those of `standins.write`.
-    """
-    from .raw_fine import FINE_WRITERS
-
-    card, writers = registry.get(name), RAW_WRITERS | FINE_WRITERS
-    key = card.facts.get("set", card.name)  # the cards of a few-shot set share its raw form
-    if key not in writers:
-        raise DataError(f"{card.name} has no raw stand-in; there are: {', '.join(writers)}")
-    folder, writer = writers[key]
-    target = Path(root) / folder
-    with locked(target):
-        if (target / MARK).is_file():
-            return target
-        if target.exists():
-            raise DataError(f"{target} holds data that is no stand-in; it stays as it is, choose another root")
-        with staged(target) as new:
-            writer(new, seed)
-            mark = {"name": folder, "raw": True, "hash": standin_hash(card.name, seed), "seed": seed}
-            (new / MARK).write_text(json.dumps(mark) + "\n")
-    return target
