@@ -260,6 +260,8 @@ def _settings_of(request: Request, found: _Resolved, method: MethodText, rates: 
     own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
     protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
     protocol = {"image_size": backbones.image_size(model), "threads": 1} | protocol | found.fields
+    if "warmup_epochs" in (told := {**chosen, **found.fields}) and "warmup_steps" not in told:
+        protocol["warmup_steps"] = 0  # who names epochs means them
     if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
         protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
     parts = {part.name for part in method.parts}

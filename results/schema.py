@@ -26,7 +26,7 @@ Phase = Literal["tune", "final", "peek"]
 
 
 # Fields that joined RunSpec -> what every run before them did.
-LATER: dict[str, bool | str] = {"compiled": False, "decay": "matrices", "held_as": "train"}
+LATER: dict[str, bool | int | str] = {"compiled": False, "decay": "matrices", "held_as": "train", "warmup_steps": 0}
 
 
 class RecordError(ValueError):
@@ -56,8 +56,9 @@ class RunSpec:
     select: Literal["last", "val"]
     data: str  # content hash of the split; "standin:<hash>" when generated
     weights: str  # sha256 of the backbone's file, or "random"
-    optimizer: str  # "adamw", "sgd"
-    schedule: str  # "cosine" (per step), "cosine_timm" (per epoch, as the peers' code steps it), "constant"
+    optimizer: str  # "adamw", "sgd" (momentum 0.9, Nesterov's), "sgd_plain" (momentum 0.9)
+    schedule: str  # "cosine" (per step, from and to 1 %), "cosine_zero" (per step, from and to 0), "cosine_epoch" (per
+    # epoch, to 0), "cosine_timm" (per epoch, as the peers' code steps it), "constant"
     clip: float  # gradient norm; 0 for none
     drop_path: float
     head_lr_scale: float
@@ -74,6 +75,7 @@ class RunSpec:
     decay: str = "matrices"  # what weight decay shrinks: "matrices" (no vector, no prompt), "timm" (nor what timm's
     # no_weight_decay spares: class token, positions, ...), "all" trained weights
     held_as: str = "train"  # where training images are augmented, those held out are seen as in "train" or "evaluation"
+    warmup_steps: int = 0  # warm-up for so many steps in place of epochs, at most a fifth of the run
     schema: int = SCHEMA
 
     @cached_property

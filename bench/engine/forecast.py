@@ -30,7 +30,7 @@ from results.schema import Memory, RunSpec
 from . import backbones, flops, forms, meter
 from .course import set_plain_attention, set_train_mode
 from .firstlook import built
-from .optim import make_optimizer
+from .optim import make_optimizer, warmup_steps
 
 VALUES_READ = "its step reads numbers; the first step of a run measures it"
 
@@ -159,7 +159,7 @@ def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: s
               anchor={n: p.detach().clone() for n, p in trainable.items() if n in pretrained and n not in head}
               | method.adapter.anchors(model),
               holdout=holdout(), steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
-              warmup_steps=min(spec.warmup_epochs, spec.epochs) * per_epoch, seed=spec.seed, classes=classes,
+              warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=classes,
               train_size=train_size - held, mean=torch.zeros(3), std=torch.ones(3), lr=spec.lr,
               weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing, precision=precision,
               adapter=method.adapter)

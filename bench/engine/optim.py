@@ -19,20 +19,29 @@ TOKENS = {"cls_token", "dist_token", "reg_token", "pos_embed", "absolute_pos_emb
 PEAK_SHARE = 0.01  # the cosine ends, and the warm-up begins, at this share of the peak learning rate
 
 
+def warmup_steps(spec: RunSpec, per_epoch: int) -> int:
+    """How many steps the rate rises; a run too short for the spec's number of them warms up for a fifth of it."""
+    if spec.warmup_steps:
+        return min(spec.warmup_steps, spec.epochs * per_epoch // 5)
+    return min(spec.warmup_epochs, spec.epochs) * per_epoch
+
+
 def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
     """The rate of a step (from 0): linear warm-up, then cosine; `cosine_timm` moves once per epoch, one late."""
-    warm, total = spec.warmup_epochs * per_epoch, spec.epochs * per_epoch
-    low = PEAK_SHARE * spec.lr
+    warm, total = warmup_steps(spec, per_epoch), spec.epochs * per_epoch
+    low = PEAK_SHARE * spec.lr if spec.schedule == "cosine" else 0.0
     if spec.schedule == "constant":
         return spec.lr
     if spec.schedule == "cosine_timm":
         epoch = max(0, step // per_epoch - 1)
-        if epoch < spec.warmup_epochs:
-            return 1e-6 + epoch * (spec.lr - 1e-6) / spec.warmup_epochs
+        if epoch < warm / per_epoch:
+            return 1e-6 + epoch * (spec.lr - 1e-6) / (warm / per_epoch)
         return 1e-5 + 0.5 * (spec.lr - 1e-5) * (1 + math.cos(math.pi * epoch / spec.epochs))
     if step < warm:
         return low + (spec.lr - low) * (step + 1) / warm
     share = (step - warm) / max(1, total - warm)
+    if spec.schedule == "cosine_epoch":  # torch's CosineAnnealingLR over epochs
+        share = step // per_epoch / spec.epochs
     return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * share))
 
 
@@ -58,6 +67,6 @@ def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
         groups.setdefault(key, []).append(p)
     listed = [{"params": ps, "weight_decay": 0.0 if bare else spec.weight_decay, "scale": scale}
               for (bare, scale), ps in groups.items()]
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=spec.lr, momentum=0.9, nesterov=True, fused=True)
+    if spec.optimizer in ("sgd", "sgd_plain"):
+        return torch.optim.SGD(listed, lr=spec.lr, momentum=0.9, nesterov=spec.optimizer == "sgd", fused=True)
     return torch.optim.AdamW(listed, lr=spec.lr, fused=True)

@@ -54,7 +54,7 @@ from .evaluate import Predictions, Splits, adapts, metrics_of, predict, predict_
 from .feeding import Normaliser
 from .firstlook import FirstLook
 from .loaders import Batches, Endless, Pictures, TuneData, as_scored, hold_out, normalisation, open_data, stratified
-from .optim import learning_rate, make_optimizer
+from .optim import learning_rate, make_optimizer, warmup_steps
 from .prefix import open_prefix, serving
 from .seeds import seed_all
 from .where import Where
@@ -150,7 +150,7 @@ class Session:
             anchor={n: p.detach().clone() for n, p in trainable.items() if id(p) in pretrained and n not in head}
             | {n: a.to(self.device) for n, a in self.method.adapter.anchors(model).items()},
             holdout=self.holdout or iter(()), steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
-            warmup_steps=min(spec.warmup_epochs, spec.epochs) * per_epoch, seed=spec.seed, classes=self.card.classes,
+            warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=self.card.classes,
             train_size=len(self.train_pictures), mean=self.normalise.mean, std=self.normalise.std, lr=spec.lr,
             weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing,
             precision=self._precision, adapter=self.method.adapter)

@@ -27,8 +27,8 @@ class AdaptFormer(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     search = {"lr": (3e-4, 3e-2, "log"), "adaptformer.scale": (0.1, 1.0, 0.01, 10.0)}
-    recipe = {"optimizer": "sgd", "lr": 0.025, "weight_decay": 0.0, "epochs": 100, "warmup_epochs": 20,
-              "batch_size": 64, "schedule": "cosine"}  # the authors', 0.1 x batch / 256
+    recipe = {"optimizer": "sgd_plain", "lr": 0.025, "weight_decay": 0.0, "epochs": 100, "warmup_epochs": 20,
+              "batch_size": 64, "drop_path": 0.0, "schedule": "cosine_zero"}  # the authors', 0.1 x batch / 256
 
     bottleneck: Annotated[int, ">= 1", "width of the bottleneck; VTAB rows in print use 8"] = 64
     scale: Annotated[float, "factor of what the adapter adds"] = 0.1

@@ -26,7 +26,7 @@ class LoraAdd(Residual):
     mergeable = True
     search = {"lr": (1e-4, 3e-2, "log"), "weight_decay": (1e-4, 1e-2)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 300, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
-              "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # PACE's
+              "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # PACE's
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 10
 

@@ -211,8 +211,9 @@ class TPGM(_Projected):
     excludes = frozenset({"tpgm_c", "ftp", "mars_pgm", "l2_pgm"})
     excludes_why = "both set how far the same weights may move"
     search = {"tpgm.lr": (1e-3, 1e-1, "log")}
-    recipe = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 5e-4, "epochs": 50, "warmup_epochs": 0,
-              "schedule": "cosine"}  # on DomainNet
+    recipe = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 5e-4, "decay": "all", "epochs": 50, "warmup_epochs": 0,
+              "batch_size": 256, "drop_last": False, "drop_path": 0.0, "schedule": "cosine_epoch",
+              "augment": "resized_crop_flip"}  # on DomainNet
 
     when: Annotated[Literal["online", "posthoc"], "after every step, or once after training"] = "online"
     norm: Annotated[Literal["auto", "mars", "l2"], "auto: mars online, l2 post-hoc, as published"] = "auto"

@@ -298,7 +298,7 @@ def test_pace_13_half_of_a_single_image_is_refused() -> None:
 
 
 def test_pace_16_the_papers_learning_rates_come_from_the_peers_schedule() -> None:
-    spec: Any = SimpleNamespace(warmup_epochs=10, epochs=300, lr=1e-3, schedule="cosine_timm")
+    spec: Any = SimpleNamespace(warmup_epochs=10, warmup_steps=0, epochs=300, lr=1e-3, schedule="cosine_timm")
     rates = {epoch: learning_rate(spec, epoch * 12 + 5, 12) for epoch in (0, 1, 2, 10, 11, 299)}
     golden = {0: 1e-6, 1: 1e-6, 2: 1.009e-4, 10: 9.001e-4, 11: 9.973e-4, 299: 1.0109e-5}
     assert rates == pytest.approx(golden, rel=1e-4)
