@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from datasets.card import DataError
 from methods.grammar import MethodError
 from results.schema import RecordError, RunResult
+from results.visible import guarded
 
 from . import settings, show
 from .engine.backbones import BackboneError
@@ -57,6 +58,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Parse and do; returns the exit status."""
+    with guarded():
+        return _main(words)
+
+
+def _main(words: Sequence[str] | None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(words)
     if rest:

@@ -13,6 +13,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from results.visible import bare, visible
+
 AFTER_S = 3.0  # shorter work shows no bar
 LINE_S = 60.0  # between lines where there is no terminal
 SEEN = 0.1  # of all there is, or one run: so much must have been done at a measured speed before time is promised
@@ -26,8 +28,8 @@ class Bar:
         self.total, self.name, self.done = total, name, 0.0
         self.began = self.told = time.monotonic()
         self.first: tuple[float, float] | None = None  # when something first was done, and how much
-        self.bar = tqdm(total=total, desc=name, file=sys.stderr, disable=not sys.stderr.isatty(), delay=AFTER_S,
-                        bar_format=FORMAT.replace("LEFT", "?"))
+        self.bar = tqdm(total=total, desc=visible(name), file=bare(sys.stderr), disable=not sys.stderr.isatty(),
+                        delay=AFTER_S, bar_format=FORMAT.replace("LEFT", "?"))
 
     def to(self, done: float, label: str = "") -> None:
         """So much is done now; `label` says what is at work."""
@@ -37,7 +39,7 @@ class Bar:
             self.first = now, done
         left = self.left(now)
         self.bar.bar_format = FORMAT.replace("LEFT", "?" if left is None else _clock(left))
-        self.bar.set_postfix_str(label[:40], refresh=False)
+        self.bar.set_postfix_str(visible(label)[:40], refresh=False)
         self.bar.update(done - self.bar.n)
         if self.bar.disable and now - self.told >= LINE_S:
             self.told = now

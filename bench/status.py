@@ -21,6 +21,7 @@ from results import store
 from results.columns import Columns
 from results.index import read
 from results.schema import RecordError
+from results.visible import bare
 
 from .dispatch import jobs, queue
 from .dispatch.state import Claims
@@ -95,7 +96,7 @@ def _status(args: argparse.Namespace) -> int:
         report = survey(request, plan.RUNS, Claims(plan.CLAIMS), jobs.JOBS, not args.no_scheduler)
         text = show(report, args.why)
         if args.watch and sys.stdout.isatty():
-            print("\x1b[H\x1b[2J", end="")
+            print("\x1b[H\x1b[2J", end="", file=bare(sys.stdout))
         print(text, flush=True)
         if not args.watch or not report.at_work:
             break

@@ -13,6 +13,7 @@ from pathlib import Path
 from results.schema import RecordError
 from results.store import ROOT
 from results.suites import SuiteView, load_suites
+from results.visible import bare, guarded
 
 OUT = Path(__file__).parent
 
@@ -23,6 +24,11 @@ class UsageError(Exception):
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; a user's mistake is one sentence and exit 2."""
+    with guarded():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     parser = _parser()
     args = parser.parse_args(list(argv))
     try:
@@ -252,7 +258,7 @@ def _records(folder: Path) -> None:
 
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty() and total > 2000:
-        print(f"\rreading records {done}/{total}", end="", file=sys.stderr, flush=True)
+        print(f"\rreading records {done}/{total}", end="", file=bare(sys.stderr), flush=True)
 
 
 def _shown(path: Path) -> str:

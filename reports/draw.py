@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.visible import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -55,13 +57,18 @@ def to_svg(fig: Figure, title: str) -> str:
     """The file's text without a date; matplotlib's version is the caller's to write down."""
     out = io.StringIO()
     fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in visible(out.getvalue()).split("\n")).rstrip("\n") + "\n"
 
 
 def version() -> str:
     import matplotlib
 
     return str(matplotlib.__version__)
+
+
+def escape(text: str) -> str:
+    """Text on its way into HTML: nothing in it is a tag, and nothing in it is hidden."""
+    return html.escape(visible(text))
 
 
 def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str]) -> str:
@@ -75,8 +82,8 @@ def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str]) -> str:
         body = body.replace(colour, f"var({name})")
     for mark, text in tips.items():
         body = body.replace(f'id="{prefix}-{mark}"', f'id="{prefix}-{mark}" class="mark" tabindex="0" role="img" '
-                            f'aria-label="{html.escape(text)}" data-tip="{html.escape(text)}"', 1)
+                            f'aria-label="{escape(text)}" data-tip="{escape(text)}"', 1)
     # as large as the card allows, but no more than half as large again as drawn
     body = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'style="max-width: {1.5 * float(m[1]):g}pt"',
                   body, count=1)
-    return body.replace("<svg ", f'<svg role="group" aria-label="{html.escape(title)}" ', 1)
+    return body.replace("<svg ", f'<svg role="group" aria-label="{escape(title)}" ', 1)

@@ -10,12 +10,12 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 
 from results.suites import SuiteView
 
 from . import draw, fields, tables
+from .draw import escape
 from .plots import Plot
 from .table import Field, Table
 from .tables import World

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from tabulate import tabulate
 
 from results.suites import Column, Row
+from results.visible import visible
 
 Number = float | int | None
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
 PARTS = ("value", "low", "high", "std", "n", "mark")
 SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$\dagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$",
          "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "★": r"$\star$", "◊": r"$\diamond$", "→": r"$\to$", "µ": r"$\mu$"}
@@ -56,7 +59,7 @@ class Table:
 
 def md(text: str) -> str:
     """Plain text as markdown that shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(text, quote=False)).replace("\n", " ")
+    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(visible(text), quote=False)).replace("\n", " ")
 
 
 def md_code(text: str) -> str:
@@ -84,12 +87,18 @@ def to_csv(table: Table, records: str) -> str:
     used = [[p for p in PARTS if any(getattr(row[i], p) not in (None, "") for row in table.body)]
             for i in range(len(table.header))]
     out = io.StringIO()
-    out.write(f"# {_line(table.title)}; records {records}\n")
+    out.write(f"# {_line(visible(table.title))}; records {records}\n")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([label for name, parts in zip(table.header, used, strict=True) for label in _labels(name, parts)])
-    for row in table.body:
-        writer.writerow([v for f, parts in zip(row, used, strict=True) for v in _values(f, parts)])
+    lines = [[label for name, parts in zip(table.header, used, strict=True) for label in _labels(name, parts)],
+             *([v for f, parts in zip(row, used, strict=True) for v in _values(f, parts)] for row in table.body)]
+    writer.writerows([_safe(cell) for cell in line] for line in lines)
     return out.getvalue()
+
+
+def _safe(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: a sign that would begin one gets an apostrophe before it."""
+    shown = visible(cell)
+    return f"'{shown}" if shown[:1] in FORMULA and not _NUMBER.fullmatch(shown) else shown
 
 
 def _labels(name: str, parts: Sequence[str]) -> list[str]:
@@ -112,13 +121,13 @@ def _plain(value: Number | str) -> str:
 
 def latex(table: Table, records: str) -> str:
     """A booktabs table with its caption; needs \\usepackage{booktabs}."""
-    rows = [[f.text + f.tail for f in row] for row in table.body]
+    rows = [[visible(f.text + f.tail) for f in row] for row in table.body]
     align = ["right" if i in table.numeric else "left" for i in range(len(table.header))]
-    body = tabulate(rows, list(table.header), tablefmt="latex_booktabs", disable_numparse=True,
+    body = tabulate(rows, [visible(h) for h in table.header], tablefmt="latex_booktabs", disable_numparse=True,
                     colalign=align if rows else None)
     words = "; ".join(table.legend)
     caption = f"{table.title}. {table.caption}" + (f" {words}." if words else "")
-    text = "\n".join([f"% {_line(table.title)}; records {records}", r"\begin{table}", r"\centering", body,
+    text = "\n".join([f"% {_line(visible(table.title))}; records {records}", r"\begin{table}", r"\centering", body,
                       rf"\caption{{{_tex(caption)}}}", r"\end{table}", ""])
     for sign, command in SIGNS.items():
         text = text.replace(sign, command)
@@ -129,7 +138,7 @@ def _tex(text: str) -> str:
     table = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
              "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
              ">": r"\textgreater{}"}
-    return "".join(table.get(c, c) for c in text)
+    return "".join(table.get(c, c) for c in visible(text))
 
 
 def _line(text: str) -> str:

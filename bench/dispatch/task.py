@@ -27,6 +27,7 @@ from typing import Any
 
 from results import store
 from results.schema import RecordError
+from results.visible import visible
 
 from ..engine import env
 from ..plan import AGAIN
@@ -131,7 +132,8 @@ class Task:
             _AT_WORK = None
         for record in tally.failures:
             print(f"{record.spec.id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}: "
-                  f"{record.status}: {record.failure.message if record.failure else ''}", file=sys.stderr, flush=True)
+                  f"{record.status}: {visible(record.failure.message) if record.failure else ''}", file=sys.stderr,
+                  flush=True)
         if tally.failures and not self.quiet:
             raise RunsFailed(f"{len(tally.failures)} of {len(todo)} runs did not end well; their records say why")
         return dict(tally.done)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from methods.base import Batch, Fit, cross_entropy
 from results.schema import RunSpec
+from results.visible import visible
 
 from .checkpoint import random_state, restore_random
 
@@ -67,7 +68,8 @@ class Steps:
         if why := self._fails(batch):
             self.close()
             self.at_work = False
-            print(f"regatta: torch.compile failed, the run goes on uncompiled: {why}", file=sys.stderr, flush=True)
+            print(f"regatta: torch.compile failed, the run goes on uncompiled: {visible(why)}", file=sys.stderr,
+                  flush=True)
 
     def _fails(self, batch: Batch) -> str:
         """Why a step cannot be compiled, or nothing; leaves no trace."""

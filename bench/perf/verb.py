@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from results import measured
 from results.measured import Figure, Measurement
+from results.visible import bare, visible
 
 from ..engine.backbones import EMBEDDED
 from ..plan import UsageError
@@ -169,7 +170,7 @@ def _fit(args: argparse.Namespace, variants: list[Variant], device: str) -> Foun
 
 def _tell(text: str) -> None:
     if sys.stderr.isatty():
-        print(f"\r{text[:100]:<100}", end="", file=sys.stderr, flush=True)
+        print(f"\r{visible(text)[:100]:<100}", end="", file=bare(sys.stderr), flush=True)
 
 
 def _table(figures: list[Figure], names: list[str]) -> str:
