@@ -120,16 +120,10 @@ def unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]], 
 
 def config(path: Path) -> dict[str, Any]:
     """A YAML file with the keys of the command line; lists where it takes several, `set` as a map."""
-    import yaml
-
+    from . import written
     from .plan import UsageError
 
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UsageError([f"--config {path.name}: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError([f"--config {path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
+    told = written.read(path, f"--config {path.name}")
     if not isinstance(told, dict):
         raise UsageError([f"--config {path.name} must hold key: value lines"])
     problems: list[str] = []
@@ -141,7 +135,7 @@ def config(path: Path) -> dict[str, Any]:
             problems.append(f"--config {path.name} has the key {key!r}; "
                             + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(CONFIG_KEYS)}"))
         elif name == "set":
-            if not isinstance(value, dict):
+            if not isinstance(value, dict) or not all(v is None or written.plain(v) for v in value.values()):
                 problems.append(f"--config {path.name}: set must be a map such as {{lr: 0.001}}")
             else:
                 clean["set"] = [f"{k}={v}" for k, v in value.items()]
@@ -154,7 +148,7 @@ def config(path: Path) -> dict[str, Any]:
                 problems.append(f"--config {path.name}: seeds are whole numbers of at most {WHOLE}")
         elif name in CONFIG_TYPES and (not isinstance(value, CONFIG_TYPES[name])
                                        or (isinstance(value, bool) and CONFIG_TYPES[name] is not bool)):
-            problems.append(f"--config {path.name}: {name} cannot be {value!r}")
+            problems.append(f"--config {path.name}: {name} cannot be {written.shown(value)}")
         else:
             clean[name] = value
     if problems:

@@ -15,6 +15,7 @@ from typing import Any
 
 from results.schema import WHOLE
 
+from .. import written
 from ..plan import ROOT, UsageError
 
 FILE = "cluster.yaml"
@@ -75,17 +76,14 @@ def _find(file: Path | None) -> Path | None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
-    import yaml
-
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError([f"{path.name} is not YAML: {str(error).splitlines()[0]}"]) from None
+    told = written.read(path, path.name)
     right = isinstance(told, dict) and not told.keys() - {"default", "profiles"}
     if not right or not isinstance(told.get("profiles"), dict):
         raise UsageError([f"{path.name} must hold `profiles:` with a name for each, and may hold `default: NAME`; "
                           "cluster.example.yaml shows it"])
     default = told.get("default")
+    if default is not None and not written.plain(default):
+        raise UsageError([f"{path.name}: default must be a name, not {written.shown(default)}"])
     entries = {str(k): v for k, v in told["profiles"].items()}
     return entries, str(default) if default is not None else next(iter(entries), None)
 
@@ -111,23 +109,28 @@ def _profile(entry: Any, where: str) -> Profile:
 
 def _value(name: str, kind: str, value: Any, where: str, problems: list[str]) -> Any:
     if name == "setup":
-        return tuple(str(v) for v in value) if isinstance(value, list) else (str(value),)
+        rows = value if isinstance(value, list) else [value]
+        if not all(written.plain(row) for row in rows):
+            problems.append(f"{where}: setup must be a line or a list of lines, not {written.shown(value)}")
+            return ()
+        return tuple(str(row) for row in rows)
     if name == "slurm":
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not all(v is None or written.plain(v) for v in value.values()):
             problems.append(f"{where}: slurm must be a map such as {{exclude: n7}}")
             return {}
         return {str(k): "" if v is True or v is None else str(v) for k, v in value.items()}
     if kind.startswith("bool"):
         good, wanted = isinstance(value, bool), "true or false"
     elif kind.startswith("str"):
-        return str(value)
+        good, wanted, value = written.plain(value), "a word", str(value) if written.plain(value) else value
     else:
         good = isinstance(value, int | float) and not isinstance(value, bool) and (
-            kind.startswith("float") or (abs(value) <= WHOLE and value == int(value)))
+            abs(value) <= WHOLE and (kind.startswith("float") or value == int(value)))
         wanted = "a number" if kind.startswith("float") else "a whole number"
     if not good:
-        problems.append(f"{where}: {name} must be {wanted}, not {value!r}")
-    return value
+        problems.append(f"{where}: {name} must be {wanted}, not {written.shown(value)}")
+        return None
+    return int(value) if kind.startswith("int") else value
 
 
 def check(profile: Profile, where: str) -> Profile:
@@ -135,8 +138,8 @@ def check(profile: Profile, where: str) -> Profile:
     problems = [f"{where}: {name} must be {low} or more, not {value}"
                 for name, low in (("cpus", 1), ("gpus", 0), ("max_array", 1), ("parallel", 1))
                 if (value := getattr(profile, name)) < low]
-    if profile.mem_gb is not None and not 0 < profile.mem_gb < float("inf"):
-        problems.append(f"{where}: mem_gb must be more than 0, not {profile.mem_gb:g}")
+    problems += [f"{where}: {name} must be more than 0, not {value:g}" for name in ("mem_gb", "gpu_mem_gb")
+                 if (value := getattr(profile, name)) is not None and not 0 < value < float("inf")]
     if profile.time_min is not None and profile.time_min < SHORTEST_MIN:
         problems.append(f"{where}: time_min must be {SHORTEST_MIN} or more, not {profile.time_min}: with ten minutes "
                         "or less every preemption would be taken for the time limit")
