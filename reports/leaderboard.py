@@ -35,7 +35,7 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
         raise columns.unreadable[0]
     by_run, site = columns.by_run(), out / "site"
     before, key_of = kept(site), key_maker()
-    sections, written = [], []
+    sections, written, answered = [], [], None
     for suite in suites:
         if suite.name in broken:
             sections.append(f"## {md(suite.title)}\n\n**Not built:** {md(broken[suite.name])}; "
@@ -44,9 +44,11 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
         key = key_of(records_hash(suite, columns, by_run, selections))
         section = before.section(suite.name, key)
         if section is None:
+            from .answered import Answered
             from .suite import build_suite  # draws: its libraries are not needed when nothing changed
 
-            built = build_suite(suite, columns, by_run, "site", selections)
+            answered = answered or (Answered(records, key_of("")) if index else None)
+            built = build_suite(suite, columns, by_run, "site", selections, answered=answered)
             written += [put(site / name, text) for name, text in built.files.items()]
             section = built.section
             for name in before.files(suite.name) - built.files.keys():
@@ -55,6 +57,8 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
         else:
             written += [site / name for name in sorted(before.files(suite.name))]
         sections.append(section)
+    if answered is not None:
+        answered.save()
     parts = ["# Leaderboard", INTRO]
     if columns.unreadable:
         parts.append(f"**{len(columns.unreadable)} records could not be read and are missing here:**\n\n"

@@ -15,6 +15,7 @@ from results.columns import Columns
 from results.suites import Column, Row
 
 from . import stats
+from .answered import Answered
 from .cells import Grid, RowKey
 
 Bools = NDArray[np.bool_]
@@ -50,6 +51,7 @@ class Predictions:
     """Loads each file once; what cannot be used is kept in `problems`, by sentence."""
 
     records: Columns
+    answered: Answered | None = None
     problems: dict[str, None] = field(default_factory=dict)
     _known: dict[tuple[int, str], Scored | None] = field(default_factory=dict)
 
@@ -71,7 +73,10 @@ class Predictions:
         record = PurePosixPath(self.records.get_text("path", run))
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise PredictionError(f"{record}: field 'artifacts' leaves the folder of the record ({name})")
-        return load_scored(self.records.root / record.parent / name, f"{record.parent}/{name}")
+        where = f"{record.parent}/{name}"
+        if self.answered is None:
+            return load_scored(self.records.root / where, where)
+        return Scored(*self.answered.of(where, lambda: _answer(load_scored(self.records.root / where, where))))
 
     def matrix(self, runs: Sequence[int], split: str) -> tuple[str, Bools] | None:
         """(items, correct (n, runs)) when every run has predictions of the same items."""
@@ -113,6 +118,10 @@ def load_scored(path: Path, where: str) -> Scored:
         raise PredictionError(f"{where}: 'pred' {pred.shape} and 'label' {label.shape} are no pair of lists")
     digest = sha256(items.encode() + b"|" + np.ascontiguousarray(label, dtype="<i8").tobytes()).hexdigest()
     return Scored(digest, pred == label)
+
+
+def _answer(scored: Scored) -> tuple[str, Bools]:
+    return scored.items, scored.correct
 
 
 def against(grid: Grid, predictions: Predictions, row: Row, reference: Row,

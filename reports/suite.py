@@ -13,6 +13,7 @@ from results.schema import RecordError
 from results.suites import SuiteView
 
 from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tables, tuning
+from .answered import Answered
 from .cells import grid
 from .kept import records_hash
 from .pairs import Predictions
@@ -33,11 +34,11 @@ class Built:
 
 
 def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
-                selections: Path | None = None, with_page: bool = True) -> Built:
+                selections: Path | None = None, with_page: bool = True, answered: Answered | None = None) -> Built:
     """Everything of one suite; `folder` is where its files lie, seen from the markdown page."""
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
-    predictions = Predictions(records)
+    predictions = Predictions(records, answered)
     papers = [] if all(c.standin for c in suite.columns) else load_published(on_error=_told)
     present = sum(e.run_id in by_run for e in suite.entries)
     possible = sum(not e.refused for e in suite.entries)
