@@ -15,6 +15,7 @@ from . import draw, fields, stats
 from .draw import BAR, DASHES, HUES, INK, POINT
 from .effects import Effects
 from .pictures import label_of, short
+from .squares import squares
 from .tables import World, key_of
 
 if TYPE_CHECKING:
@@ -60,46 +61,8 @@ def heat_map(world: World) -> Plot | None:
     if np.isnan(values).all():
         return None
     title = f"Difference to {world.grid.suite.reference}, points"
-    svg = _grid_picture(values, [label_of(world, r) for r in rows], [c.title for c in world.columns], title, "cell")
+    svg = squares(values, [label_of(world, r) for r in rows], [c.title for c in world.columns], title, "cell")
     return Plot("heat", title, "Blue: better than the reference row, red: worse, empty: no number.", svg, tips)
-
-
-def _grid_picture(values: stats.Array, rows: Sequence[str], columns: Sequence[str], title: str, mark: str,
-                  shown: stats.Array | None = None) -> str:
-    """Coloured by `values` around zero; the numbers are `shown` or the values themselves."""
-    from matplotlib.patches import Rectangle
-
-    height = 1.5 + 0.3 * len(rows)
-    width = min(11.5, 3.2 + 0.42 * len(columns))
-    with draw.figure(width, height, inside=True) as fig:
-        axes = draw.plain_axes(fig, (2.3 / width, 0.1 / height, 1 - 3.1 / width, 0.3 * len(rows) / height), grid=False)
-        top = max(1.0, float(np.nanmax(np.abs(values))))
-        for (i, j), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                axes.add_patch(Rectangle((j + 0.03, i + 0.04), 0.94, 0.92, facecolor=_shade(value / top), linewidth=0,
-                                         gid=f"{mark}{i}x{j}"))
-                if len(columns) <= 30:
-                    number = float((values if shown is None else shown)[i, j])
-                    words = f"{round(number)}".replace("-", "−")  # an int has no -0
-                    axes.text(j + 0.5, i + 0.5, words, ha="center", va="center_baseline", fontsize=7,
-                              color="white" if abs(value) > 0.55 * top else "#24292f")
-        axes.set_xlim(0, len(columns))
-        axes.set_ylim(len(rows), 0)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [short(r, 30) for r in rows])
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [short(c, 20) for c in columns], rotation=55, ha="left",
-                        rotation_mode="anchor")
-        axes.xaxis.tick_top()
-        axes.tick_params(length=0, labelsize=8)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        return draw.to_svg(fig, title)
-
-
-def _shade(share: float) -> str:
-    """Red over white to blue, by strength; two ends that stay apart for most kinds of colour vision."""
-    end = (33, 102, 172) if share > 0 else (178, 24, 43)
-    weight = min(1.0, abs(share)) ** 0.8
-    return "#" + "".join(f"{round(247 + (e - 247) * weight):02x}" for e in end)
 
 
 def rank_ranges(world: World) -> Plot | None:
@@ -147,7 +110,7 @@ def wins(world: World) -> Plot | None:
                             f"{common[i, j]} data sets (ties count half)"
             for i in range(len(rows)) for j in range(len(rows)) if not np.isnan(share[i, j])}
     # shown as distance from a draw, so that blue wins and red loses
-    svg = _grid_picture(100 * (share - 0.5), labels, labels, "Win matrix", "cell", 100 * share)
+    svg = squares(100 * (share - 0.5), labels, labels, "Win matrix", "cell", 100 * share)
     words = "Percent of common data sets on which the row is better than the column, however small the difference."
     return Plot("wins", "Win matrix", words, svg, tips)
 
@@ -161,7 +124,7 @@ def matrix(world: World, found: Effects) -> Plot:
             for i, a in enumerate(found.adapters) for j, p in enumerate(found.parts)
             for e in (found.difference[i][j],)}
     title = "What a part adds to an adapter, points"
-    svg = _grid_picture(values, list(found.adapters), [f"+{p}" for p in found.parts], title, "cell")
+    svg = squares(values, list(found.adapters), [f"+{p}" for p in found.parts], title, "cell")
     return Plot("matrix", title, "Mean over data sets, with the part minus without.", svg, tips)
 
 
