@@ -164,7 +164,7 @@ def _resolve(request: Request) -> _Resolved:
             problems.append(str(error))
     if request.recipe == "paper":
         problems += [f"no published recipe is stated for {text!r}; leave it out or use --recipe common"
-                     for text, method in methods if not recipe_of(method)]
+                     for text, method in methods if not settings.recipe_of(method)]
     if len(methods) == len(request.methods or suite.methods):
         settings.unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
@@ -256,24 +256,16 @@ def _specs(request: Request, found: _Resolved) -> list[Planned]:
 def _settings_of(request: Request, found: _Resolved, method: MethodText, rates: dict[str, Mapping[str, Any]],
                  model: str, card: Card) -> tuple[dict[str, Any], tuple[tuple[str, Scalar], ...]]:
     """(fields of the spec, options): the suite's protocol, then the method's, the data set's, what was typed."""
-    chosen = recipe_of(method) if request.recipe == "paper" else rates.get(method.text(), rates.get(method.name, {}))
+    paper, common = request.recipe == "paper", rates.get(method.text(), rates.get(method.name, {}))
+    chosen = settings.recipe_of(method) if paper else common
     own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
     protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
     protocol = {"image_size": backbones.image_size(model), "threads": 1} | protocol | found.fields
-    if "warmup_epochs" in (told := {**chosen, **found.fields}) and "warmup_steps" not in told:
-        protocol["warmup_steps"] = 0  # who names epochs means them
-    if "warmup_epochs" not in found.fields:  # a shorter run warms up for the same share of it, or not at all
-        protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
+    settings.fit_warmup(protocol, chosen, found.fields)
     parts = {part.name for part in method.parts}
     extra = {k: v for k, v in own.items() if "." in k and k.partition(".")[0] in parts and k not in found.overrides}
     options = parse(method.text(), dict(method.options) | extra).options if extra else method.options
     return protocol, options
-
-
-def recipe_of(method: MethodText) -> dict[str, Any]:
-    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one."""
-    stated = [dict(part.info.facts["recipe"]) for part in method.parts if part.info.facts.get("recipe")]
-    return stated[-1] if stated else {}
 
 
 def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str:

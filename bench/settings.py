@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -56,6 +57,21 @@ def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str,
         if getattr(request, key) is not None:
             values[key] = _typed(key, getattr(request, key), suite, problems)
     return values, overrides
+
+
+def recipe_of(method: MethodText) -> dict[str, Any]:
+    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one."""
+    stated = [dict(part.info.facts["recipe"]) for part in method.parts if part.info.facts.get("recipe")]
+    return stated[-1] if stated else {}
+
+
+def fit_warmup(protocol: dict[str, Any], chosen: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Whoever names epochs of warm-up means them; a shorter run warms up for the same share of it, or not at all."""
+    told = {**chosen, **typed}
+    if "warmup_epochs" in told and "warmup_steps" not in told:
+        protocol["warmup_steps"] = 0
+    if "warmup_epochs" not in typed:
+        protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
 
 
 def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:

@@ -59,8 +59,10 @@ def as_scored(pictures: Pictures, spec: RunSpec) -> Pictures:
     return replace(pictures, augment=evaluation(pictures.augment)) if spec.held_as == "evaluation" else pictures
 
 
-def hold_out(train: Pictures, spec: RunSpec) -> tuple[Pictures, Pictures]:
-    """(what is trained on, a seeded, class-balanced share that is kept aside)."""
+def hold_out(train: Pictures, spec: RunSpec, wanted: bool) -> tuple[Pictures, Pictures | None]:
+    """(what is trained on, a seeded, class-balanced share that is kept aside where one is wanted)."""
+    if not wanted:
+        return train, None
     rows = stratified(train.labels, spec.holdout, spec.seed)
     inside = set(rows)
     return train.take([i for i in range(len(train)) if i not in inside]), as_scored(train.take(rows), spec)

@@ -132,10 +132,7 @@ class Session:
         head = head_names(model) & trainable.keys()
         mean, std = normalisation(spec, (backbone.mean, backbone.std))
         self.normalise = Normaliser(mean, std, self.device)
-        self.train_pictures: Pictures = data.train
-        self.held: Pictures | None = None
-        if self.method.wants_holdout:
-            self.train_pictures, self.held = hold_out(data.train, spec)
+        self.train_pictures, self.held = hold_out(data.train, spec, self.method.wants_holdout)
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
         self.holdout: Endless | None = None
         if self.held is not None:
