@@ -19,7 +19,7 @@ from datasets.card import DataError
 from datasets.check import check
 from datasets.images import open_rgb
 from datasets.lists import Tree, find_folder
-from datasets.standins.raw import RAW_WRITERS
+from datasets.standins.raw import WRITERS
 from datasets.vtab.raw import RAW
 
 HERE = Path(str(datasets.__file__)).parent
@@ -61,9 +61,9 @@ EXCEPTIONS = {  # file, function: what it calls, and why no file of a data root 
     ("fetch.py", "unpack", "zipfile.is_zipfile"): "the archive that a user names",
     ("fetch.py", "unpack", "tarfile.is_tarfile"): "the archive that a user names",
     ("fetch.py", "_copy", "(folder / path).open"): "writes",
-    ("standins/raw.py", "patch_camelyon", "h5py.File"): "writes a stand-in",
-    ("standins/raw.py", "dsprites", "h5py.File"): "writes a stand-in",
-    ("standins/raw.py", "retinopathy", "(base / file).open"): "writes a stand-in",
+    ("standins/raw/vtab.py", "patch_camelyon", "h5py.File"): "writes a stand-in",
+    ("standins/raw/vtab.py", "dsprites", "h5py.File"): "writes a stand-in",
+    ("standins/raw/vtab.py", "retinopathy", "(base / file).open"): "writes a stand-in",
     ("standins/writer.py", "_source", "(Path(__file__).parent / file).read_bytes"): "the program's own source",
 }
 
@@ -242,7 +242,7 @@ def test_no_raw_reader_follows_a_file_out_of_its_root_or_waits_for_a_pipe(
     name: str, raw_root: Path, tmp_path: Path
 ) -> None:
     raw = tmp_path / "raw"
-    shutil.copytree(raw_root / RAW_WRITERS[name][0], raw)
+    shutil.copytree(raw_root / WRITERS[name][0], raw)
 
     def read() -> None:
         for records in RAW[name].read(raw).values():
