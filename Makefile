@@ -25,7 +25,7 @@ SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$P
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
 
-.PHONY: help setup bench test lint perf report plan submit status check clean
+.PHONY: help setup bench test lint perf report plan submit status check recompute clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -63,6 +63,9 @@ report: setup ## rewrite the tables from the records; SUITE= narrows
 
 check: setup ## prove that the committed tables follow from the committed records
 	@$(CUT) $(PY) -m reports check $(MORE)
+
+recompute: setup ## hold every record against its stored predictions; ARGS='--records results/reference', ARGS=--write
+	@$(CUT) $(PY) -m reports recompute $(MORE)
 
 test: setup ## the tests
 	@$(CUT) $(PY) -m pytest $(MORE)

@@ -1,17 +1,19 @@
-"""`verify`: a finished run's stored weights, on its backbone, tested again and compared with stored predictions."""
+"""`verify`: a finished run's stored weights, on its backbone, tested again and compared with stored predictions.
+
+Whatever is wrong with a run is a sentence about that run; the others are verified all the same.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from results import store
-from results.schema import Artifact, RunResult
+from results import evidence, store
+from results.schema import RecordError, RunResult
 
 from .engine.where import Where
 from .plan import STANDINS, UsageError
@@ -38,21 +40,59 @@ def runs_of(names: Sequence[str], runs: Path) -> list[Path]:
 
 
 def check(path: Path, data: str | None, weights: Path | None, where: Where) -> tuple[bool, str]:
-    """(the same predictions?, a sentence)."""
+    """(the same predictions?, a sentence). First the hashes of all stored files, then the record's numbers against its
+    stored predictions, then the weights themselves."""
+    from datasets.card import DataError
+    from methods.grammar import MethodError
+    from methods.weights import StoredError
+
+    from .engine.backbones import BackboneError
+
+    try:
+        record = store.load(path)
+    except RecordError as error:
+        return False, str(error)
+    told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
+    if record.status != "ok" or record.spec.phase != "final":
+        return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
+    problem = _files(path, record) or _numbers(path, record)
+    if problem:
+        return False, f"{told}: {problem}"
+    try:
+        return _again(path, record, told, data, weights, where)
+    except (StoredError, DataError, MethodError, BackboneError, evidence.PredictionError, OSError) as error:
+        return False, f"{told}: {error}"
+
+
+def _files(path: Path, record: RunResult) -> str:
+    """What is wrong with a stored file, or nothing."""
+    kinds = {a.kind for a in record.artifacts}
+    for kind in ("adapter", "predictions"):
+        if kind not in kinds:
+            return f"the run stored no {kind}" + ("; `run --keep-weights all` does" if kind == "adapter" else "")
+    for artifact in record.artifacts:
+        try:
+            evidence.stored(path.parent, artifact.path, artifact.sha256)
+        except evidence.PredictionError as error:
+            return f"{artifact.path} {error}"
+    return ""
+
+
+def _numbers(path: Path, record: RunResult) -> str:
+    """Whether the record says what its stored predictions give; a sentence when it does not."""
+    files = [(a.kind, a.path, a.sha256) for a in record.artifacts]
+    found = evidence.faults(path.parent, record.spec.phase, record.metrics, files)
+    return next((why for _, why in found.values()), "")
+
+
+def _again(path: Path, record: RunResult, told: str, data: str | None, weights: Path | None,
+           where: Where) -> tuple[bool, str]:
     from datasets import registry
 
     from .engine import backbones
     from .engine.train import Session
 
-    record = store.load(path)
-    told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
     kept = {a.kind: a for a in record.artifacts}
-    if record.status != "ok" or record.spec.phase != "final":
-        return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
-    for kind in ("adapter", "predictions"):
-        problem = _problem(path, kept.get(kind), kind)
-        if problem:
-            return False, f"{told}: {problem}"
     root = STANDINS if record.spec.standin else Path(data or os.environ.get("DATA") or "")
     random = record.spec.weights == "random"
     backbone = backbones.find_weights(record.spec.model, weights, random)
@@ -61,23 +101,15 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
     session = Session(record.spec, registry.get(record.spec.dataset), replace(where, data_root=root,
                                                                               weights_file=backbone.file))
     found, items = session.test_again(path.with_name(kept["adapter"].path))
-    return _compare(record, told, np.load(path.with_name(kept["predictions"].path)), found.pred, found.margin, items)
+    predictions = kept["predictions"]
+    stored = evidence.arrays(evidence.stored(path.parent, predictions.path, predictions.sha256),
+                             ("pred", "label", "margin", "items"))
+    return _compare(record, told, stored, found.pred, found.margin, items)
 
 
-def _problem(path: Path, artifact: Artifact | None, kind: str) -> str:
-    """What is wrong with a stored file, or nothing."""
-    if artifact is None:
-        return f"the run stored no {kind}" + ("; `run --keep-weights all` does" if kind == "adapter" else "")
-    try:
-        content = path.with_name(artifact.path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path, not a name
-        return f"{artifact.path} cannot be read ({type(error).__name__})"
-    return "" if sha256(content).hexdigest() == artifact.sha256 else f"{artifact.path} is not the file that was stored"
-
-
-def _compare(record: RunResult, told: str, stored: np.lib.npyio.NpzFile, pred: np.ndarray, margin: np.ndarray,
+def _compare(record: RunResult, told: str, stored: Mapping[str, np.ndarray], pred: np.ndarray, margin: np.ndarray,
              items: str) -> tuple[bool, str]:
-    if str(stored["items"]) != items:
+    if str(stored["items"]) != items or len(stored["pred"]) != len(pred):
         return False, f"{told}: the test images are others, or in another order"
     same = int((stored["pred"] == pred).sum())
     drift = float(np.abs(stored["margin"] - margin).max())

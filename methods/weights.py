@@ -72,7 +72,7 @@ def read_header(path: Path) -> Header:
         header = Header(**facts)
     except FileNotFoundError:
         raise StoredError(f"there is no stored adapter at {path}") from None
-    except (SafetensorError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         raise StoredError(f"{path.name} is not a stored adapter of this benchmark, or it is damaged") from None
     if header.format != FORMAT:
         raise StoredError(f"{path.name} is stored in format {header.format}; this version reads format {FORMAT}")
@@ -87,20 +87,34 @@ def load(path: Path, model: nn.Module, *, backbone: str, backbone_hash: str, met
     """
     header = read_header(path)
     if (header.backbone, header.backbone_hash) != (backbone, backbone_hash):
-        raise StoredError(f"{path.name} was trained on {header.backbone} ({header.backbone_hash[:12]}), "
+        raise StoredError(f"{path.name} was trained on {header.backbone} ({str(header.backbone_hash)[:12]}), "
                           f"not on {backbone} ({backbone_hash[:12]})")
     if header.method != method:
         raise StoredError(f"{path.name} was trained by {header.method}, not by {method}")
     wanted = trained(model)
-    with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise StoredError(f"{path.name} is damaged: its tensors cannot be read ({type(error).__name__})") from None
     differing = sorted(wanted.keys() ^ stored.keys()) or [n for n in wanted if wanted[n].shape != stored[n].shape]
     if differing:
         raise StoredError(f"{path.name} does not fit the model: {len(differing)} weights differ, "
                           f"the first is {differing[0]!r}")
     for name, tensor in wanted.items():
+        _judge(path.name, name, stored[name], tensor)
+    for name, tensor in wanted.items():
         tensor.copy_(stored[name])
     return header
+
+
+def _judge(file: str, name: str, stored: Tensor, wanted: Tensor) -> None:
+    """Raises StoredError for a tensor of another type, or with values that no finished training leaves."""
+    if stored.dtype != wanted.dtype:
+        raise StoredError(f"{file} holds {name!r} as {str(stored.dtype).removeprefix('torch.')}, "
+                          f"the model as {str(wanted.dtype).removeprefix('torch.')}")
+    if not bool((stored.isfinite() | ~wanted.to(stored.device).isfinite()).all()):
+        raise StoredError(f"{file} holds values in {name!r} that are not finite")
 
 
 def merged_copy(adapter: Adapter, model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from results.columns import Columns
+from results.evidence import CONTRADICTED, UNPROVEN
 from results.suites import Column, Entry, Row, SuiteView
 
 from . import rules, stats
@@ -28,7 +29,7 @@ class Cell:
     interval: stats.Interval | None = None
     chance: float | None = None  # best constant answer that is known
     signs: tuple[str, ...] = ()  # keys of rules.SIGNS
-    notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number
+    notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number, or whose number nothing supports
 
     @cached_property
     def mean(self) -> float:
@@ -118,6 +119,7 @@ class _Lens:
     classes: Sequence[float]
     sources: Sequence[str]
     dirty: Sequence[float]
+    unproven: Sequence[str]
     column: Column | None = None
     good: Sequence[bool] = ()
 
@@ -131,9 +133,14 @@ def _lens(records: Columns, split: str) -> _Lens:
     items = numbers(f"metrics.{split}.n")
     if split == "test":  # records say the size of the test split twice; either will do
         items = [a if a == a else b for a, b in zip(items, numbers("dataset.test"), strict=True)]
-    return _Lens(records, numbers(f"metrics.{split}.top1"), items, numbers(f"metrics.{split}.majority"),
+    scores = numbers(f"metrics.{split}.top1")
+    contradicted, unproven = (records.text.get(f"{kind}.{split}", []) for kind in (CONTRADICTED, UNPROVEN))
+    if contradicted:  # a score that its own predictions contradict is none
+        scores = [math.nan if why else v for v, why in zip(scores, contradicted, strict=True)]
+    return _Lens(records, scores, items, numbers(f"metrics.{split}.majority"),
                  numbers(f"metrics.{split}.chance"), numbers("dataset.classes"),
-                 records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"))
+                 records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"),
+                 unproven or [""] * len(records))
 
 
 def _good(records: Columns) -> dict[bool, list[bool]]:
@@ -172,7 +179,9 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
     signs = [name for name, holds in (
         ("stale", row.source_hash is not None and any(lens.sources[run] != row.source_hash for run in runs)),
         ("chance", interval is not None and level is not None and interval.low <= level),
-        ("dirty", any(lens.dirty[run] == 1 for run in runs))) if holds]
+        ("dirty", any(lens.dirty[run] == 1 for run in runs)),
+        ("unproven", any(lens.unproven[run] for run in runs))) if holds]
+    bad += [("unproven", lens.unproven[run]) for run in runs if lens.unproven[run]]
     return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, interval, level,
                 tuple(signs), tuple(bad))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from results.schema import RunResult
+from results.schema import RecordError, RunResult
 from results.store import load, record_files
 
 from . import leaderboard
@@ -36,8 +36,11 @@ def findings(reference: Path, tables: Path) -> Iterator[str]:
     for suite in sorted(p.parent for p in reference.glob("*/suite.json")):
         for path in record_files(suite):
             where = f"{suite.name}/{path.parent.name}/{path.name}"
-            for problem in _record(load(path), path.parent):
-                yield f"{where}: {problem}"
+            try:
+                problems = list(_record(load(path), path.parent))
+            except RecordError as error:
+                problems = [str(error).partition(": ")[2]]
+            yield from (f"{where}: {problem}" for problem in problems)
 
 
 def _record(result: RunResult, folder: Path) -> Iterator[str]:

@@ -74,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     runs = verbs.add_parser("runs", help="every record as a line of CSV on stdout")
     runs.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
     runs.set_defaults(run=_runs)
-    again = verbs.add_parser("recompute", help="metrics from stored predictions: lists what a record says otherwise; "
-                                               "exit 1 then")
-    again.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
-    again.add_argument("--write", action="store_true", help="store the new metrics in the records; exit 0 then")
+    again = verbs.add_parser("recompute", help="metrics from stored predictions: lists what a record says otherwise, "
+                                               "and files that are others than were stored; exit 1 then")
+    again.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs), or of "
+                       "suites (results/reference)")
+    again.add_argument("--write", action="store_true", help="store the new metrics in the records; exit 0 when all "
+                       "files could be judged")
     again.set_defaults(run=_recompute)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
@@ -193,22 +195,27 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _recompute(args: argparse.Namespace) -> int:
-    from results.metrics import recompute
-    from results.store import record_files
+    from results.metrics import recompute, records_below
 
     _records(args.records)
     metrics = 0
     records: set[str] = set()
-    for found in recompute(args.records, args.write):
+    problems: list[RecordError] = []
+    for found in recompute(args.records, args.write, problems.append):
         metrics, records = metrics + 1, records | {found.record}
         print(f"{found.record}: {found.metric} is stored as {_value(found.stored)}, its predictions give "
               f"{_value(found.now)}{'; mended' if args.write else ''}")
+    for problem in problems:
+        print(f"not judged: {problem}")
+    if problems:
+        print(f"{len(problems)} files could not be judged")
     if not metrics:
-        print(f"ok: the metrics of {len(record_files(args.records))} records follow from their predictions")
-        return 0
+        if not problems:
+            print(f"ok: the metrics of {len(records_below(args.records))} records follow from their predictions")
+        return 1 if problems else 0
     print(f"{metrics} metrics of {len(records)} records " + ("are mended" if args.write else "differ; `--write` stores "
                                                              "what the predictions give"))
-    return 0 if args.write else 1
+    return 0 if args.write and not problems else 1
 
 
 def _value(value: float | None) -> str:

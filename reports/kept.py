@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from results.columns import Columns
+from results.evidence import CONTRADICTED, UNPROVEN
 from results.selections import selection_path, trials_path
 from results.store import ROOT, write_text
 from results.suites import SuiteView
 
 NOTE = ".built.json"
+FAULTS = (f"{CONTRADICTED}.", f"{UNPROVEN}.")
 LIBRARIES = ("matplotlib", "numpy", "scipy", "tabulate")
 
 
@@ -61,7 +63,7 @@ def kept(folder: Path) -> Kept:
     """Read the note; one that is damaged counts as none."""
     try:
         notes = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         notes = {}
     return Kept(folder, notes if isinstance(notes, dict) else {})
 
@@ -87,8 +89,12 @@ def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], 
     digest.update("\n".join(f"{e.run_id}|{e.dataset}|{e.method}|{e.backbone}|{e.seed}|{e.refused}"
                             for e in suite.entries).encode())
     shas = records.text.get("sha256", [])
-    digest.update("".join([f"{run_id} {shas[by_run[run_id]]}\n"
-                           for run_id in sorted([e.run_id for e in suite.entries if e.run_id in by_run])]).encode())
+    runs = sorted([e.run_id for e in suite.entries if e.run_id in by_run])
+    digest.update("".join([f"{run_id} {shas[by_run[run_id]]}\n" for run_id in runs]).encode())
+    for name in sorted(n for n in records.text if n.startswith(FAULTS)):  # predictions that are not what they were
+        words = records.text[name]
+        digest.update("".join([f"{name} {words[by_run[run_id]]}\n" for run_id in runs
+                               if words[by_run[run_id]]]).encode())
     for row, phase in enumerate(records.text.get("phase", [])):
         if phase != "final":  # tune: budget curves; peek: what peeking would have gained
             digest.update(f"{phase} {records.get_text('run_id', row)} {shas[row]}\n".encode())

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from results import evidence
 from results.columns import Columns
+from results.evidence import CONTRADICTED, UNPROVEN
 from results.suites import Column, Row
 
 from . import stats
@@ -73,6 +75,9 @@ class Predictions:
         record = PurePosixPath(self.records.get_text("path", run))
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise PredictionError(f"{record}: field 'artifacts' leaves the folder of the record ({name})")
+        for kind in (CONTRADICTED, UNPROVEN):
+            if why := self.records.get_text(f"{kind}.{split}", run):
+                raise PredictionError(why)
         where = f"{record.parent}/{name}"
         if self.answered is None:
             return load_scored(self.records.root / where, where)
@@ -107,13 +112,10 @@ def split(method: str) -> tuple[str, str]:
 def load_scored(path: Path, where: str) -> Scored:
     """Read one predictions file: arrays `pred` and `label`, and `items`, the hash of the items' order."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            pred, label = data["pred"], data["label"]
-            items = str(data["items"]) if "items" in data.files else ""
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise PredictionError(f"{where}: cannot be read ({error.__class__.__name__})") from None
-    except Exception as error:  # zipfile and zlib have errors of their own, and none may stop a table
-        raise PredictionError(f"{where}: cannot be read ({error.__class__.__name__})") from None
+        held = evidence.arrays(evidence.read_file(path), ("pred", "label"), may=("items",))
+    except evidence.PredictionError as error:
+        raise PredictionError(f"{where}: {error}") from None
+    pred, label, items = held["pred"], held["label"], str(held.get("items", ""))
     if pred.shape != label.shape or pred.ndim != 1 or len(pred) < 2:
         raise PredictionError(f"{where}: 'pred' {pred.shape} and 'label' {label.shape} are no pair of lists")
     digest = sha256(items.encode() + b"|" + np.ascontiguousarray(label, dtype="<i8").tobytes()).hexdigest()

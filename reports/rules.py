@@ -23,6 +23,7 @@ MARKS = {
     "preempted": "preempted †",
     "cancelled": "cancelled †",
     "wrong": "refused †",
+    "contradicted": "contradicted †",
     "empty": "no score †",
 }
 LEGEND = {
@@ -35,10 +36,12 @@ LEGEND = {
     "preempted": "preempted †: the scheduler took the machine away",
     "cancelled": "cancelled †: stopped by hand",
     "wrong": "refused †: a record that no leaderboard accepts, see the notes",
+    "contradicted": "contradicted †: the record says another score than its stored predictions, see the notes",
     "empty": "no score †: the record holds no test score",
     "stale": "§: stale, the method's source changed since this run",
     "chance": "°: not better than a constant answer (the interval reaches it)",
     "dirty": "*: run from a tree with uncommitted changes",
+    "unproven": "‡: its stored predictions are missing, damaged or others: nothing supports the number, see the notes",
     "partial": "(k of m): only k of m seeds; the row counts as incomplete",
     "ours": "◊: our reading where the paper leaves something open, or our own choice; see the notes of the accuracy "
             "table",
@@ -46,8 +49,9 @@ LEGEND = {
               "(carried on)",
 }
 OURS = "◊"
-SIGNS = {"stale": "§", "chance": "°", "dirty": "*"}
-ORDER = ("failed", "oom", "diverged", "timeout", "preempted", "cancelled", "wrong", "empty", "missing", "refused")
+SIGNS = {"stale": "§", "chance": "°", "dirty": "*", "unproven": "‡"}
+ORDER = ("failed", "oom", "diverged", "timeout", "preempted", "cancelled", "wrong", "contradicted", "empty", "missing",
+         "refused")
 
 
 def state(records: Columns, row: int | None, column: Column) -> tuple[str, str]:
@@ -63,6 +67,8 @@ def state(records: Columns, row: int | None, column: Column) -> tuple[str, str]:
     standin = records.get_text("spec.data", row).startswith("standin:")
     if standin != column.standin:
         return "wrong", "the record is of stand-in data" if standin else "the record is of real data"
+    if why := records.get_text(f"contradicted.{column.split}", row):
+        return "contradicted", why
     if records.get_number(f"metrics.{column.split}.top1", row) is None:
         return "empty", f"the record holds no {column.split}.top1"
     return "ok", ""

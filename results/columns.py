@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ NUMBER = (
 FREE = ("metrics", "diagnostics")  # their keys become columns: "metrics.test.top1"
 PROTOCOL_FREE = frozenset({"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale",
                            "holdout", "held_as"})  # as in RunSpec.protocol_id; a test compares the two
+Stamp = tuple[int, int, int]  # size, newest mtime_ns of the record and its predictions, names and stamps of these
 OWN = ("path", "sha256", "run_id", "cell_id")  # words that are rarely the same twice
 NAN, LARGEST = math.nan, sys.float_info.max
 _PROTOCOLS: dict[tuple[Any, ...], str] = {}
@@ -54,7 +55,7 @@ class Columns:
     root: Path
     number: dict[str, array[float]] = field(default_factory=dict)
     text: dict[str, list[str]] = field(default_factory=dict)
-    stamp: list[tuple[int, int]] = field(default_factory=list)  # size, mtime_ns
+    stamp: list[Stamp] = field(default_factory=list)
     unreadable: list[RecordError] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -95,8 +96,12 @@ class Columns:
         self.stamp += more.stamp
         self.unreadable += more.unreadable
 
-    def add(self, body: dict[str, Any], path: str, stamp: tuple[int, int], digest: str) -> None:
-        """One parsed and checked record, as the next row; what it does not say is unknown."""
+    def add(self, body: dict[str, Any], path: str, stamp: Stamp, digest: str,
+            faults: Mapping[str, tuple[str, str]] | None = None) -> None:
+        """One parsed and checked record, as the next row; what it does not say is unknown.
+
+        `faults` of its predictions become texts "contradicted.<split>" and "unproven.<split>", which say why.
+        """
         count = len(self.stamp)
         free = [(f"{section}.{key}", value) for section in FREE for key, value in body[section].items()
                 if value is not None]
@@ -122,7 +127,8 @@ class Columns:
             if len(column) < count:  # rows before this one did not have it
                 column.extend(array("d", [NAN]) * (count - len(column)))
             column.append(value)
-        own = {"path": path, "sha256": digest, "protocol_id": _protocol(body["spec"]), **_artifacts(body, path)}
+        own = {"path": path, "sha256": digest, "protocol_id": _protocol(body["spec"]), **_artifacts(body, path),
+               **{f"{kind}.{split}": why for split, (kind, why) in (faults or {}).items()}}
         for name, word in own.items():
             words = self.text.setdefault(name, [])
             if len(words) < count:
@@ -152,7 +158,7 @@ class Columns:
         self.__dict__.pop("_texts", None)  # they hold the lists that were replaced
         self.__dict__.pop("_numbers", None)
 
-    def append(self, path: str, stamp: tuple[int, int], numbers: dict[str, float], texts: dict[str, str]) -> None:
+    def append(self, path: str, stamp: Stamp, numbers: dict[str, float], texts: dict[str, str]) -> None:
         count = len(self.stamp)
         for name, value in numbers.items():
             column = self.number.get(name)

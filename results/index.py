@@ -1,7 +1,8 @@
 """Every record below a folder as columns, and the cache that keeps only changed files being parsed again.
 
+Predictions are held against their records here (`results.evidence`), so that no table prints what they contradict.
 The cache (`.index` beside the records, deletable, ignored by git) holds the columns by path, size and modification
-time; without it the columns are the same. Measured in tests/perf/test_perf_reports.py.
+time of record and predictions; without it the columns are the same. Measured in tests/perf/test_perf_reports.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import threading
 import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +21,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .columns import OWN, Columns
+from .columns import OWN, Columns, Stamp
+from .evidence import faults
+from .parsing import parse as parsed
 from .schema import RecordError, from_json
 from .store import ROOT, write_atomic
 from .strict import sound
@@ -29,25 +33,15 @@ PIECE, MANY = 1000, 20_000  # files parsed at a time; files from which a second 
 RECENT_NS = 2_000_000_000  # a file this young when the index is written may change again within its time stamp
 
 
-def _refuse(name: str) -> float:
-    raise ValueError(name)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-
 def parse(data: bytes, where: str) -> dict[str, Any]:
     """The record as parsed JSON, after the same checks as `schema.from_json`; raises RecordError as it does."""
     try:
-        body = _DECODER.decode(data.decode())
-    except (ValueError, RecursionError):
+        body = parsed(data.decode())
+    except ValueError:
         body = None
     if isinstance(body, dict) and sound(body):
         return body
-    try:
-        from_json(_decoded(data, where), where)  # says what is wrong; numbers written as 1 for 1.0 come through
-    except RecursionError:
-        raise RecordError(f"{where}: not valid JSON (nested too deeply)") from None
+    from_json(_decoded(data, where), where)  # says what is wrong; numbers written as 1 for 1.0 come through
     checked: dict[str, Any] = json.loads(data)
     return checked
 
@@ -62,7 +56,7 @@ def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[Re
         return old
     known = {} if old is None else {p: row for row, p in enumerate(old.text["path"])}
     columns, fresh = Columns(base), False
-    waiting: list[tuple[str, tuple[int, int]]] = []
+    waiting: list[tuple[str, Stamp]] = []
 
     def flush() -> None:
         for part in _parsed(base, waiting, progress):
@@ -90,7 +84,7 @@ def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[Re
     return columns
 
 
-def _parsed(base: Path, files: Sequence[tuple[str, tuple[int, int]]],
+def _parsed(base: Path, files: Sequence[tuple[str, Stamp]],
             progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
     """The files' columns in order, piece by piece; many files are shared between two processes."""
     pieces = [files[i:i + PIECE] for i in range(0, len(files), PIECE)]
@@ -111,35 +105,57 @@ def _told(pieces: Iterator[Columns], total: int, progress: Callable[[int, int], 
         yield piece
 
 
-def _piece(base: Path, files: Sequence[tuple[str, tuple[int, int]]]) -> Columns:
+def _piece(base: Path, files: Sequence[tuple[str, Stamp]]) -> Columns:
     columns = Columns(base)
     for path, stamp in files:
         try:
             data = _bytes(base, path)
-            columns.add(parse(data, path), path, stamp, sha256(data).hexdigest()[:16])
+            body = parse(data, path)
+            columns.add(body, path, stamp, sha256(data).hexdigest()[:16], faults_of(body, (base / path).parent))
         except RecordError as error:
             columns.unreadable.append(error)
     columns.close()
     return columns
 
 
-def _scan(base: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Relative path, size and mtime of every record, as store.record_files orders them."""
+def faults_of(body: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
+    """What the stored predictions of a parsed record do not support: see `evidence.faults`."""
+    artifacts = [(a["kind"], a["path"], a["sha256"]) for a in body["artifacts"]]
+    return faults(folder, body["phase"], body["metrics"], artifacts) if artifacts else {}
+
+
+def _scan(base: Path) -> Iterator[tuple[str, Stamp]]:
+    """Relative path and stamp of every record, as store.record_files orders them."""
     if not base.is_dir():
         return
     for folder in sorted(e.name for e in os.scandir(base) if e.is_dir()):
         inside = os.open(base / folder, os.O_RDONLY)  # names are then looked up in it, not from the root on
         try:
-            for name in sorted(os.listdir(inside)):  # noqa: PTH208 (pathlib knows no handles)
+            names = sorted(os.listdir(inside))  # noqa: PTH208 (pathlib knows no handles)
+            held = [name for name in names if name.endswith(".npz")]
+            for name in names:
                 if name.endswith(".json") and not name.startswith("."):
-                    try:
-                        stat = os.stat(name, dir_fd=inside)
-                    except OSError:  # a link to nowhere: reading it says so
-                        yield f"{folder}/{name}", (0, 0)
-                    else:
-                        yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+                    yield f"{folder}/{name}", _stamp(inside, name, held)
         finally:
             os.close(inside)
+
+
+def _stamp(inside: int, name: str, held: Sequence[str]) -> Stamp:
+    """Of a record and of the predictions that bear its name; `held` are the folder's, in order."""
+    stem = name.removesuffix("json")
+    try:
+        stat = os.stat(name, dir_fd=inside)
+        newest, beside = stat.st_mtime_ns, []
+        for i in range(bisect_left(held, stem), len(held)):
+            if not held[i].startswith(stem):
+                break
+            one = os.stat(held[i], dir_fd=inside)
+            newest = max(newest, one.st_mtime_ns)
+            beside.append(f"{held[i]} {one.st_size} {one.st_mtime_ns}")
+    except OSError:  # a link to nowhere: reading it says so
+        return 0, 0, 0
+    mark = int.from_bytes(sha256("\n".join(beside).encode()).digest()[:7], "little") if beside else 0
+    return stat.st_size, newest, mark
 
 
 def _same(old: Columns, new: Columns) -> bool:
@@ -193,12 +209,12 @@ def load_index(base: Path) -> Columns | None:
         columns.number[name] = take("d")
     for name, words in head["text"]:
         columns.text[name] = [words[code] for code in take("I")] if words is not None else []
-    sizes, times = take("q"), take("q")
+    sizes, times, marks = take("q"), take("q"), take("q")
     for name in head["own"]:  # a word per row, in one piece
         size = int.from_bytes(view[at:at + 8], "little")
         columns.text[name] = bytes(view[at + 8:at + 8 + size]).decode().split("\n")
         at += 8 + size
-    columns.stamp = list(zip(sizes, times, strict=True))
+    columns.stamp = list(zip(sizes, times, marks, strict=True))
     return columns
 
 
@@ -213,8 +229,9 @@ def save_index(columns: Columns) -> None:
         codes = {word: code for code, word in enumerate(dict.fromkeys(texts))}
         words.append((name, list(codes)))
         body.append(array("I", [codes[word] for word in texts]).tobytes())
-    body.append(array("q", [size for size, _ in columns.stamp]).tobytes())
-    body.append(array("q", [when if when < now - RECENT_NS else -1 for _, when in columns.stamp]).tobytes())
+    body.append(array("q", [size for size, _, _ in columns.stamp]).tobytes())
+    body.append(array("q", [when if when < now - RECENT_NS else -1 for _, when, _ in columns.stamp]).tobytes())
+    body.append(array("q", [mark for _, _, mark in columns.stamp]).tobytes())
     for name in own:
         blob = "\n".join(columns.text[name]).encode()
         body += [len(blob).to_bytes(8, "little"), blob]
@@ -238,5 +255,5 @@ def save_index(columns: Columns) -> None:
 def _code() -> str:
     """What the index depends on: the schema, the checks and this file."""
     here = Path(__file__).parent
-    names = ("schema.py", "strict.py", "columns.py", "index.py")
+    names = ("schema.py", "strict.py", "ranges.py", "parsing.py", "evidence.py", "columns.py", "index.py")
     return sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()

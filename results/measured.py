@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .schema import RecordError, Scalar, _build, _no_constant
+from .parsing import parse
+from .schema import RecordError, Scalar, _build
 from .store import ROOT, write_text
 
 SCHEMA = 1
@@ -112,8 +113,10 @@ def save(found: Measurement, folder: Path = FOLDER) -> Path:
 def load(path: Path) -> Measurement:
     """Strict: an unknown or missing field, a wrong type or an unknown schema raises RecordError."""
     try:
-        body: Any = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except (ValueError, UnicodeDecodeError) as error:
+        body: Any = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path.name}: cannot be read ({type(error).__name__})") from None
+    except ValueError as error:
         raise RecordError(f"{path.name}: not valid JSON ({error})") from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA or "figures" not in body:
         raise RecordError(f"{path.name}: not a measurement of schema {SCHEMA}")

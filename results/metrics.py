@@ -6,19 +6,19 @@ again. Needs numpy, as predictions are numpy files; nothing else in this package
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from . import store
-from .schema import Artifact, RecordError, RunResult
+from . import evidence, store
+from .schema import RecordError, to_json
 
 ECE_BINS = 15  # Guo et al., ICML 2017
+ARRAYS = ("pred", "label", "confidence", "nll")
 Array = np.ndarray[Any, Any]
 
 
@@ -61,43 +61,46 @@ class Difference:
     now: float | None
 
 
-def recompute(root: Path, write: bool = False) -> Iterator[Difference]:
+def recompute(root: Path, write: bool = False,
+              on_problem: Callable[[RecordError], None] | None = None) -> Iterator[Difference]:
     """Every stored metric that its predictions contradict; `write` stores the new values in the record.
 
-    Raises RecordError for predictions that are missing or unreadable, naming the file.
+    A file of predictions counts when it has the hash that its record names: another file says nothing of the record.
+    Records and predictions that are missing, unreadable or others raise RecordError, or go to `on_problem`. A folder
+    of suites (results/reference) is read suite by suite.
     """
-    for path in store.record_files(root):
-        record = store.load(path)
-        found: dict[str, float | None] = {}
+    for path in records_below(root):
+        try:
+            record = store.load(path)
+        except RecordError as error:
+            _tell(error, on_problem)
+            continue
+        where, found = path.relative_to(root).as_posix(), dict[str, "float | None"]()
         for artifact in record.artifacts:
-            prefix = _prefix(record, artifact)
+            prefix = evidence.split_of(artifact.kind, record.spec.phase)
             if prefix:
-                if Path(artifact.path).name != artifact.path:
-                    raise RecordError(f"{path.parent.name}/{path.name}: artifact {artifact.path!r} lies elsewhere")
-                found |= _from_file(path.with_name(artifact.path), prefix)
+                try:
+                    held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256), ARRAYS)
+                    found |= metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix)
+                except evidence.PredictionError as error:
+                    _tell(RecordError(f"{where}: the file of predictions {artifact.path} {error}"), on_problem)
         changed = {k: v for k, v in found.items() if not _same(record.metrics.get(k), v)}
         for metric, now in changed.items():
-            yield Difference(f"{path.parent.name}/{path.name}", metric, record.metrics.get(metric), now)
+            yield Difference(where, metric, record.metrics.get(metric), now)
         if changed and write:
-            store.save(replace(record, metrics=record.metrics | changed), root)
+            store.write_text(path, to_json(replace(record, metrics=record.metrics | changed)))
 
 
-def _prefix(record: RunResult, artifact: Artifact) -> str:
-    """What the metrics of a file of predictions are called: its split; "" for other artifacts."""
-    kind, _, further = artifact.kind.partition(":")
-    if kind != "predictions":
-        return ""
-    split = {"tune": "val", "final": "test", "peek": "peek"}[record.spec.phase]
-    return f"{split}:{further}" if further else split
+def records_below(root: Path) -> list[Path]:
+    """Every record of a folder of records, or of every suite in a folder of suites."""
+    suites = sorted(path.parent for path in root.glob("*/suite.json"))
+    return [path for folder in suites or [root] for path in store.record_files(folder)]
 
 
-def _from_file(path: Path, prefix: str) -> dict[str, float | None]:
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            return metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        where = f"{path.parent.name}/{path.name}"
-        raise RecordError(f"{where}: predictions cannot be read ({type(error).__name__})") from None
+def _tell(error: RecordError, on_problem: Callable[[RecordError], None] | None) -> None:
+    if on_problem is None:
+        raise error
+    on_problem(error)
 
 
 def _same(stored: float | None, now: float | None) -> bool:

@@ -18,6 +18,9 @@ from functools import cache, cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
+from . import ranges
+from .parsing import parse
+
 SCHEMA = 1
 WHOLE = 2**53 - 1  # the largest whole number that anything may be given: JSON, doubles and tables hold it exactly
 Scalar = str | int | float | bool | None
@@ -281,10 +284,11 @@ def to_json(result: RunResult) -> str:
 
 
 def from_json(text: str, where: str = "record") -> RunResult:
-    """Strict: an unknown or missing field, a wrong type, an unknown schema or a wrong id raises RecordError."""
+    """Strict: an unknown or missing field, a key that stands there twice, a wrong type, a number that cannot be, an
+    unknown schema or a wrong id raises RecordError."""
     try:
-        body = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        body = parse(text)
+    except ValueError as error:
         raise RecordError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(body, dict):
         raise RecordError(f"{where}: a record is a JSON object")
@@ -296,8 +300,13 @@ def from_json(text: str, where: str = "record") -> RunResult:
     result: RunResult = _build(RunResult, body, where, "")
     for name in body["spec"].keys() - result.spec.written().keys():
         raise RecordError(f"{where}: field 'spec.{name}' is left out while it is {LATER[name]!r}")
-    if head["run_id"] != result.spec.id:
-        raise RecordError(f"{where}: field 'run_id' is {head['run_id']!r} but the spec hashes to {result.spec.id!r}")
+    for name, told in (("run_id", result.spec.id), ("cell_id", result.spec.cell_id)):
+        if head[name] != told:
+            raise RecordError(f"{where}: field {name!r} is {head[name]!r} but the spec hashes to {told!r}")
+    if head["phase"] != result.spec.phase:
+        raise RecordError(f"{where}: field 'phase' is {head['phase']!r}, but the spec's is {result.spec.phase!r}")
+    if wrong := ranges.problem(body):
+        raise RecordError(f"{where}: {wrong}")
     return result
 
 
@@ -310,10 +319,6 @@ def spec_from_json(data: dict[str, Any], where: str = "spec") -> RunSpec:
 def finite(value: float | None) -> float | None:
     """The value, or None where JSON cannot hold it."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not allowed")
 
 
 @cache

@@ -15,6 +15,7 @@ from hashlib import sha256
 from operator import contains
 from typing import Any, Literal
 
+from .ranges import problem
 from .schema import SCHEMA, RunResult, RunSpec, later_of
 
 Check = Callable[[Any], bool]
@@ -29,9 +30,14 @@ def sound(body: Any) -> bool:
     head = {name: body.pop(name) for name in HEAD}
     good = fits(RunResult, body)
     body.update(head)
+    if not good:
+        return False
+    spec = body["spec"]
     try:
-        return good and bool(head["run_id"] == short_hash(body["spec"]))
-    except ValueError:  # 1e999 is JSON and no number
+        named = (head["run_id"] == short_hash(spec) and head["phase"] == spec["phase"]
+                 and head["cell_id"] == short_hash({k: v for k, v in spec.items() if k != "seed"}))
+        return named and not problem(body)
+    except (ValueError, OverflowError):  # 1e999 is JSON and no number
         return False
 
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from .parsing import parse
 from .schema import RecordError, _build
 from .store import ROOT, write_text
 from .strict import fits
@@ -89,8 +90,8 @@ def suite_to_json(suite: SuiteView) -> str:
 def suite_from_json(text: str, where: str = "suite") -> SuiteView:
     """Strict, as a record is: raises RecordError naming the file and the field."""
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        body = parse(text)
+    except ValueError as error:
         raise RecordError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(body, dict) or body.get("schema") != SUITE_SCHEMA:
         given = body.get("schema") if isinstance(body, dict) else None

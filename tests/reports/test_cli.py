@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,11 @@ def records(tmp_path: Path) -> Path:
     pred, label = fakes.answers("svhn", 0.6)
     held = {"pred": pred, "label": label, "confidence": np.full(200, 0.5), "nll": np.ones(200)}
     result = fakes.store(tmp_path, fakes.record(RUN, 0.6), pred, label)
-    np.savez(path_of(RUN, tmp_path).with_suffix(".npz"), **held)
-    fakes.store(tmp_path, replace(result, metrics=metrics(**held, prefix="test") | {"test.top1": 0.99}))
+    path = path_of(RUN, tmp_path).with_suffix(".npz")
+    np.savez(path, **held)
+    kept = replace(result.artifacts[0], sha256=sha256(path.read_bytes()).hexdigest())
+    fakes.store(tmp_path, replace(result, metrics=metrics(**held, prefix="test") | {"test.top1": 0.99},
+                                  artifacts=(kept,)))
     return tmp_path
 
 
@@ -34,6 +38,49 @@ def test_recompute_finds_and_mends_a_metric_that_its_predictions_contradict(
     assert cli.main(["recompute", "--records", str(records), "--write"]) == 0
     assert load(path_of(RUN, records)).metrics["test.top1"] == 0.6
     assert cli.main(["recompute", "--records", str(records)]) == 0
+
+
+def test_recompute_blames_the_file_when_predictions_were_swapped_and_writes_nothing(
+        records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with another hash says nothing of the record, whatever numbers it gives."""
+    path = path_of(RUN, records)
+    cli.main(["recompute", "--records", str(records), "--write"])
+    before = path.read_bytes()
+    held = dict(np.load(path.with_suffix(".npz")))
+    np.savez(path.with_suffix(".npz"), **held | {"pred": held["label"]})
+    capsys.readouterr()
+    for words in ((), ("--write",)):
+        assert cli.main(["recompute", "--records", str(records), *words]) == 1
+        told = capsys.readouterr().out
+        assert f"{path.stem}.npz is not the file that was stored" in told and "test.top1" not in told
+    assert path.read_bytes() == before
+
+
+def test_recompute_goes_on_past_what_cannot_be_read(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = records / "aaa" / "first.json"
+    first.parent.mkdir()
+    first.write_text("{")
+    other = fakes.scored(records, fakes.spec("dtd"), 0.5)
+    path_of(other.spec, records).with_suffix(".npz").unlink()
+    assert cli.main(["recompute", "--records", str(records)]) == 1
+    told = capsys.readouterr().out
+    assert "not judged: aaa/first.json: not valid JSON" in told and ".npz is missing" in told
+    assert "2 files could not be judged" in told
+    assert "test.top1 is stored as 0.99, its predictions give 0.6" in told
+
+
+def test_recompute_reads_a_folder_of_suites(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = tmp_path / "reference"
+    records.joinpath("svhn").rename(tmp_path / "set")
+    (reference / "demo").mkdir(parents=True)
+    (tmp_path / "set").rename(reference / "demo" / "svhn")
+    (reference / "demo" / "suite.json").write_text("{}")
+    (reference / "demo-tuning.json").write_text("{}")
+    assert cli.main(["recompute", "--records", str(reference)]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("demo/svhn/lora-") and "not judged" not in told
+    assert cli.main(["recompute", "--records", str(reference), "--write"]) == 0
+    assert load(path_of(RUN, reference / "demo")).metrics["test.top1"] == 0.6
 
 
 @pytest.mark.parametrize(("argv", "message"), [

@@ -253,7 +253,7 @@ def test_damaged_predictions_are_named_and_the_rest_goes_on(zoo: Zoo, tmp_path: 
     victim.write_bytes(b"PK\x03\x04 no archive")
     assert build(copy, tmp_path / "out") == 0
     page = (tmp_path / "out/LEADERBOARD.md").read_text().replace("\\", "")
-    assert f"predictions: eurosat/{victim.name}: cannot be read" in page
+    assert f"predictions: eurosat/{victim.name}: is not the file that was stored" in page
     assert table((tmp_path / "out/LEADERBOARD.md").read_text(), SUMMARY)["lora"]["Against linear"].endswith("]")
     assert "of 2; mean difference" in table((tmp_path / "out/LEADERBOARD.md").read_text(), SUMMARY)["lora"][
         "Against linear"]

@@ -1,0 +1,169 @@
+"""Do a record's numbers follow from the predictions stored beside it? The file's hash comes first, then the numbers.
+
+Whoever changes a number in a record, or a file beside it, is found: the record keeps the hash of the file, and top-1,
+class mean, number of images and standard error are computed again from it. Needs numpy, imported when there is a file.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+CLOSE = 1e-6  # stored and computed numbers may differ so much: other machines sum floats in another order
+FILE_BYTES, ARRAY_BYTES = 2**30, 2**28  # of a file and of one of its arrays; a million images take 20 MB
+CLASSES = 2**24
+CONTRADICTED, UNPROVEN = "contradicted", "unproven"  # the two ways in which a number is not supported
+SPLITS = {"tune": "val", "final": "test", "peek": "peek"}  # phase -> what its metrics are called
+
+
+class PredictionError(ValueError):
+    """Stored predictions cannot be used; the message says why, without the file's name."""
+
+
+def split_of(kind: str, phase: str) -> str:
+    """What the metrics of an artifact are called: "test", "test:noadapt"; "" when it holds no predictions."""
+    head, _, further = kind.partition(":")
+    if head != "predictions":
+        return ""
+    return f"{SPLITS[phase]}:{further}" if further else SPLITS[phase]
+
+
+def read_file(path: Path) -> bytes:
+    """A regular file of bounded size; nothing is waited for. Raises PredictionError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as stream:
+            stat = os.fstat(handle)
+            if not S_ISREG(stat.st_mode) or stat.st_size > FILE_BYTES:
+                raise PredictionError("cannot be read (no regular file, or too large)")
+            return stream.read(FILE_BYTES)
+    except FileNotFoundError:
+        raise PredictionError("is missing") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, PredictionError):
+            raise
+        raise PredictionError(f"cannot be read ({type(error).__name__})") from None
+
+
+def stored(folder: Path, name: str, digest: str) -> bytes:
+    """The artifact's bytes, after its hash. Raises PredictionError."""
+    if not name or Path(name).name != name:
+        raise PredictionError("lies elsewhere than its record")
+    content = read_file(folder / name)
+    if sha256(content).hexdigest() != digest:
+        raise PredictionError("is not the file that was stored: its hash is another")
+    return content
+
+
+def arrays(content: bytes, names: Iterable[str] = ("pred", "label"), may: Iterable[str] = ()) -> dict[str, Array]:
+    """Arrays of an .npz by name, those of `may` where they are, none of objects. Raises PredictionError for any damage.
+
+    `pred` and `label` are checked to be lists of class numbers of one length, at least one.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.namelist()
+            if len(set(members)) != len(members):
+                raise PredictionError("holds an array twice")
+            wanted = [*names, *(name for name in may if f"{name}.npy" in members)]
+            found = {name: _array(_member(archive, f"{name}.npy")) for name in wanted}
+    except PredictionError:
+        raise
+    except Exception as error:  # zipfile, zlib, struct and numpy have errors of their own, and none may stop a table
+        raise PredictionError(f"cannot be read ({type(error).__name__})") from None
+    _check(found)
+    return found
+
+
+def numbers(pred: Array, label: Array) -> dict[str, float]:
+    """What must follow: top-1, mean over the classes present, number of images, standard error of top-1."""
+    import numpy as np
+
+    right = pred == label
+    counts = np.bincount(label)
+    hits = np.bincount(label[right], minlength=len(counts))
+    present = counts > 0
+    n, good = len(right), int(right.sum())
+    return {"top1": good / n, "class_mean": float((hits[present] / counts[present]).mean()), "n": float(n),
+            "se": math.sqrt(good / n * (1 - good / n) / n)}
+
+
+def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
+           artifacts: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
+    """split -> (CONTRADICTED or UNPROVEN, a sentence that names the file); empty when everything follows.
+
+    `artifacts` are (kind, path, sha256) as the record has them.
+    """
+    found = {}
+    for kind, name, digest in artifacts:
+        split = split_of(kind, phase)
+        if not split:
+            continue
+        try:
+            held = arrays(stored(folder, name, digest))
+        except PredictionError as error:
+            found[split] = UNPROVEN, f"{folder.name}/{name}: {error}"
+            continue
+        for metric, now in numbers(held["pred"], held["label"]).items():
+            told = metrics.get(f"{split}.{metric}")
+            if told is not None and abs(told - now) > CLOSE:
+                found[split] = CONTRADICTED, (f"field 'metrics.{split}.{metric}' is {told:.6g}, but the predictions in "
+                                              f"{folder.name}/{name} give {now:.6g}")
+                break
+    return found
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > ARRAY_BYTES:
+        raise PredictionError("holds an array too large")
+    return archive.read(name)
+
+
+def _array(raw: bytes) -> Array:
+    import numpy as np
+
+    start = 10 + int.from_bytes(raw[8:10], "little")
+    dtype, shape = _head(raw[:start])
+    size = math.prod(shape)
+    if len(raw) != start + size * dtype.itemsize:
+        raise PredictionError("is cut off, or longer than it says")
+    return np.frombuffer(raw, dtype, size, start).reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _head(head: bytes) -> tuple[Any, tuple[int, ...]]:
+    """dtype and shape out of the head of an .npy of version 1."""
+    import numpy as np
+
+    stream = io.BytesIO(head)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise PredictionError("is written in another version of its format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or dtype.kind not in "iufUb" or len(shape) > 1 or any(side < 0 for side in shape):
+        raise PredictionError("holds something else than lists of numbers")
+    return dtype, shape
+
+
+def _check(found: Mapping[str, Array]) -> None:
+    lists = [found[name] for name in ("pred", "label") if name in found]
+    for one in lists:
+        if one.ndim != 1 or not len(one) or one.dtype.kind not in "iu":
+            raise PredictionError("holds no list of class numbers")
+        if one.min() < 0 or one.max() >= CLASSES:
+            raise PredictionError("holds numbers that are no classes")
+    lengths = {len(one) for one in found.values() if one.ndim}
+    if len(lengths) > 1:
+        raise PredictionError("holds lists of different lengths")

@@ -1,0 +1,69 @@
+"""What a record's numbers can be: shares lie in [0, 1], counts and seconds are not negative, a test has images.
+
+A number outside is damage or tampering, and the record is refused as one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+SLACK = 1e-9  # a sum of shares may pass 1 by a rounding
+SHARES = frozenset({"top1", "class_mean", "ece", "majority", "chance", "se"})
+NOT_NEGATIVE = ("dataset", "params", "memory", "time", "throughput")  # sections whose numbers are sizes
+MAY_FALL = frozenset({"extra_inference", "extra_inference_merged"})  # a method may take weights away
+SPEC = ("epochs", "eval_batch_size", "lr", "weight_decay", "warmup_epochs", "clip", "head_lr_scale")
+SPEC_SHARES = ("drop_path", "holdout", "label_smoothing")
+SPEC_AT_LEAST_ONE = ("batch_size", "image_size")
+
+
+def problem(body: dict[str, Any]) -> str:
+    """The first number of a parsed record, of the right types, that cannot be; "" when there is none.
+
+    That 1e999 is no number is said elsewhere.
+    """
+    for name, value in body["metrics"].items():
+        if value is not None and abs(value) != math.inf and (told := _metric(name, value)):
+            return f"field 'metrics.{name}' is {value!r}; {told}"
+    for number, line in enumerate(body["history"]):
+        for name, value in line.items():
+            if value is not None and name.endswith("top1") and not -SLACK <= value <= 1 + SLACK:
+                return f"field 'history[{number}].{name}' is {value!r}; a share lies between 0 and 1"
+    for section in NOT_NEGATIVE:
+        for name, value in (body[section] or {}).items():
+            if (type(value) is int or type(value) is float) and value < 0 and name not in MAY_FALL:
+                return f"field '{section}.{name}' is {value!r}; it cannot be negative"
+    return _spec(body["spec"]) or _rest(body)
+
+
+def _metric(name: str, value: float) -> str:
+    kind = name.rpartition(".")[2]
+    if kind in SHARES and not -SLACK <= value <= 1 + SLACK:
+        return "a share lies between 0 and 1"
+    if kind == "n" and not (value >= 1 and value == int(value)):
+        return "a number of images is a whole number from 1 on"
+    if kind == "nll" and value < -SLACK:
+        return "it cannot be negative"
+    return ""
+
+
+def _spec(spec: dict[str, Any]) -> str:
+    for name in SPEC:
+        if spec[name] < 0:
+            return f"field 'spec.{name}' is {spec[name]!r}; it cannot be negative"
+    for name in SPEC_AT_LEAST_ONE:
+        if spec[name] < 1:
+            return f"field 'spec.{name}' is {spec[name]!r}; it is at least 1"
+    for name in SPEC_SHARES:
+        if not 0 <= spec[name] <= 1:
+            return f"field 'spec.{name}' is {spec[name]!r}; a share lies between 0 and 1"
+    return ""
+
+
+def _rest(body: dict[str, Any]) -> str:
+    if body["test_passes"] < 0:
+        return f"field 'test_passes' is {body['test_passes']!r}; it cannot be negative"
+    for artifact in body["artifacts"]:
+        if artifact["bytes"] < 0:
+            return f"field 'artifacts' has a file of {artifact['bytes']!r} bytes"
+    return ""
