@@ -129,6 +129,11 @@ def make(request: Request, runs: Path = RUNS, alive: set[str] | None = None) -> 
     return Plan(found.suite, tuple(planned), _view(request, found, planned))
 
 
+def without_inputs(request: Request) -> list[Planned]:
+    """The runs that are meant, for what needs neither data nor weights: their ids are not those of real runs."""
+    return _specs(request, _resolve(request, inputs=False))
+
+
 def suite_of(request: Request) -> Suite:
     """The suite that is meant: the named one; `custom` when a backbone or data is named without a suite; else demo."""
     name = request.suite
@@ -147,7 +152,8 @@ def suite_of(request: Request) -> Suite:
     return suite
 
 
-def _resolve(request: Request) -> _Resolved:
+def _resolve(request: Request, inputs: bool = True) -> _Resolved:
+    """Everything checked; `inputs`: that data and weights are there, too. Raises UsageError with every problem."""
     suite = suite_of(request)
     problems: list[str] = []
     cards, methods, weights = [], [], {}
@@ -175,11 +181,12 @@ def _resolve(request: Request) -> _Resolved:
     for name in names:
         try:
             backbones.check_name(name)
-            weights[name] = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
+            size = values.get("image_size") or suite.protocol.get("image_size") or backbones.image_size(name)
+            weights[name] = _weights(request, name) if inputs else Weights(None, "random")
         except BackboneError as error:
             problems.append(str(error))
             continue
-        problems += _family_problems(name, methods)
+        problems += _family_problems(name, methods) or _carry_problems(name, methods, size)
         problems += [problem for _, method in methods for problem in forms.refusals(
             method, backbones.family(name), values.get("class_query", False), values.get("merged_eval", False),
             values.get("compiled", False), values.get("eval_batch_size", 1))]
@@ -190,13 +197,30 @@ def _resolve(request: Request) -> _Resolved:
     standins = suite.standins or request.data == "standin"
     root = STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
     needed = [*cards, *_further(suite, cards)]
-    if not standins and cards:
+    if not standins and cards and inputs:
         problems += _data_problems(needed, root, request.data or os.environ.get("DATA") or "")
-    data = {} if problems else {c.name: _data_id(c, root, standins, problems) for c in needed}
+    data = {} if problems else {c.name: _data_id(c, root, standins, problems) if inputs else "" for c in needed}
     if problems:
         raise UsageError(problems)
     return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
                      overrides)
+
+
+def _weights(request: Request, name: str) -> Weights:
+    """Located; a file that the user named, or of a backbone that we do not know, is also read and compared."""
+    found = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
+    if request.weights or name not in backbones.KNOWN:
+        backbones.check_file(name, found)
+    return found
+
+
+def _carry_problems(name: str, methods: list[tuple[str, MethodText]], size: int) -> list[str]:
+    """What the name alone does not tell; the backbones we know, at their own size, carry what their family does."""
+    if name in backbones.KNOWN and size == backbones.image_size(name):
+        return []
+    from .engine import carry
+
+    return carry.problems(name, [method for _, method in methods], size)
 
 
 def _further(suite: Suite, cards: list[Card]) -> list[Card]:
@@ -260,7 +284,9 @@ def _settings_of(request: Request, found: _Resolved, method: MethodText, rates: 
     chosen = settings.recipe_of(method) if paper else common
     own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
     protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
-    protocol = {"image_size": backbones.image_size(model), "threads": 1} | protocol | found.fields
+    protocol = {"threads": 1} | protocol | found.fields
+    if "image_size" not in protocol:
+        protocol["image_size"] = backbones.image_size(model)
     settings.fit_warmup(protocol, chosen, found.fields)
     parts = {part.name for part in method.parts}
     extra = {k: v for k, v in own.items() if "." in k and k.partition(".")[0] in parts and k not in found.overrides}

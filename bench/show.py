@@ -17,7 +17,7 @@ from methods.catalog import PartInfo, aliases, catalog
 from methods.grammar import FEATURES, parse
 from results import store
 
-from .engine.backbones import KNOWN, family, image_size
+from .engine.backbones import KNOWN, BackboneError, check_name, family, image_size
 from .plan import UsageError
 from .suites import SUITES, find
 from .suites.base import Suite, about
@@ -121,9 +121,14 @@ def _method(text: str, backbone: str | None) -> str:
 
 
 def _count(text: str, backbone: str) -> str:
-    """Trained weights of the live model, counted on the meta device."""
+    """Trained weights of the live model, counted on the meta device. Raises BackboneError where it cannot be built."""
+    from .engine import carry
     from .engine.count import trained_weights
 
+    check_name(backbone)
+    problems = [] if backbone in KNOWN else carry.problems(backbone, [parse(text)], image_size(backbone))
+    if problems:
+        raise BackboneError(problems[0])
     adapter, head = trained_weights(parse(text), backbone, classes=100)
     from .memory import line
 

@@ -52,15 +52,36 @@ def family(name: str) -> str:
 
 
 def image_size(name: str) -> int:
-    """Pixels on a side: the embedded backbone's 48, else what the timm name says, else 224."""
-    if name == EMBEDDED:
-        return 48
-    sizes = [int(w) for w in name.partition(".")[0].split("_") if w.isdigit() and 32 <= int(w) <= 1024]
-    return sizes[-1] if sizes else 224
+    """Pixels on a side, as timm's configuration of the name and its tag says; timm is imported unless we know it.
+
+    Raises BackboneError where timm states no size, or one that is not square.
+    """
+    if name in KNOWN:
+        return 48 if name == EMBEDDED else 224  # a test compares them with timm
+    cfg = _config(name)
+    if cfg is None:
+        raise BackboneError(f"timm states no image size for {name!r}; say it with --set image_size=PIXELS")
+    _, height, width = cfg.input_size
+    if height != width:
+        raise BackboneError(f"backbone {name!r} is made for images of {height} x {width} pixels, and images here are "
+                            "square; use another backbone")
+    return int(height)
+
+
+def _config(name: str) -> Any:
+    """timm's configuration of a name and its tag, or None."""
+    from timm.models import get_pretrained_cfg
+
+    try:
+        return get_pretrained_cfg(name)
+    except RuntimeError:  # the name is there, the tag is not
+        return None
 
 
 def find_weights(name: str, file: Path | None = None, random: bool = False, download: bool = False) -> Weights:
     """Locate the weights without loading them. Raises BackboneError saying where they should lie."""
+    if file is not None:
+        _check_wanted(name, file, random)
     if random:
         return Weights(None, "random")
     if name == EMBEDDED:
@@ -73,11 +94,50 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
             path = _download(name)
     if path is None or not path.is_file():
         raise BackboneError(
-            f"the weights of backbone {name!r} are not on this machine"
-            + (f" ({file} does not exist)" if file else f" (looked in {_hub().name}/{_folder(name)})")
-            + "; give --weights FILE (safetensors, or a checkpoint of tensors), allow --download, or train on random "
+            f"the weights of backbone {name!r} are not on this machine (looked in {_hub().name}/{_folder(name)})"
+            "; give --weights FILE (safetensors, or a checkpoint of tensors), allow --download, or train on random "
             "weights with --no-pretrained")
     return Weights(path, _file_hash(path, path.stat().st_size, path.stat().st_mtime_ns))
+
+
+def _check_wanted(name: str, file: Path, random: bool) -> None:
+    """A file that was named is used, or refused with a sentence; it is never left aside."""
+    given = f"--weights {str(file)!r}"
+    if random:
+        raise BackboneError(f"{given} and random weights (--no-pretrained) exclude each other; leave one out")
+    if name == EMBEDDED:
+        raise BackboneError(f"{given} does not go with the embedded backbone {EMBEDDED!r}, whose weights lie in the "
+                            "repository; name another one with --backbones, or leave --weights out")
+    if file.is_dir():
+        raise BackboneError(f"{given} is a folder; give the file of weights in it")
+    if not file.is_file():
+        raise BackboneError(f"{given} " + ("is no plain file" if file.exists() else "does not exist")
+                            + f"; it should be the weights of backbone {name!r} (safetensors, or a checkpoint of "
+                            "tensors)")
+
+
+def check_file(name: str, weights: Weights) -> None:
+    """Read a file of weights and compare it with the model, before anything runs. Imports torch.
+
+    Raises BackboneError saying what the file is and what to do.
+    """
+    if weights.file is not None and (problem := _file_problem(name, weights.file, weights.sha256)):
+        raise BackboneError(problem)
+
+
+@cache
+def _file_problem(name: str, file: Path, sha256: str) -> str:
+    import torch
+
+    from .checkpoints import CheckpointError, fitted
+
+    try:
+        with torch.device("meta"):
+            model = create(name)
+        fitted(file, model, name)
+    except (BackboneError, CheckpointError) as error:
+        return str(error)
+    return ""
 
 
 def _hub() -> Path:
@@ -115,17 +175,22 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that timm does not have. Imports timm unless the name is one we know."""
+    """Refuse a name or a tag that timm does not have. Imports timm unless the name is one we know."""
     if name in KNOWN:
         return
     from difflib import get_close_matches
 
     import timm
 
-    if timm.is_model(name.partition(".")[0]):
-        return
-    hits = get_close_matches(name, [*KNOWN, *timm.list_models()], n=3, cutoff=0.6)
-    raise BackboneError(f"timm has no backbone {name!r}" + (f"; did you mean {' or '.join(hits)}?" if hits else ""))
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        hits = get_close_matches(name, [*KNOWN, *timm.list_models()], n=3, cutoff=0.6)
+        raise BackboneError(f"timm has no backbone {name!r}" + (f"; did you mean {' or '.join(hits)}?" if hits else ""))
+    if tag and _config(name) is None:
+        tags = timm.list_pretrained(f"{arch}.*")
+        hits = get_close_matches(name, tags, n=3, cutoff=0.0)
+        raise BackboneError(f"timm's {arch!r} has no weights {tag!r}" + (f"; there are {', '.join(hits)}" if hits else
+                                                                         "; name it without a tag"))
 
 
 @dataclass
@@ -136,8 +201,28 @@ class Backbone:
     name: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    image_size: int
     weights: Weights
+    adjusted: str = ""  # what was done to the file's weights before they fitted
+
+
+def create(name: str, drop_path: float = 0.0) -> nn.Module:
+    """timm's model of the name with fresh weights and a place for one linear head, on torch's default device.
+
+    Raises BackboneError for a model whose classifier is something else.
+    """
+    import timm
+
+    from .heads import HeadError, one_linear
+
+    kwargs: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    if name == EMBEDDED:
+        from bench.embedded import model as _registers  # noqa: F401
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+    try:
+        one_linear(model, name)
+    except HeadError as error:
+        raise BackboneError(str(error)) from None
+    return model
 
 
 def load(name: str, weights: Weights, drop_path: float = 0.0) -> Backbone:
@@ -145,41 +230,14 @@ def load(name: str, weights: Weights, drop_path: float = 0.0) -> Backbone:
 
     Raises BackboneError when the file does not fit the model, or holds anything but tensors.
     """
-    import timm
+    from .checkpoints import CheckpointError, fitted
 
-    kwargs: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
-    if name == EMBEDDED:
-        from bench.embedded import model as _registers  # noqa: F401
-    model = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+    model, adjusted = create(name, drop_path), ""
     if weights.file is not None:
-        _fill(model, weights.file, name)
+        try:
+            state, adjusted = fitted(weights.file, model, name)
+        except CheckpointError as error:
+            raise BackboneError(str(error)) from None
+        model.load_state_dict(state, strict=False)
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    return Backbone(model, name, tuple(cfg["mean"]), tuple(cfg["std"]), image_size(name), weights)
-
-
-def _fill(model: nn.Module, file: Path, name: str) -> None:
-    """Load a file of tensors: safetensors, or a torch checkpoint read with weights_only."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    from timm.models import vision_transformer
-
-    try:
-        state: dict[str, Any]
-        if file.suffix == ".safetensors":
-            state = dict(load_file(file))
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise BackboneError(f"{file.name} is no file of tensors: {str(error).splitlines()[0][:120]}") from None
-    state = state.get("state_dict", state.get("model", state))
-    if family(name) == "vit" and hasattr(vision_transformer, "checkpoint_filter_fn"):
-        state = vision_transformer.checkpoint_filter_fn(state, model)  # type: ignore[arg-type, assignment]
-    state = {k: v for k, v in state.items() if not k.startswith(("head.", "fc.", "head_dist."))}
-    missing, unexpected = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    if missing or unexpected:
-        odd = [*missing, *unexpected][0]
-        raise BackboneError(f"{file.name} does not fit {name!r}: {len(missing)} weights are missing and "
-                            f"{len(unexpected)} unknown, first {odd!r}")
+    return Backbone(model, name, tuple(cfg["mean"]), tuple(cfg["std"]), weights, adjusted)

@@ -14,13 +14,9 @@ from .firstlook import built
 
 def trained_weights(method: MethodText, backbone: str, classes: int) -> tuple[int, int]:
     """(without the head, of the head)."""
-    import timm
-
     backbones.check_name(backbone)
-    if backbone == backbones.EMBEDDED:
-        from bench.embedded import model as _registers  # noqa: F401
     with torch.device("meta"):
-        model = built(compose.create(method).adapter, timm.create_model(backbone, num_classes=0), classes)
+        model = built(compose.create(method).adapter, backbones.create(backbone), classes)
     head = head_names(model)
     trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
     return sum(n for name, n in trained.items() if name not in head), sum(n for x, n in trained.items() if x in head)

@@ -56,7 +56,7 @@ def forecast(spec: RunSpec, classes: int, train_size: int = 1000) -> Forecast:
     method = compose.from_spec(spec.method, spec.options)
     model, pretrained = _on_meta(spec, method, classes)
     with FakeTensorMode(allow_non_fake_inputs=True), _NormStatistics():  # type: ignore[no-untyped-call]
-        _make_fake(model)
+        make_fake(model)
         fit = _lend(spec, method, model, pretrained, classes, train_size)
         batch = _images(spec, spec.batch_size)
         weights = sum(p.numel() for p in fit.trainable.values())
@@ -97,14 +97,9 @@ def marginal(spec: RunSpec, classes: int) -> tuple[float, float] | None:
 
 def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Module, set[str]]:
     """The adapted model without numbers, and the names of its pre-trained weights."""
-    import timm
-
     backbones.check_name(spec.model)
-    if spec.model == backbones.EMBEDDED:
-        from bench.embedded import model as _registers  # noqa: F401
-    kwargs: dict[str, Any] = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
     with torch.device("meta"):
-        backbone = timm.create_model(spec.model, num_classes=0, **kwargs)
+        backbone = backbones.create(spec.model, spec.drop_path)
         pretrained = {id(p) for p in backbone.parameters()}
         if spec.attention == "plain":
             set_plain_attention(backbone)
@@ -116,7 +111,7 @@ def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Mo
     return model, {name for name, p in model.named_parameters() if id(p) in pretrained}
 
 
-def _make_fake(model: nn.Module) -> None:
+def make_fake(model: nn.Module) -> None:
     """Meta tensors of the model -> fake CPU tensors of the same shapes and strides; shared ones stay shared."""
     made: dict[int, Any] = {}
 

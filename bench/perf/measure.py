@@ -95,12 +95,8 @@ def measure(variants: Sequence[Variant], device: str, turns: int, warmup: int, r
 
 def plain_backbone(spec: RunSpec) -> Any:
     """The backbone without numbers: its widths and grids."""
-    import timm
-
-    if spec.model == backbones.EMBEDDED:
-        from bench.embedded import model as _registers  # noqa: F401
     with torch.device("meta"):
-        return timm.create_model(spec.model, num_classes=0)
+        return backbones.create(spec.model)
 
 
 def attention_shape(spec: RunSpec) -> tuple[int, int, int, int] | None:

@@ -22,7 +22,7 @@ from methods.base import Fit
 from methods.grammar import MethodText, parse
 from results.schema import Memory, RunSpec
 
-from ..engine import backbones
+from ..engine import backbones, carry
 from ..engine.course import set_train_mode
 from ..engine.loaders import Pictures
 from ..engine.seeds import seed_all
@@ -59,18 +59,23 @@ def variant(text: str, backbone: str, batch_size: int, settings: Sequence[str] =
         raise UsageError(problems)
     method = parse(method_text, {k: v for k, v in overrides.items()
                                  if k.partition(".")[0] in {p.name for p in parse(method_text).parts}})
-    _check_family(backbone, method)
-    fields: dict[str, Any] = {"image_size": backbones.image_size(backbone), "threads": 1} | known.protocol | values
+    backbones.check_name(backbone)
+    size = values.get("image_size") or backbones.image_size(backbone)
+    _check_family(backbone, method, size)
+    fields: dict[str, Any] = {"image_size": size, "threads": 1} | known.protocol | values
     fields |= {k: v == "True" for k, v in switches.items()}
     spec = RunSpec(dataset="made-up", model=backbone, method=method.name, options=method.options, seed=0,
                    phase="final", select="last", data="made-up", weights="random", **fields)
     return Variant(method.text() + (f"@{own}" if own else ""), spec)
 
 
-def _check_family(backbone: str, method: MethodText) -> None:
+def _check_family(backbone: str, method: MethodText, size: int) -> None:
+    """Raises UsageError where the backbone cannot carry the method."""
     family = backbones.family(backbone)
     if family not in method.adapter.info.families:
         raise UsageError([f"{method.text()!r} cannot run on {backbone!r} (family {family})"])
+    if backbone not in backbones.KNOWN and (problems := carry.problems(backbone, [method], size)):
+        raise UsageError(problems)
 
 
 def made_up(count: int, size: int) -> Pictures:
