@@ -276,7 +276,12 @@ def workers(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     at_once = workers(args)
-    plan = _make(args)
+    try:
+        plan = _make(args)
+    except UsageError as error:
+        if not args.memory or args.json or args.tuned:
+            raise
+        return _memory_alone(args, error)
     if args.json:
         from .plan import as_json
 
@@ -299,6 +304,21 @@ def _plan(args: argparse.Namespace) -> int:
             if run.state != "done":
                 print(f"{run.state:<8} {run.spec.id}  {run.spec.dataset}  {run.text}  {run.spec.model}  "
                       f"seed {run.spec.seed}{f'  ({run.why})' if run.why else ''}")
+    return 0
+
+
+def _memory_alone(args: argparse.Namespace, error: UsageError) -> int:
+    """`plan --memory` where data or weights are not here: its table. Raises the error when more than that is wrong."""
+    from .memory import table
+    from .plan import without_inputs
+
+    try:
+        planned = without_inputs(request_of(args))
+    except UsageError:
+        raise error from None
+    print(table(planned))
+    for problem in error.problems:
+        print(f"runs are not counted: {problem}")
     return 0
 
 
