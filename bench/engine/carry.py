@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from methods import compose
@@ -18,6 +17,7 @@ from methods.base import Adapter
 from methods.grammar import Choice, MethodError, MethodText, parse
 
 from . import backbones
+from .firstlook import built
 from .forecast import make_fake
 
 CLASSES = 3
@@ -68,7 +68,7 @@ def _runs(name: str, adapter: Adapter, image_size: int) -> bool:
     with torch.device("meta"):
         backbone = backbones.create(name)
         try:
-            model: nn.Module = adapter.build(backbone, CLASSES)
+            model = built(adapter, backbone, CLASSES)
         except MethodError:
             raise
         except Exception:  # an adapter meets modules of a form that it was not written for
