@@ -12,7 +12,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from . import matlab
+from . import door, matlab
 from .card import Card, DataError, Item
 from .door import ours
 from .lists import Problems, Tree, complain, find_folder, text_of
@@ -59,6 +59,7 @@ def folder_images(base: Path, tree: Tree, relative: str, problems: Problems | No
 def class_folders(base: Path, part: str, problems: Problems | None = None) -> dict[str, int]:
     """Folder name -> label, for the folders of `part` that are ImageNet classes; others are complained of."""
     known = {wnid: label for label, wnid in enumerate(wnids())}
+    door.settle(base / part)  # before the names of a folder elsewhere are listed
     try:
         with os.scandir(base / part) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")

@@ -197,6 +197,7 @@ HOSTILE = {
     "numbers without end": mat(matrix(9, (1 << 30, 1 << 10), struct.pack("<II", 2, 8) + bytes(8))),
     "negative sizes": mat(matrix(9, (-1, -8), struct.pack("<II", 2, 8) + bytes(8))),
     "two thousand cells in one another": mat(nested(2000)),
+    "level 4 without end": struct.pack("<5i", 0, 1 << 30, 1 << 30, 0, 2) + b"X\0" + bytes(64),
     "a function": mat(matrix(16, (1, 1), b"")),
     "an object": mat(matrix(3, (1, 1), b"")),
     "numbers of a type that there is not": mat(matrix(9, (1, 8), struct.pack("<II", 0x7F, 8) + bytes(8))),

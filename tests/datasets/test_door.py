@@ -224,6 +224,36 @@ def test_a_byte_order_mark_is_named(mark: bytes, name: str, data_root: Path, tmp
     assert any("byte-order mark" in problem.text for problem in check("svhn", tmp_path, images=False))
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "split"),
+    [("svhn", "svhn/train800.txt", "train"), ("cub", "CUB_200_2011/train.json", "train"),
+     ("svhn", "svhn/images/train800/000000.jpg", "train"), ("imagenet1k", "imagenet/val", "test")],
+)  # fmt: skip
+def test_lists_and_class_folders_that_lie_elsewhere_are_refused(
+    name: str, file: str, split: str, data_root: Path, tmp_path: Path
+) -> None:
+    folder, root = Path(file).parts[0], tmp_path / "root"
+    shutil.copytree(data_root / folder, root / folder)
+    registry.get(name).items(root, split)
+    (root / file).rename(tmp_path / "elsewhere")
+    (root / file).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="leaves the folder of the data set"):
+        registry.get(name).items(root, split)
+    (root / file).unlink()
+    os.mkfifo(root / file)
+    with pytest.raises(DataError, match=r"is a pipe|is not a file|is missing"):
+        registry.get(name).items(root, split)
+
+
+def test_what_a_foreign_folder_holds_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "private").mkdir(parents=True)
+    (tmp_path / "root" / "imagenet").mkdir(parents=True)
+    (tmp_path / "root" / "imagenet" / "val").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError) as told:
+        registry.get("imagenet1k").items(tmp_path / "root", "test")
+    assert "private" not in str(told.value)
+
+
 # every reader: its files one after the other made a link out, then a pipe
 
 
