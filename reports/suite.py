@@ -16,8 +16,9 @@ from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, t
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
+from .latex import latex
 from .pairs import Predictions
-from .table import Table, latex, markdown, md, to_csv
+from .table import Table, markdown, md, to_csv
 from .tables import World
 
 LEARNING_RUNS = 1000  # more runs than this would make a page of many megabytes
@@ -55,7 +56,9 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
         for table in section.tables:
             parts.append(markdown(table).rstrip())
             built.files[f"{suite.name}-{table.key}.csv"] = to_csv(table, built.records)
-            built.files[f"{suite.name}-{table.key}.tex"] = latex(table, built.records)
+            built.files[f"{suite.name}-{table.key}.tex"] = latex(
+                table, built.records, suite.name, [i for i, row in enumerate(table.rows) if world.mixed
+                                                   or row in world.foreign])
         parts += _pictures(world, prices, built, folder)
         parts.append(_links(suite, section.tables, folder))
     if with_page:

@@ -1,4 +1,7 @@
-"""A table and its forms: markdown, CSV, LaTeX. A field carries the text people read and the numbers programs read."""
+"""A table and two of its forms, markdown and CSV (the third is latex.py).
+
+A field carries the text people read and the numbers programs read.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,7 @@ Number = float | int | None
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
 PARTS = ("value", "low", "high", "std", "n", "mark")
-SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$\dagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$",
-         "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "★": r"$\star$", "◊": r"$\diamond$", "→": r"$\to$", "µ": r"$\mu$"}
+LONGEST = 60  # letters of a name in a table that people read
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class Table:
                 raise ValueError(f"table {self.key}: a row of {len(row)} fields under {len(self.header)} headings")
 
 
+def cut(text: str) -> str:
+    """A text of at most LONGEST letters: what tells names apart stands at their ends, so the middle goes."""
+    if len(text) <= LONGEST:
+        return text
+    tail = (LONGEST - 1) // 2
+    return f"{text[:LONGEST - 1 - tail]}…{text[-tail:]}"
+
+
 def md(text: str) -> str:
     """Plain text as markdown that shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(visible(text), quote=False)).replace("\n", " ")
@@ -71,7 +81,7 @@ def md_code(text: str) -> str:
 
 def markdown(table: Table) -> str:
     """Heading, caption, table, legend and notes."""
-    rows = [[(md_code(f.text) if f.code else md(f.text)) + md(f.tail) for f in row] for row in table.body]
+    rows = [[(md_code(cut(f.text)) if f.code else md(f.text)) + md(f.tail) for f in row] for row in table.body]
     align = ["right" if i in table.numeric else "left" for i in range(len(table.header))]
     grid = tabulate(rows, [md(h) for h in table.header], tablefmt="pipe", disable_numparse=True, colalign=align)
     parts = [f"#### {md(table.title)}", md(table.caption), grid if rows else "*No rows.*"]
@@ -83,16 +93,24 @@ def markdown(table: Table) -> str:
 
 
 def to_csv(table: Table, records: str) -> str:
-    """A column per number: `name`, then `name.low`, `name.high`, `name.std`, `name.n`, `name.mark` where used."""
-    used = [[p for p in PARTS if any(getattr(row[i], p) not in (None, "") for row in table.body)]
-            for i in range(len(table.header))]
+    """A column per number: `name`, then `name.low`, `name.high`, `name.std`, `name.n`, `name.mark` where used.
+
+    The first line is the heading, as pandas expects it; what is no number is an empty cell in a column of numbers, and
+    the last column names the records.
+    """
+    used = [_used(table, i) for i in range(len(table.header))]
     out = io.StringIO()
-    out.write(f"# {_line(visible(table.title))}; records {records}\n")
     writer = csv.writer(out, lineterminator="\n")
     lines = [[label for name, parts in zip(table.header, used, strict=True) for label in _labels(name, parts)],
              *([v for f, parts in zip(row, used, strict=True) for v in _values(f, parts)] for row in table.body)]
-    writer.writerows([_safe(cell) for cell in line] for line in lines)
+    for i, line in enumerate(lines):
+        writer.writerow([*map(_safe, line), records if i else "records"])
     return out.getvalue()
+
+
+def _used(table: Table, place: int) -> list[str]:
+    found = [p for p in PARTS if any(getattr(row[place], p) not in (None, "") for row in table.body)]
+    return ["value", *found] if place in table.numeric and "value" not in found else found
 
 
 def _safe(cell: str) -> str:
@@ -117,32 +135,6 @@ def _plain(value: Number | str) -> str:
     if value is None:
         return ""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def latex(table: Table, records: str) -> str:
-    """A booktabs table with its caption; needs \\usepackage{booktabs}."""
-    rows = [[visible(f.text + f.tail) for f in row] for row in table.body]
-    align = ["right" if i in table.numeric else "left" for i in range(len(table.header))]
-    body = tabulate(rows, [visible(h) for h in table.header], tablefmt="latex_booktabs", disable_numparse=True,
-                    colalign=align if rows else None)
-    words = "; ".join(table.legend)
-    caption = f"{table.title}. {table.caption}" + (f" {words}." if words else "")
-    text = "\n".join([f"% {_line(visible(table.title))}; records {records}", r"\begin{table}", r"\centering", body,
-                      rf"\caption{{{_tex(caption)}}}", r"\end{table}", ""])
-    for sign, command in SIGNS.items():
-        text = text.replace(sign, command)
-    return text
-
-
-def _tex(text: str) -> str:
-    table = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-             "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-             ">": r"\textgreater{}"}
-    return "".join(table.get(c, c) for c in visible(text))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def legend_of(rows: Iterable[Iterable[Field]], words: dict[str, str]) -> tuple[str, ...]:

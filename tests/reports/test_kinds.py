@@ -62,7 +62,7 @@ def test_a_row_of_our_reading_carries_the_mark_in_every_form_and_the_legend_expl
         part = page[page.index(heading):].split("\n#### ")[0]
         assert "`lora+tent` ◊" in part and "◊: our reading" in part
     assert "- lora+tent: our reading: one" in page
-    rows = list(csv.DictReader(io.StringIO((out / "site/demo-standin-memory.csv").read_text().split("\n", 1)[1])))
+    rows = list(csv.DictReader(io.StringIO((out / "site/demo-standin-memory.csv").read_text())))
     marks = {r["Method"]: r["Method.mark"] for r in rows}
     assert marks["lora+tent"] == "ours adapts" and marks["lora"] == ""
     assert r"lora+tent $\diamond$ (adapts at test: online)" in (out / "site/demo-standin-memory.tex").read_text()
