@@ -67,6 +67,7 @@ def _main(words: Sequence[str] | None) -> int:
     args, rest = parser.parse_known_args(words)
     if rest:
         parser.of(args.verb).error(f"unrecognized arguments: {' '.join(rest)}")
+    tell_broken()
     try:
         return int(args.do(args))
     except UsageError as error:
@@ -94,6 +95,15 @@ def _main(words: Sequence[str] | None) -> int:
         print(f"regatta: {error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}; what was "
               "finished is stored, the same command goes on from here", file=sys.stderr)
         return 1
+
+
+def tell_broken() -> None:
+    """A line for each file of a method or data set that cannot be used; everything else goes on without it."""
+    from datasets import registry
+    from methods import catalog
+
+    for one in (*catalog.broken(), *registry.broken()):
+        print(f"regatta: {one}; everything else goes on without it", file=sys.stderr)
 
 
 def _parser() -> _Parser:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from datasets import registry
 from datasets.card import Card, DataError
-from methods.catalog import Scalar, catalog
-from methods.grammar import MethodError, MethodText, parse
+from methods.catalog import Scalar, broken, catalog
+from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results import store
 from results.schema import RecordError, RunResult, RunSpec
 from results.suites import Entry, Row, SuiteView, load_suite
@@ -28,7 +28,7 @@ from .engine.backbones import BackboneError, Weights
 from .held import settled
 from .suites import GROUPS, SUFFIX, SUITES, Suite
 from .suites import find as find_suite
-from .view import columns_of, fold, named, protocols_of, reference_of, unfold
+from .view import columns_of, fold, named, ordered, protocols_of, reference_of, unfold
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "data" / "standins"
@@ -257,8 +257,8 @@ def _data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
 def _specs(request: Request, found: _Resolved) -> list[Planned]:
     planned = []
     suite = found.suite
-    rates = {parse(text).name: values for text, values in suite.rates.items()}
-    rates |= {parse(text).text(): values for text, values in suite.rates.items()}  # the very text has the last word
+    rates = {method.name: values for text, values in suite.rates.items() for method in usable(text)}
+    rates |= {canonical(text): values for text, values in suite.rates.items()}  # the very text has the last word
     for name, weights in found.weights.items():
         for typed, method in found.methods:
             for card in found.cards:
@@ -371,7 +371,7 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
         whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
                         no_pretrained=request.no_pretrained and not suite.standins)
         if whole != request and request.phase == "final" and not paper and not typed:
-            entries = {_key(p): p for p in _specs(whole, _resolve(whole))} | entries
+            entries = _whole(whole) | entries
         path = store.ROOT / "suites" / f"{name}.json"
         if path.exists():
             try:
@@ -384,9 +384,9 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
                 extra = {k: e for e in map(unfold, before.entries)
                          if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
                          and e.run_id not in ids and e.dataset in known}  # a default or a card may have changed since
-    cards = _ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
+    cards = ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
-    own = {parse(text).text() for text in suite.methods}
+    own = {canonical(text) for text in suite.methods}
     for _, text, model, _ in entries:
         tuned = budget if paper or (text in own and not typed) else "none: the suite's common settings" if not typed \
             else "none: settings of the command line"
@@ -405,16 +405,21 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
         reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind))
 
 
+def _whole(request: Request) -> dict[tuple[str, str, str, int], Planned]:
+    """Every run of the suite; none while a broken file holds one of its parts: its file keeps what was asked before."""
+    try:
+        return {_key(p): p for p in _specs(request, _resolve(request))}
+    except UsageError:
+        if not broken() and not registry.broken():
+            raise
+        return {}
+
+
 def _key(planned: Planned) -> tuple[str, str, str, int]:
     """(data set, method, backbone, seed) as the tables show them; random weights are another backbone."""
     spec = planned.spec
     backbone = spec.model + (" (random weights)" if spec.weights == "random" else "")
     return spec.dataset, planned.text, backbone, spec.seed
-
-
-def _ordered(names: set[str]) -> list[Card]:
-    order = registry.names()
-    return [registry.get(n) for n in sorted(names, key=order.index)]
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

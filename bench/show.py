@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets import registry
 from datasets.card import Card, DataError
-from methods.catalog import PartInfo, aliases, catalog
+from methods.catalog import PartInfo, aliases, broken_part, catalog
 from methods.grammar import FEATURES, parse
 from results import store
 
@@ -58,10 +58,13 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
         if name == lead or part.kind != "adapter":
             return _part(part, backbone)
         return _method(name, backbone)
+    if why := broken_part(lead):
+        raise UsageError([why])
     try:
         return _dataset(registry.get(name))
-    except DataError:
-        pass
+    except DataError as error:
+        if any(name in b.names for b in registry.broken()):
+            raise UsageError([str(error)]) from None
     known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *SUITES]
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError([f"nothing is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else

@@ -16,9 +16,9 @@ from results.schema import RecordError, RunSpec, Scalar
 from results.selections import Choice, Selection, load_selection, unequal
 from results.suites import Entry, Row, SuiteView, load_suite
 
-from .plan import Plan, Planned, Request, UsageError, _look_up, _ordered, _resolve, suite_of
+from .plan import Plan, Planned, Request, UsageError, _look_up, _resolve, suite_of
 from .suites import GROUPS, Suite
-from .view import columns_of, named, protocols_of, reference_of
+from .view import columns_of, named, ordered, protocols_of, reference_of
 
 
 def make_tuned(request: Request, runs: Path, alive: set[str], folder: Path | None = None) -> Plan:
@@ -94,7 +94,7 @@ def view(suite: Suite, selection: Selection, seeds: Sequence[int], folder: Path 
     path = (folder or store.ROOT / "suites") / f"{suite.name}-tuned.json"
     known = set(seeds) | _seeds_before(path, selection)
     finals = [(choice, final) for choice in selection.choices for final in choice.finals]
-    cards = _ordered({final.dataset for _, final in finals})
+    cards = ordered({final.dataset for _, final in finals})
     rows: dict[tuple[str, str], list[Choice]] = {}
     for choice in selection.choices:
         rows.setdefault((choice.method, _shown(choice.finals[0])), []).append(choice)

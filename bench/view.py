@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from datasets import registry
 from datasets.card import Card
-from methods.grammar import parse
+from methods.grammar import canonical
 from results.schema import RunSpec
 from results.suites import Column, Entry, SuiteView
 
@@ -17,8 +17,14 @@ from .suites import GROUPS, Suite
 
 def reference_of(suite: Suite, texts: Sequence[str]) -> str:
     """The row that others are compared with, as the tables write it."""
-    wanted = parse(suite.reference).text()
+    wanted = canonical(suite.reference)
     return wanted if wanted in texts or "linear" not in texts else "linear"
+
+
+def ordered(names: set[str]) -> list[Card]:
+    """Their cards in the order of the tables."""
+    order = registry.names()
+    return [registry.get(n) for n in sorted(names, key=order.index)]
 
 
 def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple[Column, ...]:
@@ -52,7 +58,7 @@ COUNTED = re.compile(r"(^| on )\d+ (stand-in|data set|architecture|method).*$") 
 def named(suite: Suite, datasets: Iterable[str], methods: Iterable[str], typed: Sequence[str] = (),
           paper: bool = False) -> tuple[str, str]:
     """(title, sentences behind the note) of a table of this suite: a title counts only what the table holds."""
-    own, sets = {parse(text).text(): None for text in suite.methods}, set(datasets)
+    own, sets = {canonical(text): None for text in suite.methods}, set(datasets)
     rows = dict.fromkeys(methods)
     if sets == set(suite.datasets) and set(rows) == set(own) and not typed and not paper:
         return suite.title, ""

@@ -1,11 +1,18 @@
-"""The cards by name. Modules of this package are found by themselves, so a new data set is a new file."""
+"""The cards by name. Modules of this package are found by themselves, so a new data set is a new file.
+
+A file that cannot be imported is `broken`: its data sets are refused when they are asked for, the others go on.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+import sys
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 from .card import SPLITS, Card, DataError, Group
 
@@ -26,6 +33,29 @@ TOOLS = ("check", "convert", "fetch", "fewshot_raw", "fgvc_raw", "folder", "stan
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}
+_owners: dict[str, str] = {}  # card -> the module that registered it
+
+
+class Broken(NamedTuple):
+    """A file whose data sets cannot be used, why, and their names as far as they can be read."""
+
+    file: str
+    why: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be used: {self.why}"
+
+
+class TwiceError(AssertionError):
+    """Two files register one name; neither gets it, for nobody could say whose images a result was made on."""
+
+    def __init__(self, name: str, first: str) -> None:
+        super().__init__(f"{name!r} is registered twice, first by {first}")
+        self.name = name
+
+
+_broken: list[Broken] = []
 
 
 class UnknownDataset(DataError, KeyError):
@@ -36,13 +66,14 @@ class UnknownDataset(DataError, KeyError):
 
 
 def register(card: Card) -> Card:
-    """Make a card known under its name and aliases; a second owner of either is our own mistake."""
-    for name in (card.name, *card.aliases):
-        owner = _aliases.get(name, card.name)
-        assert owner == card.name and (name != card.name or name not in _cards), f"{name!r} is registered twice"
-        _aliases[name] = card.name
+    """Make a card known under its name and aliases; a second owner of either is its author's mistake."""
+    module = sys._getframe(1).f_globals.get("__name__", "")
+    taken = [name for name in (card.name, *card.aliases) if name in _aliases]
+    if taken:
+        raise TwiceError(taken[0], _owners.get(_aliases[taken[0]], "?"))
     assert set(card.splits) <= set(SPLITS), f"{card.name} has a split that is none of {SPLITS}"
-    _cards[card.name] = card
+    _aliases.update(dict.fromkeys((card.name, *card.aliases), card.name))
+    _cards[card.name], _owners[card.name] = card, module
     return card
 
 
@@ -54,12 +85,53 @@ def _discover() -> None:
 
     for module in pkgutil.iter_modules(folder):
         if module.name not in TOOLS:
-            importlib.import_module(f"{package}.{module.name}")
+            try:
+                importlib.import_module(f"{package}.{module.name}")
+            except Exception as error:  # whatever a user's file says while it is imported
+                _set_aside(f"{package}.{module.name}", error)
+
+
+def _set_aside(module: str, error: Exception) -> None:
+    """Forget what the module has registered so far, and remember why it went no further."""
+    from . import __path__ as folder
+
+    place = Path(folder[0], *module.split(".")[1:])
+    path = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+    file = Path(folder[0]).name / path.relative_to(folder[0])
+    if isinstance(error, SyntaxError):
+        at = Path(error.filename or path).resolve()
+        where = "" if at == path.resolve() else f"{at.name}, "
+        why = f"{where}line {error.lineno}: {error.msg}"
+    else:
+        why = str(error) if isinstance(error, AssertionError | DataError) and str(error) else \
+            f"{type(error).__name__}: {error}"
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    gone = [name for name, owner in _owners.items() if owner == module or owner.startswith(f"{module}.")]
+    names = [*gone, *re.findall(r"\bname\s*=\s*['\"]([\w-]+)['\"]", text), module.rpartition(".")[2]]
+    if isinstance(error, TwiceError):
+        names.append(error.name)
+    for name in gone:
+        del _owners[name], _cards[name]
+        for alias in [a for a, owner in _aliases.items() if owner == name]:
+            del _aliases[alias]
+    _broken.append(Broken(file.as_posix(), why, tuple(dict.fromkeys(names))))
+
+
+def broken() -> list[Broken]:
+    """The files whose data sets cannot be used, and why."""
+    _discover()
+    return list(_broken)
 
 
 def get(name: str) -> Card:
     """The card of that name or alias."""
     _discover()
+    hit = next((b for b in _broken if name in b.names), None)
+    if hit is not None:
+        raise UnknownDataset(f"{name!r} cannot be used until {hit.file} is mended: {hit.why}")
     if name in _aliases:
         return _cards[_aliases[name]]
     close = get_close_matches(name.lower().replace("-", "_"), _aliases, n=6, cutoff=0.55)

@@ -3,6 +3,7 @@
 A part is a class in adapters/, regularizers/ or constraints/ decorated with `@part("name", "alias", ...)`. Its
 annotated fields are its options, written `rank: Annotated[int, ">= 1", "rank of each update"] = 8`: type, allowed
 range, meaning, default. Class variables with literal values (`offers`, `needs`, `paper`, ...) are read as they stand.
+A file that cannot be read is `broken`: its parts are refused when they are asked for, the others go on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from .faults import Broken, PartError, missing_import, told
 
 Scalar = str | int | float | bool | None
 WHOLE = 2**53 - 1  # the largest whole number, as in results.schema; a test compares the two
@@ -158,8 +161,15 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _option(node: ast.AnnAssign) -> Option:
-    assert isinstance(node.target, ast.Name) and node.value is not None
-    default, annotation, words = ast.literal_eval(node.value), node.annotation, []
+    assert isinstance(node.target, ast.Name)
+    name, annotation, words = node.target.id, node.annotation, []
+    if node.value is None:
+        raise PartError(f"line {node.lineno}: option {name!r} has no default")
+    try:
+        default = ast.literal_eval(node.value)
+    except ValueError:
+        raise PartError(f"line {node.lineno}: the default of option {name!r} must be a number, a text, True, False or "
+                        "None, written out") from None
     if isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Annotated":
         assert isinstance(annotation.slice, ast.Tuple)
         annotation, *rest = annotation.slice.elts
@@ -168,15 +178,18 @@ def _option(node: ast.AnnAssign) -> Option:
     if isinstance(annotation, ast.BinOp):
         annotation = annotation.left
     choices: tuple[Scalar, ...] = ()
-    if isinstance(annotation, ast.Subscript):  # Literal[...]
+    if isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Literal":
         inner = annotation.slice
         choices = tuple(ast.literal_eval(e) for e in (inner.elts if isinstance(inner, ast.Tuple) else [inner]))
         kind = type(choices[0]).__name__
     else:
         kind = ast.unparse(annotation)
+    if not choices and kind not in ("int", "float", "bool", "str"):
+        raise PartError(f"line {node.lineno}: option {name!r} is of type {kind}; it must be int, float, bool, str or a "
+                        "Literal")
     limit = next((w for w in words if _bounds(w) and not re.search(r"[a-df-z]", w)), "")
     doc = next((w for w in words if w != limit), "")
-    return Option(node.target.id, kind + ("?" if optional else ""), default, limit, choices, doc)
+    return Option(name, kind + ("?" if optional else ""), default, limit, choices, doc)
 
 
 def _read(path: Path, kind: str) -> list[PartInfo]:
@@ -206,20 +219,58 @@ def _read(path: Path, kind: str) -> list[PartInfo]:
     return found
 
 
-@cache
 def catalog() -> dict[str, PartInfo]:
-    """Every part by its name, in order of kind and name. Raises ValueError when two parts share a name or alias."""
-    parts: dict[str, PartInfo] = {}
-    taken: dict[str, str] = {}
+    """Every part that can be used by its name, in order of kind and name."""
+    return _all()[0]
+
+
+def broken() -> tuple[Broken, ...]:
+    """The files whose parts cannot be used, and why."""
+    return _all()[1]
+
+
+def broken_part(name: str) -> str:
+    """A sentence that refuses this part because of its file, or nothing."""
+    hit = next((b for b in broken() if name in b.names), None)
+    return f"{name!r} cannot be used until {hit.file} is mended: {hit.why}" if hit else ""
+
+
+@cache
+def _all() -> tuple[dict[str, PartInfo], tuple[Broken, ...]]:
+    read: list[PartInfo] = []
+    bad: list[Broken] = []
     for folder, kind in KINDS.items():
-        for path in sorted((Path(__file__).parent / folder).glob("*.py")):
-            for info in _read(path, kind):
-                for name in (info.name, *info.aliases):
-                    if name in taken:
-                        raise ValueError(f"{info.path.name} and {taken[name]} both register {name!r}")
-                    taken[name] = info.path.name
-                parts[info.name] = info
-    return dict(sorted(parts.items(), key=lambda kv: (list(KINDS.values()).index(kv[1].kind), kv[0])))
+        for path in sorted((Path(__file__).resolve().parent / folder).glob("*.py")):
+            try:
+                found = _read(path, kind)
+                why = missing_import(path)
+            except Exception as error:  # whatever a user's file makes the reader say
+                found, why = [], told(error)
+            if why:
+                bad.append(Broken(path, why, _names_in(path)))
+            read += [] if why else found
+    owners: dict[str, list[PartInfo]] = {}
+    for info in read:
+        for name in {info.name, *info.aliases}:
+            owners.setdefault(name, []).append(info)
+    clashes = {name: infos for name, infos in owners.items() if len(infos) > 1}
+    for name, infos in clashes.items():  # neither: nobody could say whose numbers they are
+        both = " and ".join(f"{i.module.replace('.', '/')}.py" for i in infos)
+        bad.append(Broken(infos[-1].path, f"{both} both register {name!r}", tuple({name, *(i.name for i in infos)})))
+    clashing = {id(i) for infos in clashes.values() for i in infos}
+    parts = {i.name: i for i in read if id(i) not in clashing}
+    order = list(KINDS.values())
+    return dict(sorted(parts.items(), key=lambda kv: (order.index(kv[1].kind), kv[0]))), tuple(bad)
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    """The names of the parts in a file that cannot be parsed: those of its decorators, and the file's own."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    calls = re.findall(r"@part\(([^)]*)\)", text)
+    return tuple(dict.fromkeys([n for call in calls for n in re.findall(r"['\"]([\w-]+)['\"]", call)] or [path.stem]))
 
 
 def aliases() -> dict[str, str]:

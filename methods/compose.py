@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from .base import Adapter, Batch, Constraint, Fit, Objective, Part, Predictor, Regularizer, Terms, cross_entropy
 from .catalog import Scalar
-from .grammar import Choice, MethodText, from_record
+from .faults import INSTALLED
+from .grammar import Choice, MethodError, MethodText, from_record
 
 P = TypeVar("P", bound=Part)
 
@@ -135,7 +136,16 @@ def from_spec(name: str, options: tuple[tuple[str, Scalar], ...]) -> Method:
 
 
 def _instance(choice: Choice) -> Part:
-    cls = getattr(import_module(f".{choice.info.module}", __package__), choice.info.cls)
+    info = choice.info
+    try:
+        cls = getattr(import_module(f".{info.module}", __package__), info.cls)
+    except (MethodError, MemoryError):
+        raise
+    except Exception as error:  # of a user's file: whatever it says while it is imported
+        if isinstance(error, ModuleNotFoundError) and error.name in INSTALLED:
+            raise
+        raise MethodError(f"{info.name!r} cannot be used until methods/{info.module.replace('.', '/')}.py is mended: "
+                          f"importing it raises {type(error).__name__}: {error}") from error
     made: Part = cls(**dict(choice.options))
     return made
 

@@ -7,10 +7,11 @@ part that owns the forward pass, other regularizers as written, constraints as w
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from .catalog import PartInfo, Scalar, aliases, catalog
+from .catalog import PartInfo, Scalar, aliases, broken_part, catalog
 
 FEATURES = {
     "delta": "marked residual branches to perturb",
@@ -92,6 +93,18 @@ def parse(text: str, overrides: dict[str, Scalar] | None = None) -> MethodText:
     return MethodText(tuple(chosen))
 
 
+def usable(text: str) -> list[MethodText]:
+    """The method of a suite, or nothing while a broken file holds one of its parts."""
+    with suppress(MethodError):
+        return [parse(text)]
+    return []
+
+
+def canonical(text: str) -> str:
+    """The text of a suite's method as tables write it; as it stands while a broken file holds one of its parts."""
+    return next((method.text() for method in usable(text)), text)
+
+
 def from_record(name: str, options: tuple[tuple[str, Scalar], ...]) -> MethodText:
     """The inverse of (MethodText.name, MethodText.options)."""
     per: dict[str, dict[str, Scalar]] = {n: {} for n in name.split("+")}
@@ -135,6 +148,8 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
     name = aliases().get(name.strip().replace("-", "_"), name.strip().replace("-", "_"))
     if not name:
         raise MethodError(f"{text!r} has an empty part beside a '+'")
+    if why := broken_part(name):
+        raise MethodError(why)
     if name not in catalog():
         raise MethodError(f"no part is called {piece.strip().partition('(')[0]!r}"
                           f"{near(name, [*catalog(), *aliases()])}")

@@ -97,7 +97,7 @@ def _checkpoints(spec: RunSpec, where: Where, started: str) -> Checkpoints | Non
 def classify(error: BaseException, session: Session | None) -> tuple[Status, Failure]:
     """Which status an exception means, and what to say about it."""
     stage, step = (session.stage, session.step or None) if session else ("data", None)
-    text = re.sub(r"(/[\w.+-]+)+/", "", str(error).strip() or type(error).__name__)[:500]
+    text = re.sub(r"(?<![\w.])(/[\w.+-]+)+/", "", str(error).strip() or type(error).__name__)[:500]
     if isinstance(error, Diverged):
         return "diverged", Failure("numbers", text, stage, error.step)
     if isinstance(error, Interrupted):

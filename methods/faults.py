@@ -1,0 +1,131 @@
+"""Why a file of a method cannot be used, told without importing it: it is no Python, or imports what is not there.
+
+A method's file is a user's. One that is broken must not take the others with it; whoever asks for it wants the line.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# What every installation has; where it is missing, the program says how to install it, and lists of methods still work.
+INSTALLED = {"torch", "timm", "torchvision", "numpy", "safetensors", "PIL", "__future__"}
+
+
+class PartError(ValueError):
+    """A part is written in a way that the catalog cannot read; the message is a phrase for its author."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that holds parts which cannot be used."""
+
+    path: Path
+    why: str
+    names: tuple[str, ...] = ()  # of the parts in it, as far as they can be read
+
+    @property
+    def file(self) -> str:
+        """`methods/adapters/x.py`."""
+        return (Path(HERE.name) / self.path.relative_to(HERE)).as_posix()
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be used: {self.why}"
+
+
+def told(error: Exception) -> str:
+    """What reading a file raised, as a phrase."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    if isinstance(error, PartError):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}: {error}"
+
+
+@cache
+def _body(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_bytes()).body
+
+
+@cache
+def _names(path: Path) -> frozenset[str]:
+    return frozenset(_defined(_body(path)))
+
+
+_found: dict[Path, str] = {}  # what is under way counts as right: modules may import one another
+
+
+def missing_import(path: Path) -> str:
+    """The first import, in the file or in ours that it imports, of something that is not there; or nothing.
+
+    Raises what parsing the file raises; one of ours that cannot be parsed is told.
+    """
+    if path not in _found:
+        _found[path] = ""
+        _found[path] = _missing(path)
+    return _found[path]
+
+
+def _missing(path: Path) -> str:
+    for node in _body(path):
+        if isinstance(node, ast.Import):
+            absent = [a.name for a in node.names if not _is_there(a.name)]
+            if absent:
+                return f"line {node.lineno}: there is no module {absent[0]!r}"
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            if not _is_there(node.module or ""):
+                return f"line {node.lineno}: there is no module {node.module!r}"
+        elif isinstance(node, ast.ImportFrom):
+            found = _relative(node, path)
+            if found:
+                return f"line {node.lineno}: {found}"
+    return ""
+
+
+def _is_there(module: str) -> bool:
+    top = module.partition(".")[0]
+    try:
+        return top in INSTALLED or find_spec(top) is not None
+    except (ImportError, ValueError):  # a module without a spec is there, and is running
+        return True
+
+
+def _relative(node: ast.ImportFrom, path: Path) -> str:
+    base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+    file = base.with_suffix(".py") if node.module else base / "__init__.py"
+    if not file.is_file():
+        file = base / "__init__.py"
+    if not file.is_file():
+        return f"there is no module {'.' * node.level}{node.module or ''}"
+    try:
+        known, inner = _names(file), missing_import(file)
+    except (SyntaxError, ValueError, OSError) as error:
+        inner = told(error)
+    if inner:
+        return f"{file.name}, {inner}"
+    absent = [a.name for a in node.names if a.name not in known | {"*"} and "__getattr__" not in known
+              and not (base / f"{a.name}.py").is_file()]
+    return f"{file.name} has no {absent[0]!r}" if absent else ""
+
+
+def _defined(body: list[ast.stmt]) -> Iterator[str]:
+    """The names that statements at the top of a module may define."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((a.asname or a.name).partition(".")[0] for a in node.names)
+        else:
+            yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            yield from (n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef))
+            yield from ((a.asname or a.name).partition(".")[0] for n in ast.walk(node)
+                        if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names)
