@@ -52,7 +52,7 @@ def adapting(world: World) -> Table:
     body = []
     for row in world.adapting:
         cells = [world.grid.cell(row, c) for c in world.columns]
-        mean = fields.mean_of(world.grid, row, world.columns) if many else fields.accuracy(cells[0])
+        mean = fields.mean_of(world.grid, row, world.columns) if many else fields.accuracy(cells[0], whole=True)
         body.append((*names(world, row), *tables.ranks(world, row), mean, *_gain(world, row),
                      Field(f"{sum(c.complete for c in cells)}/{len(cells)}", sum(c.complete for c in cells))))
     start = len(name_header(world)) + 2

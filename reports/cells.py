@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from results.columns import Columns
 from results.evidence import CONTRADICTED, UNPROVEN
 from results.suites import Column, Entry, Row, SuiteView
 
-from . import rules, stats
+from . import means, rules, stats
 
 RowKey = tuple[str, str]  # method, backbone
 
@@ -30,6 +30,7 @@ class Cell:
     chance: float | None = None  # best constant answer that is known
     signs: tuple[str, ...] = ()  # keys of rules.SIGNS
     notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number, or whose number nothing supports
+    luck: float | None = None  # what chance of the items makes of the variance over seeds; None without predictions
 
     @cached_property
     def mean(self) -> float:
@@ -43,14 +44,6 @@ class Cell:
     def complete(self) -> bool:
         return self.state == "ok" and len(self.values) == self.wanted
 
-    @cached_property
-    def variance(self) -> float | None:
-        """Of the mean: items (never zero) and, with several seeds, seeds; errs to the wide side."""
-        if not self.values or self.items is None:
-            return None
-        seeds = self.std**2 / len(self.values) if self.std is not None else 0.0
-        return stats.item_variance(self.mean, self.items) + seeds
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -59,6 +52,8 @@ class Grid:
     suite: SuiteView
     records: Columns
     cells: dict[tuple[RowKey, str], Cell]
+    _means: dict[tuple[str, tuple[tuple[str, float], ...]], dict[RowKey, stats.Interval | None]] = field(
+        default_factory=dict, compare=False, repr=False)
 
     def cell(self, row: Row, column: Column) -> Cell:
         return self.cells[(row.method, row.backbone), column.name]
@@ -80,6 +75,21 @@ class Grid:
     def runs(self, row: Row, columns: Iterable[Column]) -> list[int]:
         return [run for c in columns for run in self.cell(row, c).runs]
 
+    def interval(self, row: Row, weights: Mapping[str, float]) -> stats.Interval | None:
+        """Of the weighted mean over columns (by name), where every cell has a number.
+
+        Known together with all rows of the backbone that have these cells too.
+        """
+        key = (row.backbone, tuple(weights.items()))
+        if key not in self._means:
+            columns = [c for c in self.suite.columns if c.name in weights]
+            rows = [r for r in self.suite.rows if r.backbone == row.backbone
+                    and all(self.cell(r, c).values for c in columns)]
+            parts = [[_part(self.cell(r, c), c, weights[c.name]) for c in columns] for r in rows]
+            self._means[key] = {(r.method, r.backbone): found for r, found in
+                                zip(rows, means.intervals(parts) if parts else [], strict=True)}
+        return self._means[key].get((row.method, row.backbone))
+
     def protocol(self, row: Row, columns: Iterable[Column]) -> str:
         """What the row's runs have in common with rows they may be ranked with: the protocol id of every column."""
         ids = [sorted({self.records.get_text("protocol_id", run) for run in self.cell(row, c).runs}) for c in columns]
@@ -91,20 +101,46 @@ class Grid:
         return self.protocol(row, both) == self.protocol(other, both) if both else None
 
 
-def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> Grid:
-    """Every cell of a suite, also those that no run fills."""
+def _part(cell: Cell, column: Column, weight: float) -> means.Part:
+    return means.Part(cell.values, cell.items, cell.luck, weight, column.run_dataset or column.name,
+                      column.family or column.name)
+
+
+def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
+         luck: Callable[[Sequence[int], str], float | None] | None = None) -> Grid:
+    """Every cell of a suite, also those that no run fills.
+
+    `luck` knows of runs and a split how much of the variance over seeds the items' chance makes (from predictions);
+    without it intervals err to the wide side.
+    """
     wanted: dict[tuple[RowKey, str], list[Entry]] = {}
     for entry in suite.entries:
         wanted.setdefault(((entry.method, entry.backbone), entry.dataset), []).append(entry)
     good = _good(records)
-    cells, lenses = {}, {split: _lens(records, split) for split in {c.split for c in suite.columns}}
+    cells: dict[tuple[RowKey, str], Cell] = {}
+    splits = {c.name: c.split for c in suite.columns}
+    lenses = {split: _lens(records, split) for split in set(splits.values())}
     for column in suite.columns:
         lens = replace(lenses[column.split], column=column, good=good[column.standin])
         for row in suite.rows:
             key = (row.method, row.backbone)
             entries = wanted.get((key, column.run_dataset or column.name), [])
             cells[key, column.name] = _cell(row, lens, entries, by_run)
-    return Grid(suite, records, cells)
+    if luck is not None:
+        cells = {key: replace(cell, luck=luck(cell.runs, splits[key[1]])) if len(cell.runs) > 1 else cell
+                 for key, cell in cells.items()}
+    found = Grid(suite, records, cells)
+    return replace(found, cells={(row, name): _bounded(found, cell, row, name) for (row, name), cell in cells.items()})
+
+
+def _bounded(found: Grid, cell: Cell, row: RowKey, name: str) -> Cell:
+    """A cell with its interval, and the sign of one that reaches a constant answer."""
+    if not cell.values or cell.items is None:
+        return cell
+    interval = found.interval(Row(*row, "", "", None), {name: 1.0})
+    idle = interval is not None and cell.chance is not None and interval.low <= cell.chance
+    signs = tuple(s for s in rules.SIGNS if s in cell.signs or (s == "chance" and idle))
+    return replace(cell, interval=interval, signs=signs)
 
 
 @dataclass(frozen=True)
@@ -175,26 +211,13 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
     first = items.pop()
     n = int(first) if not items and first == first else None
     level = _chance(lens, runs[0])
-    interval = _interval(values, n)
     signs = [name for name, holds in (
         ("stale", row.source_hash is not None and any(lens.sources[run] != row.source_hash for run in runs)),
-        ("chance", interval is not None and level is not None and interval.low <= level),
         ("dirty", any(lens.dirty[run] == 1 for run in runs)),
         ("unproven", any(lens.unproven[run] for run in runs))) if holds]
     bad += [("unproven", lens.unproven[run]) for run in runs if lens.unproven[run]]
-    return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, interval, level,
+    return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, None, level,
                 tuple(signs), tuple(bad))
-
-
-def _interval(values: tuple[float, ...], n: int | None) -> stats.Interval | None:
-    """Of the mean: Wilson for one seed; for more, items and seeds together (errs to the wide side)."""
-    if n is None:
-        return None
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return stats.wilson(mean * n, n)
-    half = stats.z_value() * math.sqrt(stats.item_variance(mean, n) + spread_of(values) ** 2 / len(values))
-    return stats.Interval(max(0.0, mean - half), min(1.0, mean + half))
 
 
 def spread_of(values: Sequence[float]) -> float:

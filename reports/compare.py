@@ -1,10 +1,12 @@
-"""Two sets of records, run by run: paired differences with intervals, what only one side has, regressions first.
+"""Two sets of records, cell by cell: differences with intervals, what only one side has, regressions first.
 
-A run is paired with the run of the other side that has the same id; failing that, with the only one of the same data
-set, method, backbone, seed and protocol (settings that tuning may choose differ). What was cut short and goes on when
-it is run again (preempted, out of time, cancelled) is on neither side. Same test items: exact sign test over the items
-where the two differ; else two shares.
-The verdict is Holm-corrected over all pairs, so that a repeated suite finds no difference in 95 of 100 cases.
+A cell is one data set, method, backbone and protocol over its seeds. Cells are paired by everything but the seed;
+failing that, with the only one of the same data set, method, backbone and protocol (settings that tuning may choose
+differ). Seeds that both sides have are compared; where there are none, all of either side. What was cut short and goes
+on when it is run again (preempted, out of time, cancelled) is on neither side. Runs with the very same answers are
+told first: where all are, nothing is tested. The verdict is Holm-corrected over all cells, so that a suite repeated
+with two seeds or more finds no difference in 95 of 100 cases, whatever the seeds do; of one seed it says only that
+these runs differ.
 """
 
 from __future__ import annotations
@@ -13,10 +15,9 @@ import math
 import subprocess
 import tarfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 from tabulate import tabulate
@@ -25,9 +26,10 @@ from results.columns import Columns
 from results.index import INDEX, read
 
 from . import fields, stats
+from .differ import Difference, Side, differences
 from .pairs import Predictions
 
-Key = tuple[str, str, str, float, str]  # data set, method, backbone, seed, protocol
+Key = tuple[str, str, str, str]  # data set, method, backbone, protocol
 UNFINISHED = ("preempted", "timeout", "cancelled")
 
 
@@ -43,7 +45,11 @@ class Run:
     @property
     def key(self) -> Key:
         return (self.text("spec.dataset"), self.text("method.text"), self.text("spec.model"),
-                self.records.get_number("spec.seed", self.row) or 0.0, self.text("protocol_id"))
+                self.text("protocol_id"))
+
+    @property
+    def seed(self) -> float:
+        return self.records.get_number("spec.seed", self.row) or 0.0
 
     @property
     def top1(self) -> float | None:
@@ -58,12 +64,27 @@ class Run:
 
 @dataclass(frozen=True)
 class Pair:
-    a: Run
-    b: Run
-    difference: float | None  # b - a
-    interval: stats.Interval | None
-    p: float | None
+    """One cell on both sides: the runs that are compared."""
+
+    a: tuple[Run, ...]
+    b: tuple[Run, ...]
+    found: Difference | None  # None where a side has no score
+    same: int = 0  # runs whose every answer is the same on both sides
+    lost: int = 0  # seeds that have a score on one side alone; < 0: on the first
     note: str = ""
+
+    @property
+    def loss(self) -> float:
+        """What sorts changes: lost runs first, then by the difference."""
+        return 2.0 * self.lost if self.lost else self.found.value if self.found is not None else 0.0
+
+    @property
+    def equal(self) -> bool:
+        return not self.lost and self.same == len(self.a) == len(self.b)
+
+    @property
+    def key(self) -> Key:
+        return (self.a or self.b)[0].key
 
 
 @dataclass(frozen=True)
@@ -74,16 +95,10 @@ class Comparison:
     only_b: tuple[Run, ...]
 
     def changed(self) -> list[tuple[Pair, float | None]]:
-        """Pairs that surely differ in accuracy, or where one side has no score; the worst change first."""
+        """Cells that surely differ in accuracy, or where one side lacks a score; the worst change first."""
         found = [(p, q) for p, q in zip(self.pairs, self.adjusted, strict=True)
-                 if (q is not None and q <= 1 - stats.LEVEL) or (p.a.top1 is None) != (p.b.top1 is None)]
-        return sorted(found, key=lambda one: (_loss(one[0]), one[0].a.key))
-
-
-def _loss(pair: Pair) -> float:
-    if pair.difference is not None:
-        return pair.difference
-    return -2.0 if pair.b.top1 is None else 2.0
+                 if (q is not None and q <= 1 - stats.LEVEL) or p.lost]
+        return sorted(found, key=lambda one: (one[0].loss, one[0].key))
 
 
 def roots_of(what: str, results: Path, scratch: Path) -> list[Path]:
@@ -126,100 +141,157 @@ def load(roots: Iterable[Path]) -> list[Run]:
 
 
 def compare(side_a: Sequence[Run], side_b: Sequence[Run]) -> Comparison:
-    """Pair the runs of two sides and test every pair."""
-    ids_a, ids_b = ({r.text("run_id"): r for r in side} for side in (side_a, side_b))
-    matched = [(ids_a[i], ids_b[i], "") for i in sorted(ids_a.keys() & ids_b.keys())]
-    rest_a, rest_b = (_by_key(r for i, r in ids.items() if i not in others)
-                      for ids, others in ((ids_a, ids_b), (ids_b, ids_a)))
+    """Pair the cells of two sides and test every pair."""
+    cells_a, cells_b = _cells(side_a), _cells(side_b)
+    matched = [(cells_a[i], cells_b[i], "") for i in sorted(cells_a.keys() & cells_b.keys())]
+    rest_a, rest_b = (_by_key(runs for i, runs in cells.items() if i not in others)
+                      for cells, others in ((cells_a, cells_b), (cells_b, cells_a)))
     alone_a, alone_b = [], []
     for key in sorted(rest_a.keys() | rest_b.keys()):
         a, b = rest_a.get(key, []), rest_b.get(key, [])
         if len(a) == len(b) == 1:
             matched.append((a[0], b[0], "specs differ"))
         else:
-            alone_a += a
-            alone_b += b
-    pairs = sorted((_pair(a, b, note) for a, b, note in matched), key=lambda p: p.a.key)
-    tested = [p.p for p in pairs if p.p is not None]
-    adjusted = iter(stats.holm(tested))
-    return Comparison(tuple(pairs), tuple(None if p.p is None else next(adjusted) for p in pairs), tuple(alone_a),
-                      tuple(alone_b))
+            alone_a += [run for runs in a for run in runs]
+            alone_b += [run for runs in b for run in runs]
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for one, two, note in matched:
+        both = {r.seed for r in one} & {r.seed for r in two}
+        own_a, own_b = ([r for r in runs if not both or r.seed in both] for runs in (one, two))
+        alone_a += [r for r in one if both and r.seed not in both]
+        alone_b += [r for r in two if both and r.seed not in both]
+        pair = _pair(own_a, own_b, bool(both), note)
+        groups.setdefault((pair.key[0], pair.key[2]), []).append(pair)
+    pairs = sorted((p for own in groups.values() for p in _tested(own)), key=lambda p: p.key)
+    adjusted = iter(stats.holm([p.found.p for p in pairs if p.found is not None and p.found.p is not None]))
+    return Comparison(tuple(pairs), tuple(None if p.found is None or p.found.p is None else next(adjusted)
+                                          for p in pairs), tuple(alone_a), tuple(alone_b))
 
 
-def _by_key(runs: Iterable[Run]) -> dict[Key, list[Run]]:
-    found: dict[Key, list[Run]] = {}
+def _cells(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but the seed, by seed."""
+    found: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.key, []).append(run)
+        found.setdefault(run.text("cell_id"), []).append(run)
+    return {cell: sorted(own, key=lambda r: r.seed) for cell, own in found.items()}
+
+
+def _by_key(cells: Iterable[list[Run]]) -> dict[Key, list[list[Run]]]:
+    found: dict[Key, list[list[Run]]] = {}
+    for runs in cells:
+        found.setdefault(runs[0].key, []).append(runs)
     return found
 
 
-def _pair(a: Run, b: Run, note: str) -> Pair:
-    if a.top1 is None or b.top1 is None:
-        return Pair(a, b, None, None, None, note)
-    difference = b.top1 - a.top1
-    scored_a, scored_b = a.predictions.of(a.row), b.predictions.of(b.row)
-    if scored_a is not None and scored_b is not None and scored_a.items == scored_b.items:
-        one, two = scored_a.correct[:, np.newaxis], scored_b.correct[:, np.newaxis]
-        error = math.sqrt(stats.difference_variance([(two, one)]))
-        p: float | None = stats.mcnemar(two[:, 0], one[:, 0])
-    elif a.items and b.items:
-        error = math.sqrt(stats.item_variance(a.top1, a.items) + stats.item_variance(b.top1, b.items))
-        p = 2 * NormalDist().cdf(-abs(difference) / error)
-        note = "; ".join(part for part in (note, "not on the same items") if part)
-    else:
-        return Pair(a, b, difference, None, 1.0 if difference == 0 else None, note or "number of items unknown")
-    half = stats.z_value() * error
-    return Pair(a, b, difference, stats.Interval(difference - half, difference + half), p, note)
+def _pair(a: Sequence[Run], b: Sequence[Run], common: bool, note: str) -> Pair:
+    """Which runs are compared; of common seeds those with a score on both sides, and how many have one on one side."""
+    scored_a, scored_b = [r for r in a if r.top1 is not None], [r for r in b if r.top1 is not None]
+    if not common:
+        lost = -1 if scored_a and not scored_b else 1 if scored_b and not scored_a else 0
+        return Pair(tuple(scored_a or a), tuple(scored_b or b), None, 0, lost, note)
+    seeds = {r.seed for r in scored_a} & {r.seed for r in scored_b}
+    lost = -(len(scored_a) - len(seeds)) or len(scored_b) - len(seeds)
+    one, two = (tuple(r for r in side if r.seed in seeds) for side in (scored_a, scored_b))
+    same = sum(_same(x, y) for x, y in zip(one, two, strict=True))
+    return Pair(one or tuple(a), two or tuple(b), None, same, lost, note)
+
+
+def _same(a: Run, b: Run) -> bool:
+    """Whether two runs gave the same answers, right or wrong alike."""
+    one, two = a.predictions.of(a.row), b.predictions.of(b.row)
+    if a.top1 != b.top1 or one is None or two is None:
+        return False
+    return one.items == two.items and bool(np.array_equal(one.correct, two.correct))
+
+
+def _tested(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs of one data set and backbone with their differences; what is equal bit for bit needs no test."""
+    ready = [p for p in pairs if p.a[0].top1 is not None and p.b[0].top1 is not None]
+    open_ = [p for p in ready if not p.equal]
+    found = iter(differences([(_side(p.a), _side(p.b)) for p in open_]))
+    nothing = Difference(0.0, stats.Interval(0.0, 0.0), 1.0, False)
+    return [replace(p, found=nothing) if p in ready and p.equal else replace(p, found=next(found)) if p in ready else p
+            for p in pairs]
+
+
+def _side(runs: Sequence[Run]) -> Side:
+    scored = [r.predictions.of(r.row) for r in runs]
+    usable = [s for s in scored if s is not None]
+    whole = len(usable) == len(runs) and len({s.items for s in usable}) == 1
+    sizes = {r.items for r in runs}
+    return Side(tuple(r.top1 for r in runs if r.top1 is not None), sizes.pop() if len(sizes) == 1 else None,
+                usable[0].items if whole else "", np.stack([s.correct for s in usable], axis=1) if whole else None)
 
 
 def report(found: Comparison, name_a: str, name_b: str, everything: bool = False) -> str:
     """What a terminal shows: verdict, changes with regressions first, sums by method, what one side lacks."""
     changed = found.changed()
-    worse = sum(_loss(p) < 0 for p, _ in changed)
-    same = sum(p.difference == 0 for p in found.pairs)
-    lines = [f"{len(found.pairs)} runs on both sides, {same} of them with equal accuracy; only in {name_a}: "
-             f"{len(found.only_a)}; only in {name_b}: {len(found.only_b)}.",
-             f"Verdict: {len(changed)} differ after Holm's correction at 5 % ({worse} worse, {len(changed) - worse} "
-             f"better in {name_b})." if changed else
-             f"Verdict: no difference after Holm's correction at 5 % over {len(found.pairs)} pairs."
-             if found.pairs else "Verdict: nothing to compare, no run is on both sides."]
-    shown = sorted(zip(found.pairs, found.adjusted, strict=True), key=lambda one: (_loss(one[0]), one[0].a.key)) \
+    worse = sum(p.loss < 0 for p, _ in changed)
+    runs, same = sum(min(len(p.a), len(p.b)) for p in found.pairs), sum(p.same for p in found.pairs)
+    lines = [f"{len(found.pairs)} cells on both sides with {runs} runs a side, {same} of them with the very same "
+             f"answers; runs only in {name_a}: {len(found.only_a)}; only in {name_b}: {len(found.only_b)}."]
+    if not found.pairs:
+        lines.append("Verdict: nothing to compare, no cell is on both sides.")
+    elif all(p.equal for p in found.pairs):
+        lines.append("Verdict: the same, every answer of every run.")
+    elif changed:
+        lines.append(f"Verdict: {len(changed)} differ after Holm's correction at 5 % ({worse} worse, "
+                     f"{len(changed) - worse} better in {name_b}).")
+    else:
+        lines.append(f"Verdict: no difference after Holm's correction at 5 % over {len(found.pairs)} cells.")
+    single = sum(p.found is not None and p.found.of_runs for p in found.pairs)
+    if single:
+        lines.append(f"{single} of {len(found.pairs)} cells have one seed, and so has every cell of their data set: a "
+                     "difference there is one of these runs. How far other seeds lie is not known, so no promise is "
+                     "made about a repetition.")
+    shown = sorted(zip(found.pairs, found.adjusted, strict=True), key=lambda one: (one[0].loss, one[0].key)) \
         if everything else changed
     if shown:
-        head = ["data set", "method", "backbone", "seed", name_a, name_b, "difference", "p (Holm)", "note"]
+        head = ["data set", "method", "backbone", "seeds", name_a, name_b, "difference", "p (Holm)", "note"]
         lines.append(tabulate([_line(p, q) for p, q in shown], head, tablefmt="simple", disable_numparse=True))
     methods = _by_method(found.pairs)
     if methods:
-        lines.append(tabulate(methods, ["method", "runs", f"mean difference {name_b} - {name_a}, points"],
+        lines.append(tabulate(methods, ["method", "cells", f"mean difference {name_b} - {name_a}, points"],
                               tablefmt="simple", disable_numparse=True))
     for name, alone in ((name_a, found.only_a), (name_b, found.only_b)):
         if alone:
-            listed = [f"  {r.key[0]}  {r.key[1]}  seed {r.key[3]:g}  {r.text('run_id')}" for r in alone]
+            listed = [f"  {r.key[0]}  {r.key[1]}  seed {r.seed:g}  {r.text('run_id')}" for r in alone]
             more = [] if everything or len(listed) <= 10 else [f"  and {len(listed) - 10} more (--all lists them)"]
             lines.append("\n".join([f"Only in {name}:", *(listed if everything else listed[:10]), *more]))
     return "\n\n".join(lines) + "\n"
 
 
 def _line(pair: Pair, adjusted: float | None) -> list[str]:
-    dataset, method, backbone, seed, _ = pair.a.key
-    sides = [fields.percent(r.top1) if r.top1 is not None else r.text("status") for r in (pair.a, pair.b)]
-    gap = "" if pair.difference is None else fields.points(pair.difference)
-    if pair.interval is not None:
-        gap += f" [{fields.points(pair.interval.low)}, {fields.points(pair.interval.high)}]"
-    return [dataset, method, backbone, f"{seed:g}", *sides, gap, "" if adjusted is None else f"{adjusted:.3g}",
-            pair.note]
+    dataset, method, backbone, _ = pair.key
+    gap, note = "", pair.note
+    if pair.found is not None:
+        gap = fields.points(pair.found.value)
+        if pair.found.interval is not None:
+            gap += f" [{fields.points(pair.found.interval.low)}, {fields.points(pair.found.interval.high)}]"
+        note = "; ".join(filter(None, (note, pair.found.note, "these runs" if pair.found.of_runs else "")))
+    if pair.lost:
+        note = "; ".join(filter(None, (note, f"{abs(pair.lost)} more with a score in the "
+                                             f"{'first' if pair.lost < 0 else 'second'}")))
+    seeds = [",".join(f"{r.seed:g}" for r in side) for side in (pair.a, pair.b)]
+    return [dataset, method, backbone, seeds[0] if seeds[0] == seeds[1] else " / ".join(seeds), _told(pair.a),
+            _told(pair.b), gap, "" if adjusted is None else f"{adjusted:.3g}", note]
+
+
+def _told(runs: Sequence[Run]) -> str:
+    """Mean accuracy, or how the runs ended."""
+    values = [r.top1 for r in runs if r.top1 is not None]
+    return fields.percent(sum(values) / len(values)) if values else ", ".join(sorted({r.text("status") for r in runs}))
 
 
 def _by_method(pairs: Sequence[Pair]) -> list[list[str]]:
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[str, list[tuple[float, float]]] = {}
     for pair in pairs:
-        if pair.difference is not None and pair.interval is not None:
-            groups.setdefault(pair.a.key[1], []).append(pair)
+        if pair.found is not None and pair.found.interval is not None:
+            half = (pair.found.interval.high - pair.found.interval.low) / 2
+            groups.setdefault(pair.key[1], []).append((pair.found.value, half))
     lines = []
     for method, own in groups.items():
-        gaps = [p.difference for p in own if p.difference is not None]
-        halves = [(p.interval.high - p.interval.low) / 2 for p in own if p.interval is not None]
-        mean, half = sum(gaps) / len(gaps), math.sqrt(sum(h * h for h in halves)) / len(gaps)
+        mean, half = sum(g for g, _ in own) / len(own), math.sqrt(sum(h * h for _, h in own)) / len(own)
         lines.append((mean, [method, str(len(own)),
                              f"{fields.points(mean)} [{fields.points(mean - half)}, {fields.points(mean + half)}]"]))
     return [line for _, line in sorted(lines)]

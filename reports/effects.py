@@ -2,7 +2,7 @@
 
 The rows of a suite that form a full table (every adapter alone and with each part) are read as a two-way layout.
 Main effect of a part: mean over adapters of (with - without). Interaction of a part and an adapter: its own difference
-minus the main effect. Intervals come from the paired resamples of test items and seeds.
+minus the main effect. Intervals are of test items (paired) and seeds, as those of the ranks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from results.suites import Row
 
 from . import fields, stats
-from .pairs import PLAIN, RESAMPLES, Predictions, answers_of, split
+from .pairs import PLAIN, Predictions, answers_of, split
+from .spread import Array, Spread, spread_of
 from .table import Field, Table
 from .tables import World, key_of, title_of
 
@@ -24,10 +25,11 @@ from .tables import World, key_of, title_of
 class Effects:
     adapters: tuple[str, ...]
     parts: tuple[str, ...]
-    mean: stats.Array  # (adapters, 1 + parts), accuracy; the first column is the adapter alone
+    mean: Array  # (adapters, 1 + parts), accuracy; the first column is the adapter alone
     difference: tuple[tuple[stats.Effect, ...], ...]  # (adapters, parts)
     main: tuple[stats.Effect, ...]  # per part
     interaction: tuple[tuple[stats.Effect, ...], ...]  # (adapters, parts)
+    of_runs: bool = False  # one seed: no interval says how far another would lie
 
 
 def full_table(methods: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -60,36 +62,34 @@ def effects(world: World, predictions: Predictions) -> Effects | None:
         if not adapters:
             continue
         rows = [world.rows[members[a if p == PLAIN else f"{a}+{p}"]] for a in adapters for p in (PLAIN, *parts)]
-        draws = _draws(world, predictions, rows)
-        if draws is None:
-            continue
-        shape = (len(adapters), 1 + len(parts))
-        mean = np.array([sum(world.grid.cell(r, c).mean for c in world.columns) / len(world.columns)
-                         for r in rows]).reshape(shape)
-        return two_way(tuple(adapters), tuple(parts), mean, draws.reshape(-1, *shape))
+        found = _spread(world, predictions, rows)
+        if found is not None:
+            spread, places = found
+            return two_way(tuple(adapters), tuple(parts), spread, places)
     return None
 
 
-def _draws(world: World, predictions: Predictions, rows: Sequence[Row]) -> stats.Array | None:
-    """(resamples, rows) as the ranks have them, or drawn for these rows where they have no rank."""
+def _spread(world: World, predictions: Predictions, rows: Sequence[Row]) -> tuple[Spread, list[int]] | None:
+    """What the ranks rest on, or the same of these rows where they have no rank; and where each row stands in it."""
     found = [world.ranked[key_of(row)] for row in rows if key_of(row) in world.ranked]
     if len(found) == len(rows) and all(ranked is found[0][0] for ranked, _ in found):
-        return found[0][0].draws[:, [i for _, i in found]]
+        return found[0][0].spread, [i for _, i in found]
     sets = answers_of(world.grid, predictions, rows, world.columns)
-    return None if sets is None else stats.resample(sets, [1 / len(sets)] * len(sets), len(rows), RESAMPLES)
+    return None if sets is None else (spread_of(sets, [1 / len(sets)] * len(sets), len(rows)), list(range(len(rows))))
 
 
-def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], mean: stats.Array, draws: stats.Array) -> Effects:
-    """Effects of a full table from its means (adapters, 1 + parts) and resampled means (resamples, ...)."""
-    gap, gaps = mean[:, 1:] - mean[:, :1], draws[:, :, 1:] - draws[:, :, :1]
-    main, mains = gap.mean(0), gaps.mean(1)
-    rest, rests = gap - main, gaps - mains[:, None, :]
-    return Effects(adapters, parts, mean, _table(gap, gaps),
-                   tuple(stats.effect(m, mains[:, j]) for j, m in enumerate(main)), _table(rest, rests))
-
-
-def _table(value: stats.Array, draws: stats.Array) -> tuple[tuple[stats.Effect, ...], ...]:
-    return tuple(tuple(stats.effect(v, draws[:, i, j]) for j, v in enumerate(row)) for i, row in enumerate(value))
+def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], spread: Spread, places: Sequence[int]) -> Effects:
+    """Effects of a full table; `places` of its cells among the spread's rows, adapter by adapter, alone first."""
+    shape = (len(adapters), 1 + len(parts))
+    cells = np.eye(len(spread.mean))[list(places)].reshape(*shape, -1)  # each cell as a contrast
+    gap = cells[:, 1:] - cells[:, :1]
+    main = gap.mean(0)
+    rest = gap - main
+    found = stats.effects(spread, np.concatenate([x.reshape(-1, x.shape[-1]) for x in (main, gap, rest)]))
+    size = len(parts)
+    table = [tuple(found[i:i + size]) for i in range(0, len(found), size)]
+    return Effects(adapters, parts, cells @ spread.mean, tuple(table[1:1 + len(adapters)]), table[0],
+                   tuple(table[1 + len(adapters):]), spread.luck.alone)
 
 
 def table(world: World, found: Effects) -> Table:
@@ -106,7 +106,8 @@ def table(world: World, found: Effects) -> Table:
     last = [Field("mean over adapters"), Field(fields.percent(found.mean[:, 0].mean()), 100 * found.mean[:, 0].mean())]
     for effect in found.main:
         last += [fields.effect(effect), Field("")]
-    words = ("points with 95 % intervals from paired resamples of test items and seeds; not corrected for their number",
+    over = "test items alone, as one seed shows no spread" if found.of_runs else "test items (paired) and seeds"
+    words = (f"points with 95 % intervals over {over}; not corrected for their number",
              "beyond its mean: how much more the part adds here than on average over the adapters")
     return Table(f"{world.key}-effects", title_of(world, "Adapter × added part"), f"Mean of {len(world.columns)}.",
                  tuple(header), (*body, tuple(last)), words, (), frozenset(range(1, len(header))))

@@ -29,15 +29,15 @@ def bracket(interval: stats.Interval) -> str:
     return f"[{percent(interval.low)}, {percent(interval.high)}]"
 
 
-def accuracy(cell: Cell) -> Field:
-    """`54.0 ± 0.6 (3)` for several seeds, `54.0 [47.1, 60.8]` for one, else the mark of its state."""
+def accuracy(cell: Cell, whole: bool = False) -> Field:
+    """`54.0 ± 0.6 (3)` for several seeds (`whole`: with the interval), `54.0 [47.1, 60.8]` for one, else its state."""
     if cell.state != "ok":
         return Field(rules.MARKS[cell.state], mark=cell.state)
     short = len(cell.values) < cell.wanted
     count = f"({len(cell.values)} of {cell.wanted})" if short else f"({len(cell.values)})"
     text = percent(cell.mean)
     if cell.std is not None:
-        text += f" ± {percent(cell.std)} {count}"
+        text += f" ± {percent(cell.std)} {count}" + (f" {bracket(cell.interval)}" if whole and cell.interval else "")
     else:
         text += f" {bracket(cell.interval)}" if cell.interval else ""
         text += f" {count}" if short else ""
@@ -81,22 +81,20 @@ def mean_of(grid: Grid, row: Row, columns: Sequence[Column], parts: Sequence[Seq
     groups = [list(columns)] if parts is None else [list(p) for p in parts]
     weight = {c.name: 1 / len(groups) / len(group) for group in groups for c in group}
     mean = sum(w * cells[name].mean for name, w in weight.items())
-    variances = [(w, cells[name].variance) for name, w in weight.items()]
-    half = None
-    if all(v is not None for _, v in variances):
-        half = stats.z_value() * math.sqrt(sum(w * w * v for w, v in variances if v is not None))
+    interval = grid.interval(row, weight)
+    shown = f" {bracket(interval)}" if interval is not None else ""
     seeds = {cell.seeds for cell in cells.values()}
     signs = [s for s in rules.SIGNS if s != "chance" and any(s in c.signs for c in cells.values())]
     marks = "".join(rules.SIGNS[s] for s in signs)
     tail = f" {marks}" if marks else ""
-    low, high = (100 * (mean - half), 100 * (mean + half)) if half is not None else (None, None)
+    low, high = (100 * interval.low, 100 * interval.high) if interval is not None else (None, None)
     if len(seeds) == 1 and len(next(iter(seeds))) > 1:
         per_seed = [sum(w * cells[name].values[s] for name, w in weight.items()) for s in range(len(next(iter(seeds))))]
         spread = spread_of(per_seed)
-        return Field(f"{percent(mean)} ± {percent(spread)} ({len(per_seed)}){tail}", 100 * mean, low, high,
+        return Field(f"{percent(mean)} ± {percent(spread)} ({len(per_seed)}){shown}{tail}", 100 * mean, low, high,
                      100 * spread, len(per_seed), " ".join(signs))
-    text = percent(mean) + (f" [{low:.1f}, {high:.1f}]" if low is not None and high is not None else "")
-    return Field(text + tail, 100 * mean, low, high, None, None if len(seeds) != 1 else 1, " ".join(signs))
+    return Field(percent(mean) + shown + tail, 100 * mean, low, high, None, None if len(seeds) != 1 else 1,
+                 " ".join(signs))
 
 
 def effect(found: stats.Effect) -> Field:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,11 +18,11 @@ from results.suites import Column, Row
 from . import stats
 from .answered import Answered
 from .cells import Grid, RowKey
+from .spread import Answers, Spread, chance_of, spread_of
 
 Bools = NDArray[np.bool_]
-RESAMPLES = 1000
 PLAIN = "alone"
-RANKED = 200  # rows of one protocol; more would need gigabytes of resamples
+RANKED = 200  # rows of one protocol; more would be 20 000 pairs
 
 
 class PredictionError(ValueError):
@@ -45,6 +44,7 @@ class Against:
     undecided: int
     difference: float
     interval: stats.Interval
+    of_runs: bool  # somewhere no row has two seeds: the comparison is of these runs
     deltas: dict[str, tuple[float, float]]  # column -> (difference, Holm-adjusted p)
 
 
@@ -56,6 +56,7 @@ class Predictions:
     answered: Answered | None = None
     problems: dict[str, None] = field(default_factory=dict)
     _known: dict[tuple[int, str], Scored | None] = field(default_factory=dict)
+    _why: dict[tuple[int, str], str] = field(default_factory=dict)  # said wherever the run is asked for
 
     def of(self, run: int, split: str = "test") -> Scored | None:
         key = (run, split)
@@ -63,8 +64,10 @@ class Predictions:
             try:
                 self._known[key] = self._load(run, split)
             except PredictionError as error:
-                self.problems[f"predictions: {error}"] = None
+                self._why[key] = f"predictions: {error}"
                 self._known[key] = None
+        if key in self._why:
+            self.problems[self._why[key]] = None
         return self._known[key]
 
     def _load(self, run: int, split: str) -> Scored | None:
@@ -91,6 +94,13 @@ class Predictions:
             return None
         return scored[0].items, np.stack([s.correct for s in scored], axis=1)
 
+    def luck(self, runs: Sequence[int], split: str) -> float | None:
+        """What the items' chance makes of the variance over seeds of these runs' accuracy; None when unknown."""
+        said = dict(self.problems)
+        found = self.matrix(runs, split)
+        self.problems = said  # of a comparison that fails, not of this
+        return None if found is None else chance_of(found[1])
+
 
 def split(method: str) -> tuple[str, str]:
     """`lora(rank=4)+pace` -> ("lora(rank=4)", "pace"); plus signs inside brackets or quotes separate nothing."""
@@ -116,7 +126,7 @@ def load_scored(path: Path, where: str) -> Scored:
     except evidence.PredictionError as error:
         raise PredictionError(f"{where}: {error}") from None
     pred, label, items = held["pred"], held["label"], str(held.get("items", ""))
-    if pred.shape != label.shape or pred.ndim != 1 or len(pred) < 2:
+    if pred.shape != label.shape or pred.ndim != 1 or not len(pred):
         raise PredictionError(f"{where}: 'pred' {pred.shape} and 'label' {label.shape} are no pair of lists")
     digest = sha256(items.encode() + b"|" + np.ascontiguousarray(label, dtype="<i8").tobytes()).hexdigest()
     return Scored(digest, pred == label)
@@ -126,29 +136,63 @@ def _answer(scored: Scored) -> tuple[str, Bools]:
     return scored.items, scored.correct
 
 
-def against(grid: Grid, predictions: Predictions, row: Row, reference: Row,
-            columns: Sequence[Column]) -> Against | None:
-    """Compare a row with the reference row: Holm's correction over the data sets, then the mean difference."""
-    names, p_values, gaps, sides = [], [], [], []
+def against(grid: Grid, predictions: Predictions, rows: Sequence[Row], reference: Row,
+            columns: Sequence[Column]) -> dict[RowKey, Against]:
+    """Compare rows with the reference row: Holm's correction over a row's data sets, then the mean difference.
+
+    Rows with predictions of the same items lend each other what they know of the spread over seeds.
+    """
+    tests: dict[RowKey, dict[Column, tuple[float, float]]] = {(r.method, r.backbone): {} for r in rows}
     for column in columns:
-        mine, other = grid.cell(row, column), grid.cell(reference, column)
-        a, b = predictions.matrix(mine.runs, column.split), predictions.matrix(other.runs, column.split)
-        if a is None or b is None or a[0] != b[0]:
+        base = predictions.matrix(grid.cell(reference, column).runs, column.split)
+        if base is None:
             continue
-        names.append(column.name)
-        p_values.append(stats.paired_p(a[1], b[1]))
-        gaps.append(float(a[1].mean() - b[1].mean()))
-        sides.append((a[1], b[1]))
-    if not names:
-        return None
-    adjusted = stats.holm(p_values)
-    sure = [p <= 1 - stats.LEVEL for p in adjusted]
-    better = sum(s and g > 0 for s, g in zip(sure, gaps, strict=True))
-    worse = sum(s and g < 0 for s, g in zip(sure, gaps, strict=True))
-    mean = sum(gaps) / len(gaps)
-    half = stats.z_value() * math.sqrt(stats.difference_variance(sides))
-    return Against(better, worse, len(gaps) - better - worse, mean, stats.Interval(mean - half, mean + half),
-                   {n: (g, p) for n, g, p in zip(names, gaps, adjusted, strict=True)})
+        same = [r for r in rows if (found := predictions.matrix(grid.cell(r, column).runs, column.split))
+                and found[0] == base[0]]
+        for row, test in zip(same, _tests(grid, predictions, [reference, *same], column), strict=True):
+            tests[row.method, row.backbone][column] = test
+    wanted = {tuple(own) for own in tests.values() if own}
+    means = {own: _means(grid, predictions, reference,
+                         [r for r in rows if set(own) <= tests[r.method, r.backbone].keys()], own) for own in wanted}
+    compared = {}
+    for key, own in tests.items():
+        if own:
+            names, (gaps, p_values) = [c.name for c in own], zip(*own.values(), strict=True)
+            adjusted = stats.holm(p_values)
+            sure = [p <= 1 - stats.LEVEL for p in adjusted]
+            better = sum(s and g > 0 for s, g in zip(sure, gaps, strict=True))
+            worse = sum(s and g < 0 for s, g in zip(sure, gaps, strict=True))
+            mean, of_runs = means[tuple(own)][key]
+            compared[key] = Against(better, worse, len(gaps) - better - worse, mean.value, mean.interval, of_runs,
+                                 {n: (g, p) for n, g, p in zip(names, gaps, adjusted, strict=True)})
+    return compared
+
+
+def _tests(grid: Grid, predictions: Predictions, rows: Sequence[Row], column: Column) -> list[tuple[float, float]]:
+    """(difference, p) of every row but the first with the first; one run each: exact."""
+    sets = answers_of(grid, predictions, rows, [column])
+    if sets is None or len(rows) == 1:
+        return []
+    spread = spread_of(sets, [1.0], len(rows))
+    contrasts = np.eye(len(rows))[1:] - np.eye(len(rows))[0]
+    runs = [np.flatnonzero(np.array(sets[0].owner) == k) for k in range(len(rows))]
+    found = []
+    for k, (gap, p) in enumerate(zip(contrasts @ spread.mean, spread.p_of(contrasts), strict=True), 1):
+        if spread.luck.alone:  # every row has one run
+            p = stats.mcnemar(sets[0].correct[:, runs[k][0]], sets[0].correct[:, runs[0][0]])
+        found.append((float(gap), float(p)))
+    return found
+
+
+def _means(grid: Grid, predictions: Predictions, reference: Row, rows: Sequence[Row],
+           columns: Sequence[Column]) -> dict[RowKey, tuple[stats.Effect, bool]]:
+    """Mean difference of every row from the reference, and whether it is of these runs alone."""
+    sets = answers_of(grid, predictions, [reference, *rows], columns)
+    if sets is None:
+        return {}
+    spread = spread_of(sets, [1 / len(sets)] * len(sets), 1 + len(rows))
+    found = stats.effects(spread, np.eye(1 + len(rows))[1:] - np.eye(1 + len(rows))[0])
+    return {(r.method, r.backbone): (effect, spread.luck.alone) for r, effect in zip(rows, found, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -157,11 +201,10 @@ class Ranked:
 
     rows: tuple[RowKey, ...]
     ranking: stats.Ranking
-    draws: stats.Array  # (resamples, rows): what ranks and effects rest on
+    spread: Spread  # what ranks and effects rest on
 
 
-def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Sequence[Column],
-         resamples: int = RESAMPLES) -> list[Ranked]:
+def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Sequence[Column]) -> list[Ranked]:
     """Rank complete rows by their mean over all columns, one ranking per protocol; rows alone are not ranked."""
     peers: dict[str, list[Row]] = {}
     for row in rows:
@@ -174,20 +217,20 @@ def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Seq
             continue
         sets = answers_of(grid, predictions, group, columns)
         if sets is not None and len(group) > 1:
-            weights = [1 / len(sets)] * len(sets)
-            means = [sum(grid.cell(r, c).mean for c in columns) / len(columns) for r in group]
-            draws = stats.resample(sets, weights, len(group), resamples)
-            found.append(Ranked(tuple((r.method, r.backbone) for r in group), stats.ranking(means, draws), draws))
+            spread = spread_of(sets, [1 / len(sets)] * len(sets), len(group))
+            found.append(Ranked(tuple((r.method, r.backbone) for r in group), stats.ranking(spread), spread))
     return found
 
 
 def answers_of(grid: Grid, predictions: Predictions, rows: Sequence[Row],
-               columns: Sequence[Column]) -> list[stats.Answers] | None:
+               columns: Sequence[Column]) -> list[Answers] | None:
+    """Every answer of some rows, or None where predictions are missing or of other items."""
     sets = []
     for column in columns:
         runs = [(m, run) for m, row in enumerate(rows) for run in grid.cell(row, column).runs]
         found = predictions.matrix([run for _, run in runs], column.split)
         if found is None:
             return None
-        sets.append(stats.Answers(column.name, found[0], found[1], tuple(m for m, _ in runs)))
+        sets.append(Answers(column.name, found[0], found[1], tuple(m for m, _ in runs),
+                            column.run_dataset or column.name))
     return sets

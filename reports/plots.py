@@ -66,7 +66,7 @@ def heat_map(world: World) -> Plot | None:
 
 
 def rank_ranges(world: World) -> Plot | None:
-    """For each ranked row the range that holds its true rank, and the middle 95 % of the resampled ranks."""
+    """For each ranked row the range that holds its true rank, and the middle 95 % of ranks drawn anew."""
     ranked = [(row, *world.ranked[key_of(row)]) for row in world.plain if key_of(row) in world.ranked][:ROWS]
     if len(ranked) < 2:
         return None
@@ -83,7 +83,7 @@ def rank_ranges(world: World) -> Plot | None:
             axes.plot([low, high], [place] * 2, color=BAR, linewidth=5, solid_capstyle="round", gid=f"rank{place}")
             axes.plot([near, far], [place] * 2, color=POINT, linewidth=2, marker="o", markersize=4)
             tips[f"rank{place}"] = (f"{label_of(world, row)}\nrank {low} to {high} with 95 % confidence\n"
-                                    f"resampled rank {near} to {far}\ntie group {group.ranking.letters[i]}\n"
+                                    f"likely rank {near} to {far}\ntie group {group.ranking.letters[i]}\n"
                                     f"mean {100 * group.ranking.mean[i]:.1f} %")
         axes.set_yticks(range(len(ranked)), [short(label_of(world, r), 30) for r, _, _ in ranked])
         axes.set_ylim(len(ranked) - 0.4, -0.6)
@@ -91,7 +91,7 @@ def rank_ranges(world: World) -> Plot | None:
         axes.set_xlabel("rank (1 is best)")
         svg = draw.to_svg(fig, "Rank ranges")
     words = ("Wide grey: ranges that hold all true ranks at once with 95 % confidence (Holm). "
-             "Narrow: middle 95 % of ranks over resamples of test items and seeds.")
+             "Narrow: middle 95 % of ranks when the means are drawn again with their errors.")
     return Plot("ranks", "Rank ranges", words, svg, tips)
 
 

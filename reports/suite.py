@@ -48,7 +48,7 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     if with_page:
         parts.append(f"[Page with sortable tables and more pictures]({folder}/{suite.name}.html)")
     sections = []
-    for world in tables.worlds(grid(suite, records, by_run), predictions):
+    for world in tables.worlds(grid(suite, records, by_run, predictions.luck), predictions):
         prices = pictures.pictures(world)
         section = _section(world, predictions, papers, tuned, prices if with_page else None)
         sections.append(section)

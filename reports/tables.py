@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from results.suites import Column, Row
 
 from . import fields, rules, stats
@@ -109,12 +111,9 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
         columns = tuple(c for c in every if c.group != ASIDE) or every
         rows = tuple(grid.rows(columns))
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
-        for row in rows:
-            other = world.reference(row)
-            same = other is not None and other != row and row not in world.foreign
-            result = against(grid, predictions, row, other, columns) if same and other else None
-            if result is not None:
-                world.against[key_of(row)] = result
+        for other in dict.fromkeys(filter(None, map(world.reference, rows))):
+            same = [r for r in rows if r != other and r.backbone == other.backbone and r not in world.foreign]
+            world.against.update(against(grid, predictions, same, other, columns))
         for peers in (world.plain, world.adapting):
             for ranked in rank(grid, predictions, peers, columns):
                 world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
@@ -178,7 +177,7 @@ def summary(world: World) -> Table:
     for row in world.plain:
         cells = [grid.cell(row, c) for c in world.columns]
         line = [*names(world, row), *ranks(world, row)]
-        line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0])]
+        line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0], whole=True)]
         if len(vtab) == len(VTAB):
             line += [fields.mean_of(grid, row, tasks), fields.mean_of(grid, row, tasks, vtab)]
         line += [fields.mean_of(grid, row, columns) for _, _, columns in groups] if many else []
@@ -207,8 +206,8 @@ def of_parts(world: World) -> dict[RowKey, Field]:
         found[key_of(row)] = Field("–")
         (ranked, i), (other, j) = (world.ranked.get(key, (None, 0)) for key in (key_of(row), home))
         if ranked is not None and ranked is other:
-            gap = float(ranked.ranking.mean[i] - ranked.ranking.mean[j])
-            found[key_of(row)] = fields.effect(stats.effect(gap, ranked.draws[:, i] - ranked.draws[:, j]))
+            rows = np.eye(len(ranked.rows))
+            found[key_of(row)] = fields.effect(stats.effects(ranked.spread, rows[i] - rows[j])[0])
     homes = {split(method)[0] for method, _ in found}
     return found if homes - {world.grid.suite.reference} else {}
 
@@ -221,19 +220,38 @@ def foreign(world: World) -> list[str]:
 
 
 def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -> tuple[str, ...]:
-    lines = ["value [95 % interval over the test items] for one seed, mean ± standard deviation (seeds) for several",
-             "k/m instead of a mean: only k of m cells are complete"]
+    lines = ["value [95 % interval over the test items] for one seed; mean ± standard deviation (seeds) [95 % interval "
+             "of the mean over test items and seeds] for several, rows of one backbone sharing what they know of the "
+             "spread over seeds", "k/m instead of a mean: only k of m cells are complete"]
     if world.ranked:
-        lines.append("Rank: range that holds all true ranks at once with 95 % confidence (paired bootstrap over test "
-                     "items and seeds, Holm); Tie: rows that share a letter are not told apart")
+        lines += rank_legend(world)
     if world.against:
+        runs = any(found.of_runs for found in world.against.values())
         lines.append("Against: data sets where the row is surely better or worse on the same test items (Holm, 5 %), "
-                     "then the mean difference in points with its 95 % interval")
+                     "then the mean difference in points with its 95 % interval over test items and seeds"
+                     + ("; (runs): over test items alone, as one seed shows no spread" if runs else ""))
     if apart:
         lines.append("Against its own adapter: what the parts add to the same adapter alone, in points with its 95 % "
-                     "interval from the resamples of the ranks (its ends may differ in the last digit from those of "
-                     "the other column), not corrected for their number; complete rows of one protocol only")
+                     "interval as the ranks have it (its ends may differ a little from those of the other column, "
+                     "whose rows are others), not corrected for their number; complete rows of one protocol only")
     return (*lines, *legend_of(body, rules.LEGEND))
+
+
+def rank_legend(world: World) -> list[str]:
+    """What the ranks promise: of methods where seeds show their spread, else of these runs alone."""
+    found = [ranked.ranking for ranked, _ in world.ranked.values()]
+    if all(r.of_runs for r in found):
+        lines = ["Rank (runs): one seed says nothing about a method at other seeds; the range holds all true ranks of "
+                 "these runs at once with 95 % confidence over test items (Holm); Tie: runs that share a letter are "
+                 "not told apart"]
+    else:
+        lines = ["Rank: range that holds all true ranks at once with 95 % confidence over test items (paired) and "
+                 "seeds (Holm); Tie: rows that share a letter are not told apart"]
+        if any(r.of_runs for r in found):
+            lines.append("(runs): one seed somewhere; ranks of these runs, which say nothing about other seeds")
+    if any(r.lent and not r.of_runs for r in found):
+        lines.append("(lent): a row of one seed somewhere, whose spread over seeds is borrowed from the others")
+    return lines
 
 
 def ranks(world: World, row: Row) -> list[Field]:
@@ -242,7 +260,9 @@ def ranks(world: World, row: Row) -> list[Field]:
         return [Field("–"), Field("–")]
     ranked, i = found
     low, high = ranked.ranking.ranks[i]
-    return [Field(str(low) if low == high else f"{low}–{high}", low, low, high), Field(ranked.ranking.letters[i])]
+    tail = " (runs)" if ranked.ranking.of_runs else " (lent)" if i in ranked.ranking.lent else ""
+    return [Field(f"{low}{tail}" if low == high else f"{low}–{high}{tail}", low, low, high),
+            Field(ranked.ranking.letters[i])]
 
 
 def versus(world: World, row: Row) -> Field:
@@ -253,7 +273,7 @@ def versus(world: World, row: Row) -> Field:
         return Field("–")
     compared = found.better + found.worse + found.undecided
     difference = f"{fields.points(found.difference)} [{fields.points(found.interval.low)}, " \
-                 f"{fields.points(found.interval.high)}]"
+                 f"{fields.points(found.interval.high)}]" + (" (runs)" if found.of_runs else "")
     if compared == 1:
         word = "better" if found.better else "worse" if found.worse else "undecided"
         return Field(f"{word}; difference {difference}", 100 * found.difference, 100 * found.interval.low,

@@ -1,7 +1,7 @@
 """How long reports take: `make perf`, or `pytest tests/perf/test_perf_reports.py --benchmark-only -o addopts= -s`.
 
 Limits (../shared/specs/performance.md, product.md section 6), two cores: 100 000 records become all tables in 20 s cold
-and 2 s warm, in 400 MB; the rank bootstrap of 19 x 20 000 items x 60 runs x 1000 resamples takes 5 s.
+and 2 s warm, in 400 MB; ranks of 19 x 20 000 items x 60 runs take 2 s.
 REGATTA_PERF_RECORDS sets another number of records; they are kept in .cache/perf-records for the next time.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from reports import stats
+from reports.spread import Answers, spread_of
 from tests.perf import records
 
 ROOT = Path(__file__).parents[2]
@@ -75,16 +76,15 @@ def test_the_same_tables_again(benchmark: Any, bulk: Path) -> None:
     assert benchmark.stats.stats.min < 2
 
 
-def test_the_rank_bootstrap(benchmark: Any) -> None:
-    """19 data sets of 20 000 items, 20 methods with 3 seeds each, 1000 resamples, ranks and letters."""
+def test_the_ranks(benchmark: Any) -> None:
+    """19 data sets of 20 000 items, 20 methods with 3 seeds each: every variance, ranks and letters."""
     rng = np.random.default_rng(0)
     owner = tuple(m for m in range(20) for _ in "abc")
-    sets = [stats.Answers(f"set{d}", "items", rng.random((20_000, 60)) < 0.7, owner) for d in range(19)]
-    mean = np.mean([s.correct.mean(0).reshape(20, 3).mean(1) for s in sets], 0)
+    sets = [Answers(f"set{d}", f"items{d}", rng.random((20_000, 60)) < 0.7, owner) for d in range(19)]
 
     def whole() -> stats.Ranking:
-        return stats.ranking(list(mean), stats.resample(sets, [1 / 19] * 19, 20, 1000))
+        return stats.ranking(spread_of(sets, [1 / 19] * 19, 20))
 
     found = benchmark.pedantic(whole, rounds=3)
     assert len(found.ranks) == 20
-    assert benchmark.stats.stats.min < 5
+    assert benchmark.stats.stats.min < 2

@@ -32,8 +32,8 @@ def test_equal_sides_have_no_difference(tmp_path: Path, capsys: pytest.CaptureFi
     a, b = fill(tmp_path / "a", SKILLS, (0, 1)), fill(tmp_path / "b", SKILLS)
     assert run(a, b) == 0
     out = capsys.readouterr().out
-    assert "3 runs on both sides, 3 of them with equal accuracy" in out
-    assert "Verdict: no difference after Holm's correction at 5 % over 3 pairs." in out
+    assert "3 cells on both sides with 3 runs a side, 3 of them with the very same answers" in out
+    assert "Verdict: the same, every answer of every run." in out
     assert "Only in" in out and "seed 1" in out
 
 
@@ -81,9 +81,10 @@ def test_without_predictions_shares_are_compared_and_it_is_said(tmp_path: Path) 
     fakes.store(a, fakes.record(fakes.spec(), 0.5))
     fakes.store(b, fakes.record(fakes.spec(), 0.7))
     found = compare.compare(compare.load([a]), compare.load([b]))
-    assert found.pairs[0].note == "not on the same items"
+    one = found.pairs[0].found
+    assert one is not None and one.note == "not on the same items" and one.of_runs
     # difference 0.2, error sqrt(2 * 0.25 / 200) = 0.05: about four standard errors
-    assert found.pairs[0].p == pytest.approx(1e-4, abs=1e-4)
+    assert one.p == pytest.approx(1e-4, abs=1e-4)
 
 
 @pytest.fixture
@@ -167,6 +168,35 @@ def test_a_commit_s_reference_can_be_compared(tmp_path: Path) -> None:
     fill(results / "reference" / "demo", {"cifar100": 0.1})
     sides = [compare.load(compare.roots_of(what, results, tmp_path / "scratch")) for what in ("git:HEAD", "reference")]
     found = compare.compare(*sides)
-    assert len(found.pairs) == 3 and [p.a.key[0] for p, _ in found.changed()] == ["cifar100"]
+    assert len(found.pairs) == 3 and [p.key[0] for p, _ in found.changed()] == ["cifar100"]
     with pytest.raises(FileNotFoundError, match="git:nothing"):
         compare.roots_of("git:nothing", results, tmp_path / "scratch")
+
+
+def test_other_seeds_of_the_same_cells_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = tmp_path / "a"
+    for seed, skill in enumerate((0.59, 0.60, 0.61)):
+        fakes.scored(a, fakes.spec("cifar100", seed=seed), skill)
+    b, c = tmp_path / "b", tmp_path / "c"
+    for seed, skill in enumerate((0.60, 0.62, 0.61), 3):
+        fakes.scored(b, fakes.spec("cifar100", seed=seed), skill)
+        fakes.scored(c, fakes.spec("cifar100", seed=seed), skill - 0.3)
+    assert run(a, b) == 0
+    out = capsys.readouterr().out
+    assert "1 cells on both sides with 3 runs a side" in out and "Only in" not in out and "one seed" not in out
+    assert run(a, c) == 1
+    assert "0,1,2 / 3,4,5" in capsys.readouterr().out
+
+
+def test_a_verdict_on_one_seed_is_one_of_these_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fill(tmp_path / "a", SKILLS), fill(tmp_path / "b", {**SKILLS, "eurosat": 0.3})) == 1
+    out = capsys.readouterr().out
+    assert "these runs" in out and "no promise is made about a repetition" in out
+
+
+def test_a_rerun_with_equal_answers_is_told_without_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = fill(tmp_path / "a", SKILLS, (0, 1)), fill(tmp_path / "b", SKILLS, (0, 1))
+    monkeypatch.setattr(compare, "differences", lambda cells: [] if not cells else 1 / 0)
+    assert run(a, b) == 0
+    assert "the same, every answer of every run" in capsys.readouterr().out

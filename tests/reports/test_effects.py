@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import cli, effects, stats
+from reports import cli, effects, spread
 from reports.pictures import pareto
 from results.selections import Candidate, Choice, Effort, Selection, Study, Trial, Trials, save_selection, save_trials
 from results.suites import Column, save_suite
@@ -33,8 +33,8 @@ def test_the_largest_full_table_is_found() -> None:
 
 def test_main_effects_and_interactions_by_hand() -> None:
     mean = np.array([[0.50, 0.56, 0.52], [0.60, 0.62, 0.66]])  # two adapters; alone, with a, with b
-    draws = mean + np.zeros((50, 2, 3))
-    found = effects.two_way(("x", "y"), ("a", "b"), mean, draws)
+    sure = spread.Spread(mean.ravel(), np.zeros((6, 6)), spread.luck([spread.Training(*np.ones((3, 6)))]), np.inf)
+    found = effects.two_way(("x", "y"), ("a", "b"), sure, range(6))
     assert [e.value for e in found.main] == pytest.approx([0.04, 0.04])  # (6 + 2) / 2, (2 + 6) / 2
     assert [[e.value for e in row] for row in found.difference] == [pytest.approx([0.06, 0.02]),
                                                                    pytest.approx([0.02, 0.06])]
@@ -51,10 +51,9 @@ def test_the_interval_of_a_main_effect_covers_the_truth() -> None:
             ease = rng.random(120)
             levels = (0.45, 0.50, 0.50, 0.53)  # x, x+a, y, y+a: main effect 4 points
             right = np.stack([rng.random(120) < level + 0.4 * (ease - 0.5) for level in levels], 1)
-            sets.append(stats.Answers(f"{trial}-{d}", "", right, (0, 1, 2, 3)))
-        draws = stats.resample(sets, [1 / 3] * 3, 4, 200).reshape(-1, 2, 2)
-        mean = np.mean([s.correct.mean(0) for s in sets], 0).reshape(2, 2)
-        low, high = effects.two_way(("x", "y"), ("a",), mean, draws).main[0].interval
+            sets.append(spread.Answers(f"{trial}-{d}", f"items {d}", right, (0, 1, 2, 3)))
+        known = spread.spread_of(sets, [1 / 3] * 3, 4)
+        low, high = effects.two_way(("x", "y"), ("a",), known, range(4)).main[0].interval
         inside += low <= 0.04 <= high
     assert 0.93 <= inside / trials <= 0.97
 

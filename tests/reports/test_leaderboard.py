@@ -93,7 +93,7 @@ def test_a_failure_s_reason_stands_in_the_notes(page: str) -> None:
 def test_only_complete_rows_have_a_mean_and_the_others_show_coverage(page: str) -> None:
     rows = table(page, SUMMARY)
     assert rows["linear"]["Mean of 3"] == "50.0 [46.0, 54.0]"
-    assert rows["lora"]["Mean of 3"] == "61.0 ± 1.0 (3)"
+    assert rows["lora"]["Mean of 3"] == "61.0 ± 1.0 (3) [57.6, 64.3]"
     for method in ("missing", "failed", "partial", "refused", "empty"):
         assert rows[method]["Mean of 3"] == "2/3"
         assert rows[method]["Done"] == "2/3"

@@ -46,7 +46,7 @@ def test_rows_of_another_protocol_have_a_dash_and_a_note_says_why(tmp_path: Path
     rows, speed = table(page, SUMMARY), table(page, SPEED)
     assert [rows[m]["Against linear"] for m in rows] == ["(reference)", "–", "–"]
     assert [speed[m]["Training / linear"] for m in speed] == ["1.00×", "–", "–"]
-    assert rows["lora"]["Rank"] == "2" and rows["linear"]["Rank"] == "–"
+    assert rows["lora"]["Rank"] == "2 (runs)" and rows["linear"]["Rank"] == "–"
     note = "- lora, lora+pace: not compared with linear, whose runs have another protocol"
     assert page.count(note) == 2, "at the accuracy and at the throughput"
     assert rows["lora+pace"]["Against its own adapter"].startswith("+6.0 ["), "of one protocol, so compared"
