@@ -6,6 +6,7 @@ A number outside is damage or tampering, and the record is refused as one that c
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 SLACK = 1e-9  # a sum of shares may pass 1 by a rounding
@@ -15,6 +16,40 @@ MAY_FALL = frozenset({"extra_inference", "extra_inference_merged"})  # a method 
 SPEC = ("epochs", "eval_batch_size", "lr", "weight_decay", "warmup_epochs", "clip", "head_lr_scale")
 SPEC_SHARES = ("drop_path", "holdout", "label_smoothing")
 SPEC_AT_LEAST_ONE = ("batch_size", "image_size")
+LARGEST = sys.float_info.max
+_SPEC_LIMITS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
+    (SPEC, 0, math.inf, "it cannot be negative"), (SPEC_AT_LEAST_ONE, 1, math.inf, "it is at least 1"),
+    (SPEC_SHARES, 0, 1, "a share lies between 0 and 1"))
+_NUMBERS: frozenset[object] = frozenset({int, float})
+
+_LIMITS: dict[str, tuple[float, float]] = {}  # metric -> what `_metric` allows, for the names that were met
+
+
+def possible(body: dict[str, Any]) -> bool:
+    """False where `problem` may have something to say: the same checks in bulk, for a hundred thousand records."""
+    for name, value in body["metrics"].items():
+        if value is not None:
+            low, high = _LIMITS.get(name) or _limits(name)
+            if not low <= value <= high or (low == 1.0 and value % 1):
+                return False
+    for section in NOT_NEGATIVE:
+        part = body[section]
+        if part is not None and [v for k, v in part.items() if v.__class__ in _NUMBERS and v < 0 and k not in MAY_FALL]:
+            return False
+    for line in body["history"]:
+        for name, value in line.items():
+            if value is not None and not 0 <= value <= 1 and name.endswith("top1"):
+                return False
+    return not (_spec(body["spec"]) or _rest(body))
+
+
+def _limits(name: str) -> tuple[float, float]:
+    kind = name.rpartition(".")[2]
+    found = (0.0, 1.0) if kind in SHARES else (1.0, LARGEST) if kind == "n" else (0.0, LARGEST) if kind == "nll" else (
+        -LARGEST, LARGEST)
+    if len(_LIMITS) < 1000:
+        _LIMITS[name] = found
+    return found
 
 
 def problem(body: dict[str, Any]) -> str:
@@ -48,15 +83,10 @@ def _metric(name: str, value: float) -> str:
 
 
 def _spec(spec: dict[str, Any]) -> str:
-    for name in SPEC:
-        if spec[name] < 0:
-            return f"field 'spec.{name}' is {spec[name]!r}; it cannot be negative"
-    for name in SPEC_AT_LEAST_ONE:
-        if spec[name] < 1:
-            return f"field 'spec.{name}' is {spec[name]!r}; it is at least 1"
-    for name in SPEC_SHARES:
-        if not 0 <= spec[name] <= 1:
-            return f"field 'spec.{name}' is {spec[name]!r}; a share lies between 0 and 1"
+    for names, low, high, told in _SPEC_LIMITS:
+        for name in names:
+            if not low <= spec[name] <= high:
+                return f"field 'spec.{name}' is {spec[name]!r}; {told}"
     return ""
 
 

@@ -140,7 +140,7 @@ class Checkpoints:
     def _journal(self) -> list[Attempt]:
         try:
             return [Attempt(**a) for a in json.loads((self.folder / "attempts.json").read_text())]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return []
 
     def _note(self) -> None:

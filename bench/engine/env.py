@@ -57,7 +57,7 @@ def snapshot_note() -> dict[str, Any]:
     """What the copy of the code that we run says of itself; empty in a checkout."""
     try:
         note: dict[str, Any] = json.loads((ROOT / SNAPSHOT_NOTE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return note
 

@@ -92,7 +92,8 @@ class StateCache:
             os.utime(folder)
             return Shelf(arrays, {int(i): getattr(torch, f["dtype"]) for i, f in facts.items()},
                          {int(i): tuple(f["stride"]) for i, f in facts.items()})
-        except (OSError, ValueError, EOFError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, EOFError, TypeError, KeyError, AttributeError,
+                RecursionError):
             return None
 
     def _fill(self, key: str, count: int, batches: Batches) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results import evidence, index, store
+from results import evidence, index, ranges, store
 from results.evidence import CONTRADICTED, UNPROVEN, PredictionError
 from results.metrics import recompute
 from results.parsing import parse
@@ -167,6 +167,7 @@ def test_what_cannot_be_is_refused_by_name(change: Callable[[dict[str, Any]], No
     assert sound(body)
     change(body)
     assert not sound(body)
+    assert ranges.problem(body) == "" or not ranges.possible(body), "the quick check is never the milder one"
     with pytest.raises(RecordError, match=f"'{field}'".replace("[", r"\[").replace(".", r"\.")):
         from_json(json.dumps(body))
 
