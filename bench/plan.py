@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 from datasets import registry
 from datasets.card import Card, DataError
-from methods.catalog import Scalar, broken, catalog
+from methods.catalog import Scalar, broken
 from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results import store
 from results.schema import RecordError, RunResult, RunSpec
 from results.suites import Entry, Row, SuiteView, load_suite
 
-from . import settings
-from .engine import backbones, forms
-from .engine.backbones import BackboneError, Weights
+from . import backing, settings
+from .engine import backbones
+from .engine.backbones import Weights
 from .held import settled
 from .suites import GROUPS, SUFFIX, SUITES, Suite
 from .suites import find as find_suite
@@ -156,7 +156,7 @@ def _resolve(request: Request, inputs: bool = True) -> _Resolved:
     """Everything checked; `inputs`: that data and weights are there, too. Raises UsageError with every problem."""
     suite = suite_of(request)
     problems: list[str] = []
-    cards, methods, weights = [], [], {}
+    cards, methods = [], []
     for name in request.datasets or suite.datasets:
         try:
             cards.append(registry.get(name))
@@ -178,18 +178,8 @@ def _resolve(request: Request, inputs: bool = True) -> _Resolved:
         problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
                         f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
         names = ()
-    for name in names:
-        try:
-            backbones.check_name(name)
-            size = values.get("image_size") or suite.protocol.get("image_size") or backbones.image_size(name)
-            weights[name] = _weights(request, name) if inputs else Weights(None, "random")
-        except BackboneError as error:
-            problems.append(str(error))
-            continue
-        problems += _family_problems(name, methods) or _carry_problems(name, methods, size)
-        problems += [problem for _, method in methods for problem in forms.refusals(
-            method, backbones.family(name), values.get("class_query", False), values.get("merged_eval", False),
-            values.get("compiled", False), values.get("eval_batch_size", 1))]
+    typed = {k: v for k, v in suite.protocol.items() if k == "image_size"} | values
+    weights = backing.resolve(names, request, methods, typed, inputs, problems)
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -206,36 +196,9 @@ def _resolve(request: Request, inputs: bool = True) -> _Resolved:
                      overrides)
 
 
-def _weights(request: Request, name: str) -> Weights:
-    """Located; a file that the user named, or of a backbone that we do not know, is also read and compared."""
-    found = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
-    if request.weights or name not in backbones.KNOWN:
-        backbones.check_file(name, found)
-    return found
-
-
-def _carry_problems(name: str, methods: list[tuple[str, MethodText]], size: int) -> list[str]:
-    """What the name alone does not tell; the backbones we know, at their own size, carry what their family does."""
-    if name in backbones.KNOWN and size == backbones.image_size(name):
-        return []
-    from .engine import carry
-
-    return carry.problems(name, [method for _, method in methods], size)
-
-
 def _further(suite: Suite, cards: list[Card]) -> list[Card]:
     """The further test sets of these data sets, each once."""
     return list({n: registry.get(n) for c in cards for n in suite.also_test.get(c.name, ())}.values())
-
-
-def _family_problems(backbone: str, methods: list[tuple[str, MethodText]]) -> list[str]:
-    family, problems = backbones.family(backbone), []
-    for text, method in methods:
-        if family not in method.adapter.info.families:
-            fitting = [i.name for i in catalog().values() if i.kind == "adapter" and family in i.families]
-            problems.append(f"{text!r} cannot run on {backbone!r} (family {family}); adapters that can: "
-                            f"{', '.join(fitting) or 'none'}")
-    return problems
 
 
 def _data_problems(cards: list[Card], root: Path, given: str) -> list[str]:

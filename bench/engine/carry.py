@@ -8,6 +8,7 @@ images without numbers pass through: what cannot run is refused before a run beg
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
@@ -32,6 +33,7 @@ def problems(name: str, methods: Iterable[MethodText], image_size: int) -> list[
     return [problem for choice in adapters if (problem := _problem(name, choice, image_size))]
 
 
+@cache
 def _plain(name: str, image_size: int) -> str:
     """What is wrong with the backbone and a linear head alone, or nothing."""
     try:
@@ -49,6 +51,7 @@ def _plain(name: str, image_size: int) -> str:
     return f"backbone {name!r} is no network of one feature vector per image with one linear head; use another one"
 
 
+@cache
 def _problem(name: str, choice: Choice, image_size: int) -> str:
     try:
         if _runs(name, _adapter(choice), image_size):

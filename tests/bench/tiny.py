@@ -13,7 +13,7 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from timm.models import register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 
 from bench.engine.where import Where
@@ -46,6 +46,10 @@ class Picture:
 def items(root: Path, split: str) -> list[Item]:
     start, stop = {"train": (0, 48), "val": (48, 64), "trainval": (0, 64), "test": (64, 104)}[split]
     return [Item(Picture(i, i % CLASSES), i % CLASSES) for i in range(start, stop)]
+
+
+default_cfgs = generate_default_cfgs({MODEL: {
+    "input_size": (3, SIZE, SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "classifier": "head"}})  # timm looks here
 
 
 def use() -> None:
