@@ -11,6 +11,7 @@ from results.schema import RecordError
 from results.store import write_text
 from results.suites import SuiteView, load_suite
 
+from . import front
 from .kept import kept, key_maker, records_hash
 from .table import md
 
@@ -36,12 +37,14 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
     by_run, site = columns.by_run(), out / "site"
     before, key_of = kept(site), key_maker()
     sections, written, answered = [], [], None
+    hashes: dict[str, str] = {}
     for suite in suites:
         if suite.name in broken:
             sections.append(f"## {md(suite.title)}\n\n**Not built:** {md(broken[suite.name])}; "
                             "`--keep-going` builds it without that record.\n")
             continue
-        key = key_of(records_hash(suite, columns, by_run, selections))
+        hashes[suite.name] = records_hash(suite, columns, by_run, selections)
+        key = key_of(hashes[suite.name])
         section = before.section(suite.name, key)
         if section is None:
             from .answered import Answered
@@ -66,6 +69,7 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
     if len(suites) > 1:
         parts.append("\n".join(f"- {md(s.title)} (`{s.name}`)" for s in suites))
     page = "\n\n".join(parts) + "\n\n" + "\n".join(sections)
+    written.append(put(site / front.NAME, front.front(suites, by_run, hashes, [str(e) for e in columns.unreadable])))
     return [put(out / "LEADERBOARD.md", page), *written]
 
 

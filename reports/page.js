@@ -28,11 +28,18 @@ function applyFilter(world) {
   const complete = world.querySelector("input[type=checkbox]").checked;
   let shown = 0;
   for (const row of $$("tbody tr[data-name]", world)) {
-    const hit = words.every((word) => row.dataset.name.includes(word)) && (!complete || row.dataset.complete === "1");
+    const hit = words.every((word) => row.dataset.name.includes(word)) && (!complete || row.dataset.complete !== "0");
     row.hidden = !hit;
     if (hit && row.closest("[role=tabpanel]").dataset.first === "1") shown += 1;
   }
   world.querySelector(".count").textContent = `${shown} rows`;
+  const partial = JSON.parse(world.dataset.partial);
+  for (const mark of $$("svg .mark", world)) { // a tooltip begins with the row's name
+    const text = mark.dataset.tip.toLowerCase(), first = text.split("\n")[0];
+    const whole = !complete || !partial.some((name) => first === name || first.startsWith(`${name} `)
+      || first.startsWith(`${name},`));
+    mark.classList.toggle("dim", !(whole && words.every((word) => first.includes(word))));
+  }
 }
 
 function choose(tab) {

@@ -7,6 +7,7 @@ policy with the script's hash keeps the browser from running or loading anything
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,8 +17,9 @@ from results.suites import SuiteView
 
 from . import draw, fields, tables
 from .draw import escape
+from .pictures import label_of
 from .plots import Plot
-from .table import Field, Table
+from .table import Field, Table, cut
 from .tables import World
 
 HERE = Path(__file__).parent
@@ -92,10 +94,13 @@ def _section(section: Section) -> str:
                     f"{escape(_tab(table))}</button>")
         panels.append(_panel(world, table, name, i == 0))
     css = ' class="warn"' if world.standin else ""
-    return f"""<section class="world" id="{key}" aria-labelledby="{key}-title">
+    partial = dict.fromkeys(label_of(world, r).lower() for r in world.rows if not world.grid.complete(r, world.columns))
+    return f"""<section class="world" id="{key}" aria-labelledby="{key}-title"
+data-partial="{escape(json.dumps(list(partial)))}">
 <h2 id="{key}-title"><span{css}>{escape(tables.banner(world))}</span></h2>
 <div class="tools">
-<label>Filter rows <input type="search" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
+<label>Filter tables and pictures
+<input type="search" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
 <label><input type="checkbox"> complete rows only</label>
 <span class="count soft" role="status"></span>
 </div>
@@ -113,7 +118,8 @@ def _tab(table: Table) -> str:
 
 
 def _panel(world: World, table: Table, name: str, first: bool) -> str:
-    heads = "".join(_head(label, i in table.numeric) for i, label in enumerate(table.header))
+    heads = "".join(_head(label, i in table.numeric, any(line[i].value is not None for line in table.body))
+                    for i, label in enumerate(table.header))
     rows = []
     for i, line in enumerate(table.body):
         attributes = f' data-order="{i}"'
@@ -121,6 +127,9 @@ def _panel(world: World, table: Table, name: str, first: bool) -> str:
             row = table.rows[i]
             name_, done = escape(f"{row.method} {row.backbone}".lower()), world.grid.complete(row, world.columns)
             attributes += f' data-name="{name_}" data-complete="{int(done)}"'
+        else:  # the words that it begins with: a method, its backbone, a paper
+            words = [f.text for j, f in enumerate(line) if j not in table.numeric][:3]
+            attributes += f' data-name="{escape(" ".join(words).lower())}"'
         hints = {j: fields.hint(world.grid, table.rows[i], column) for j, column in table.sets.items()}
         cells = "".join(_cell(f, j in table.numeric, i == 0 and j == 1, hints.get(j, f.hint))
                         for j, f in enumerate(line) if j)
@@ -135,10 +144,10 @@ def _panel(world: World, table: Table, name: str, first: bool) -> str:
 """
 
 
-def _head(label: str, numeric: bool) -> str:
-    # of numbers, the largest first, but for ranks
-    first = "down" if numeric and label != "Rank" else "up"
-    kind = "number" if numeric or label == "Rank" else "text"
+def _head(label: str, numeric: bool, valued: bool) -> str:
+    # of numbers, the largest first, but for ranks; words with a number behind them sort by it
+    first = "down" if (numeric or valued) and label != "Rank" else "up"
+    kind = "number" if numeric or valued else "text"
     css = ' class="num"' if numeric else ""
     return f'<th scope="col"{css} aria-sort="none" data-first="{first}" data-kind="{kind}">' \
            f'<button type="button">{escape(label)}</button></th>'
@@ -157,7 +166,11 @@ def _cell(cell: Field, numeric: bool, entry: bool, hint: str) -> str:
 
 
 def _text(cell: Field) -> str:
-    return (f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)) + escape(cell.tail)
+    if not cell.code:
+        return escape(cell.text) + escape(cell.tail)
+    shown = cut(cell.text)
+    whole = f' data-tip="{escape(cell.text)}"' if shown != cell.text else ""
+    return f"<code{whole}>{escape(shown)}</code>{escape(cell.tail)}"
 
 
 def _list(lines: Iterable[str]) -> str:

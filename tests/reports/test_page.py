@@ -117,6 +117,32 @@ def test_a_click_on_a_heading_sorts_and_another_turns_the_order(page: browser.Br
     assert page.run(f"return document.querySelector('{PANEL} thead th:nth-child({column})').ariaSort") == "ascending"
 
 
+def test_words_act_on_pictures_too(page: browser.Browser) -> None:
+    def bright(key: str) -> list[str]:
+        return list(page.run(f"return [...document.querySelectorAll('#standin svg .mark:not(.dim)')].map(m => "
+                             f"m.dataset.tip.split('\\n')[0]).filter(t => t.includes('{key}'))"))
+
+    every = bright("")
+    assert any("linear" in tip for tip in every)
+    page.type("#standin input[type=search]", "PACE lora")
+    found = bright("")
+    assert found and all("lora+pace" in tip for tip in found) and len(found) < len(every)
+    page.type("#standin input[type=search]", "zzz")
+    assert bright("") == []
+
+
+def test_a_table_whose_lines_are_no_rows_of_the_suite_is_filtered_by_its_own_words(html: Path) -> None:
+    text = html.read_text()
+    lines = re.findall(r"<tr data-order=[^>]*>", text)
+    assert lines and all("data-name=" in line for line in lines)
+
+
+def test_the_first_page_names_every_suite_and_asks_for_nothing(html: Path) -> None:
+    text = (html.parent / "index.html").read_text()
+    assert '<a href="demo.html">Demo &lt;i&gt;&quot;suite&quot;&lt;/i&gt;</a>' in text
+    assert "<script" not in text and "http" not in text.replace("http-equiv", "")
+
+
 def test_words_filter_the_rows_of_every_table(page: browser.Browser) -> None:
     page.type("#standin input[type=search]", "PACE lora")
     assert names(page) == ["lora+pace"]
