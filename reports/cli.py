@@ -188,9 +188,13 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _runs(args: argparse.Namespace) -> int:
     from .frame import frame
+    from .table import csv_cell
 
     _records(args.records)
-    frame(args.records).to_csv(sys.stdout, index=False)
+    found = frame(args.records)
+    words = found.select_dtypes(exclude="number").columns
+    found[words] = found[words].map(csv_cell, na_action="ignore")
+    found.to_csv(sys.stdout, index=False)
     return 0
 
 

@@ -104,7 +104,7 @@ def to_csv(table: Table, records: str) -> str:
     lines = [[label for name, parts in zip(table.header, used, strict=True) for label in _labels(name, parts)],
              *([v for f, parts in zip(row, used, strict=True) for v in _values(f, parts)] for row in table.body)]
     for i, line in enumerate(lines):
-        writer.writerow([*map(_safe, line), records if i else "records"])
+        writer.writerow([*map(csv_cell, line), records if i else "records"])
     return out.getvalue()
 
 
@@ -113,7 +113,7 @@ def _used(table: Table, place: int) -> list[str]:
     return ["value", *found] if place in table.numeric and "value" not in found else found
 
 
-def _safe(cell: str) -> str:
+def csv_cell(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: a sign that would begin one gets an apostrophe before it."""
     shown = visible(cell)
     return f"'{shown}" if shown[:1] in FORMULA and not _NUMBER.fullmatch(shown) else shown

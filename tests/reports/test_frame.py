@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from reports import cli
 from reports.frame import frame
+from results.schema import Failure
 from tests.reports import fakes
 
 
@@ -28,3 +30,13 @@ def test_runs_prints_the_same_as_csv(tmp_path: Path, capsys: pytest.CaptureFixtu
     read = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert read["metrics.test.top1"].tolist() == [0.5] and read.columns[0] == "run_id"
     assert cli.main(["runs", "--records", str(tmp_path / "no")]) == 2
+
+
+def test_no_text_of_a_record_is_a_formula_in_the_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = fakes.record(fakes.spec("svhn"), None, status="failed")
+    failure = Failure("code", "=HYPERLINK(1)\x1b[2J", "train")
+    fakes.store(tmp_path, replace(made, failure=failure))
+    assert cli.main(["runs", "--records", str(tmp_path)]) == 0
+    read = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert read["failure.message"].tolist() == ["'=HYPERLINK(1)\\x1b[2J"]
+    assert read["spec.seed"].tolist() == [0]
