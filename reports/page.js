@@ -35,7 +35,7 @@ function applyFilter(world) {
   world.querySelector(".count").textContent = `${shown} rows`;
   const partial = JSON.parse(world.dataset.partial);
   for (const mark of $$("svg .mark", world)) { // a tooltip begins with the row's name
-    const text = mark.dataset.tip.toLowerCase(), first = text.split("\n")[0];
+    const text = mark.dataset.tip.toLowerCase(), first = text.split(/\n| is better than /)[0];
     const whole = !complete || !partial.some((name) => first === name || first.startsWith(`${name} `)
       || first.startsWith(`${name},`));
     mark.classList.toggle("dim", !(whole && words.every((word) => first.includes(word))));
