@@ -167,6 +167,8 @@ def _what(parser: argparse.ArgumentParser) -> None:
                         "the speed, after 30 to 46 s)")
     parser.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
                         "'standin' for generated miniatures")
+    parser.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "
+                        "every number of them is marked")
     parser.add_argument("--weights", type=Path, help="a file of pre-trained weights")
     parser.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
     parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
@@ -236,6 +238,7 @@ def request_of(args: argparse.Namespace) -> Request:
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
         no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
+        partial=bool(pick("partial", False)),
         recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
         phase=getattr(args, "phase", "final"))
 

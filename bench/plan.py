@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from datasets import registry
 from datasets.card import Card, DataError
+from datasets.identity import look
 from methods.catalog import Scalar, broken
 from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results import store
@@ -35,6 +36,7 @@ STANDINS = ROOT / "data" / "standins"
 CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 CLAIMS = ROOT / "results" / "claims"
+LISTED, PARTIAL = "lists:", "partial:"  # real data as promised; with other counts, classes or images: RunSpec.partial
 AGAIN = {"killed", "node"}  # kinds of failure that say nothing about the run itself: run again without being asked
 State = Literal["done", "missing", "failed", "stale", "running"]
 
@@ -63,6 +65,7 @@ class Request:
     weights: Path | None = None
     no_pretrained: bool = False
     download: bool = False
+    partial: bool = False  # real data that break their card's promise are run, and marked
     phase: Literal["tune", "final", "peek"] = "final"
     tuned: bool = False  # settings come from the selection
     recipe: Literal["common", "paper"] = "common"  # the suite's settings for all, or each method's published ones
@@ -114,8 +117,11 @@ class _Resolved:
 
     def data_of(self, name: str) -> str:
         """What names the images of a run: those of its data set, and of its further test sets."""
-        further = "|".join(self.data[n] for n in self.suite.also_test.get(name, ()))
-        return self.data[name] + (f"+{sha256(further.encode()).hexdigest()[:12]}" if further else "")
+        sets = [self.data[n] for n in self.suite.also_test.get(name, ())]
+        own, further = self.data[name], "|".join(sets)
+        if any(one.startswith(PARTIAL) for one in sets):
+            own = PARTIAL + own.removeprefix(LISTED)
+        return own + (f"+{sha256(further.encode()).hexdigest()[:12]}" if further else "")
 
 
 def make(request: Request, runs: Path = RUNS, alive: set[str] | None = None) -> Plan:
@@ -189,7 +195,8 @@ def _resolve(request: Request, inputs: bool = True) -> _Resolved:
     needed = [*cards, *_further(suite, cards)]
     if not standins and cards and inputs:
         problems += _data_problems(needed, root, request.data or os.environ.get("DATA") or "")
-    data = {} if problems else {c.name: _data_id(c, root, standins, problems) if inputs else "" for c in needed}
+    data = {} if problems else {c.name: _data_id(c, root, standins, request.partial, problems) if inputs else ""
+                                for c in needed}
     if problems:
         raise UsageError(problems)
     return _Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
@@ -257,33 +264,23 @@ def _settings_of(request: Request, found: _Resolved, method: MethodText, rates: 
     return protocol, options
 
 
-def _data_id(card: Card, root: Path, standins: bool, problems: list[str]) -> str:
-    """What names the images: the generator's hash for stand-ins, the lists' hash for real data."""
+def _data_id(card: Card, root: Path, standins: bool, partial: bool, problems: list[str]) -> str:
+    """What names the images: the generator's hash for stand-ins, the hash of lists and files for real data."""
     from datasets.standins import standin_hash
 
     try:
         if card.group == "real":
             return f"shipped:{card.name}"
-        return f"standin:{standin_hash(card.name)}" if standins else "lists:" + list_hash(card, root)
+        if standins:
+            return f"standin:{standin_hash(card.name)}"
+        found = look(card, root, CACHE.parent / "lists")
     except DataError as error:
         problems.append(str(error))
         return ""
-
-
-def list_hash(card: Card, root: Path) -> str:
-    """Of every split's names, labels and file sizes: cheap, and changes with every image whose size changes.
-
-    Another picture of the very same number of bytes is not seen here; the record's `content_hash` tells it.
-    Raises DataError for a list or a file that is missing or malformed.
-    """
-    from datasets.images import name_of, size_of
-
-    digest = sha256()
-    for split in sorted(card.splits):
-        for item in card.items(root, split):
-            size = size_of(item.image)
-            digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{size}\n".encode())
-    return digest.hexdigest()[:16]
+    if found.broken and not partial:
+        problems.append(f"{card.name} is not what its card promises: {'; '.join(found.broken)}; --partial runs what is "
+                        "there and marks it wherever it is shown")
+    return (PARTIAL if found.broken else LISTED) + found.hash
 
 
 def _look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
@@ -332,7 +329,7 @@ def _view(request: Request, found: _Resolved, planned: list[Planned]) -> SuiteVi
     rows_before: dict[tuple[str, str], Row] = {}
     if suite.name != "custom":
         whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
-                        no_pretrained=request.no_pretrained and not suite.standins)
+                        partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
         if whole != request and request.phase == "final" and not paper and not typed:
             entries = _whole(whole) | entries
         path = store.ROOT / "suites" / f"{name}.json"

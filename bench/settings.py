@@ -30,10 +30,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("matrices", "timm", "all")}
 
 CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "epochs": int,
-                                 "batch_size": int, "no_pretrained": bool, "download": bool}
+                                 "batch_size": int, "no_pretrained": bool, "download": bool, "partial": bool}
 MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
-               "no_pretrained", "download", "jobs", "recipe")
+               "no_pretrained", "download", "partial", "jobs", "recipe")
 
 def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
     """`lr=1e-3` -> a field of the spec; `lora.rank=4` -> an option of a part."""

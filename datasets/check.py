@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
 from . import door, registry
-from .card import Card, DataError, Item
+from .card import Card, DataError, Item, Source
 from .door import sha256_of
 from .folder import MANIFEST, MARK, compare_manifest
+from .h5 import H5Image
+from .identity import equal_bytes
 from .images import name_of, open_rgb
+from .promises import TRAINING, broken, splits_of
+from .promises import images as images_of
 from .vtab.export import interleave
 
+Picture = Path | Source
 Lister = Callable[..., Sequence[Item]]  # a card's lister, some of which also take `problems`
 
 
@@ -55,7 +60,7 @@ def _list_all(card: Card, root: Path, found: list[str]) -> dict[str, Sequence[It
     lister: Lister = card.items
     all_at_once = _notes_problems(lister)
     listed: dict[str, Sequence[Item]] = {}
-    for split in card.splits:
+    for split in splits_of(card):
         told: list[str] = []
         try:
             listed[split] = lister(root, split, problems=told) if all_at_once else lister(root, split)
@@ -70,16 +75,8 @@ def _notes_problems(lister: Lister) -> bool:
     return "problems" in signature(lister).parameters
 
 
-def _check_relations(card: Card, listed: dict[str, Sequence[Item]], found: list[str]) -> None:
-    """What the splits must be to one another."""
-    for split, items in listed.items():
-        twice = [item for item, times in Counter(item.image for item in items).items() if times > 1]
-        if twice:
-            found.append(f"{split}: {len(twice)} images stand twice or more, first {name_of(twice[0])}")
-    test = {item.image for item in listed.get("test", ())}
-    shared = [item.image for item in listed.get("trainval", ()) if item.image in test]
-    if shared:
-        found.append(f"{name_of(shared[0])} is in trainval and in test, as are {len(shared) - 1} more")
+def _check_interleave(card: Card, listed: dict[str, Sequence[Item]], found: list[str]) -> None:
+    """VTAB-1k's trainval is train and val in blocks of 16."""
     if card.group in ("natural", "specialized", "structured") and {"train", "val", "trainval"} <= set(listed):
         expected = interleave([i.label for i in listed["train"]], [i.label for i in listed["val"]])
         actual = [item.label for item in listed["trainval"]]
@@ -94,25 +91,16 @@ def check(
 ) -> list[Problem]:
     """All problems of a data set under the data root; an empty list means that every promise holds.
 
-    With `images`, every picture is decoded, unless a manifest has already vouched for its bytes.
+    With `images`, every picture is read, decoded and compared: a test image may be no training image, neither byte for
+    byte nor with the same pixels in another file. Of a stand-in whose manifest vouches for its bytes none is read.
     """
     card, root = registry.get(name), Path(root)
     found: list[str] = []
     base = folder_of(card, root)
     standin = base is not None and (base / MARK).is_file()
     listed = _list_all(card, root, found)
-    for split, size in _sizes(card, standin).items():
-        if split in listed and len(listed[split]) != size:
-            found.append(f"{split} has {len(listed[split])} images; expected {size}")
-    _check_relations(card, listed, found)
-    classes = {item.label for items in listed.values() for item in items}
-    if (
-        listed
-        and not standin
-        and card.group in ("fgvc", "imagenet", "fewshot", "real", "other")
-        and len(classes) != card.classes
-    ):
-        found.append(f"{len(classes)} classes have images; expected {card.classes}")
+    found += broken(card, listed, _sizes(card, standin), classes=not standin)
+    _check_interleave(card, listed, found)
     compared: list[str] = []
     if base is not None:
         door.admit(base)
@@ -129,20 +117,59 @@ def check(
             file = base / url.rpartition("/")[2]
             if file.is_file() and (file.stat().st_size != size or sha256_of(file) != sha256):
                 found.append(f"{file} has other content; expected {size} bytes, sha256 {sha256}")
-    vouched = base is not None and (base / MANIFEST).is_file() and not compared
+    vouched = standin and not compared and base is not None and (base / MANIFEST).is_file()
     if images and not vouched:
-        found += _decode({item.image: None for items in listed.values() for item in items}, progress)
+        found += _read(card, listed, progress)
     return [Problem(card.name, text) for text in found]
 
 
-def _decode(pictures: dict[object, None], progress: Callable[[int, int], None] | None) -> list[str]:
-    """The pictures that cannot be read."""
-    found = []
+def _read(card: Card, listed: dict[str, Sequence[Item]], progress: Callable[[int, int], None] | None) -> list[str]:
+    """The pictures that cannot be read, and test images that are training images under another name."""
+    found: list[str] = []
+    pictures = images_of(*listed.values())
+    seen: dict[Picture, tuple[bytes, bytes]] = {}
     for done, image in enumerate(pictures, 1):
         try:
-            open_rgb(image)  # type: ignore[arg-type]
+            seen[image] = digests(image)
         except DataError as error:
             found.append(str(error))
         if progress:
             progress(done, len(pictures))
+    if "repeats" not in card.facts:  # as they are published, some do
+        found += _repeated(seen, images_of(*(listed.get(split, ()) for split in TRAINING)),
+                           images_of(listed.get("test", ())))
+    return found
+
+
+def digests(image: Picture) -> tuple[bytes, bytes]:
+    """Of the bytes of an image (empty where it has none of its own) and of its pixels. Raises DataError."""
+    try:
+        own = sha256_of(image) if isinstance(image, Path) else (
+            sha256(image.read()).hexdigest() if isinstance(image, H5Image) else "")
+    except OSError as error:
+        raise DataError(f"{name_of(image)} cannot be read: {error.strerror}") from None
+    picture = open_rgb(image)
+    pixels = sha256(b"%d %d\n" % picture.size + picture.tobytes()).digest()[:16]
+    return bytes.fromhex(own)[:16], pixels
+
+
+def _repeated(seen: Mapping[Picture, tuple[bytes, bytes]], training: Iterable[Picture],
+              test: Iterable[Picture]) -> list[str]:
+    """Test images of the bytes of a training image; then of its pixels alone."""
+    known: dict[bytes, Picture] = {}
+    for image in training:
+        for digest in filter(None, seen.get(image, ())):
+            known.setdefault(digest, image)
+    equal: list[tuple[Picture, Picture]] = []
+    near: list[tuple[Picture, Picture]] = []
+    for image in test:
+        own, pixels = seen.get(image, (b"", b""))
+        if own in known and known[own] != image:
+            equal.append((image, known[own]))
+        elif own not in known and pixels in known and known[pixels] != image:
+            near.append((image, known[pixels]))
+    found = [equal_bytes(equal)] if equal else []
+    if near:
+        found.append(f"{len(near)} test image{'s have' if len(near) > 1 else ' has'} the pixels of a training image in "
+                     f"another file, first {name_of(near[0][0])}, which shows {name_of(near[0][1])}")
     return found

@@ -74,7 +74,8 @@ def _card(name: str, domain: str, share: int) -> Card:
         items=partial(items, domain=domain, share=share), by_hand="unpack the cleaned archives and the lists",
         note="train and val follow TPGM's lists where they lie, else hash order within each class; cleaned version"
         if domain in TRAIN else "evaluated after training on Real; quickdraw is never evaluated",
-        train_transform="crop_flip", facts={"domain": domain, "share": str(share), "train": "domainnet_real"},
+        train_transform="crop_flip", facts={"domain": domain, "share": str(share), "train": "domainnet_real"}
+        | ({"lists": "train val trainval"} if domain in TRAIN else {}),
     )  # fmt: skip
 
 

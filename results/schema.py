@@ -57,7 +57,7 @@ class RunSpec:
     precision: Literal["fp32", "bf16"]
     phase: Phase
     select: Literal["last", "val"]
-    data: str  # content hash of the split; "standin:<hash>" when generated
+    data: str  # hash of lists and files; "standin:<hash>" when generated, "partial:<hash>" when the card is broken
     weights: str  # sha256 of the backbone's file, or "random"
     optimizer: str  # "adamw", "sgd" (momentum 0.9, Nesterov's), "sgd_plain" (momentum 0.9)
     schedule: str  # "cosine" (per step, from and to 1 %), "cosine_zero" (per step, from and to 0), "cosine_epoch" (per
@@ -107,6 +107,11 @@ class RunSpec:
     @property
     def standin(self) -> bool:
         return self.data.startswith("standin:")
+
+    @property
+    def partial(self) -> bool:
+        """Real data that are not what their card promises (`--partial`): marked wherever they are shown."""
+        return self.data.startswith("partial:")
 
 
 _SPEC_FIELDS = tuple(f.name for f in fields(RunSpec))

@@ -78,6 +78,16 @@ ROWS = (
 )  # fmt: skip
 
 
+# What must be known of a set as it is published to judge a copy of it: see datasets/promises.py.
+FACTS = {
+    "sun397": {"train_classes": "325"},
+    "cifar100": {"repeats": "a tenth of the test images are training images or nearly (Barz and Denzler, "
+                            "arXiv:1902.00423)"},
+    "dsprites_loc": {"repeats": "a square looks the same after a quarter turn, an ellipse after half of one"},
+    "dsprites_ori": {"repeats": "a square looks the same after a quarter turn, an ellipse after half of one"},
+}
+
+
 def _lister(row: Row) -> Callable[[Path, str], Sequence[Item]]:
     return partial(export.items, folders=row.folders, classes=row.classes)
 
@@ -99,5 +109,6 @@ for _row in ROWS:
             aliases=_row.aliases,
             by_hand="place the export, or cut it from the raw data with `python -m bench data vtab1k`",
             note=_row.note,
+            facts=FACTS.get(_row.name, {}),
         )
     )

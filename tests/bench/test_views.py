@@ -12,9 +12,10 @@ from bench.dispatch.local import Job, run_all
 from bench.dispatch.state import Claims
 from bench.engine.cache import ImageCache
 from bench.engine.record import classify
-from bench.plan import Request, UsageError, list_hash, make
+from bench.plan import Request, UsageError, make
 from datasets.card import Card, Item
 from datasets.h5 import H5Image
+from datasets.identity import list_hash
 from methods.grammar import parse
 from results import store
 from results.suites import load_suite, save_suite

@@ -1,0 +1,79 @@
+"""What the lists of a data set must keep of its card: counts, classes, no line twice, no image on both sides.
+
+`data check` tells it, a plan refuses to run without. No image is opened. What holds for a set as it is published
+stands in its card's facts: `train_classes`, how many classes its training list holds where that is not all of them;
+`repeats`, why some of its test images are training images too; `lists`, splits that it has and promises no count of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from .card import Card, Item, Source
+from .images import name_of
+
+TRAINING = ("train", "val", "trainval")
+
+
+def splits_of(card: Card) -> tuple[str, ...]:
+    """Every split that the card's reader lists."""
+    return tuple(dict.fromkeys((*card.splits, *card.facts.get("lists", "").split())))
+
+
+def broken(card: Card, listed: Mapping[str, Sequence[Item]], sizes: Mapping[str, int],
+           classes: bool = True) -> list[str]:
+    """Every promise that the lists break; `sizes`: images per split, `classes`: whether theirs are promised too."""
+    found = [f"{split} has {len(listed[split])} images; expected {size}" for split, size in sizes.items()
+             if split in listed and len(listed[split]) != size]
+    for split, items in listed.items():
+        twice = [image for image, times in Counter(item.image for item in items).items() if times > 1]
+        if twice:
+            found.append(f"{split}: {len(twice)} images stand twice or more, first {name_of(twice[0])}")
+    found += _shared(card, listed)
+    return found + (_classes(card, listed) if classes else [])
+
+
+def _shared(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
+    """Images in training and in test; in train and in val, where trainval is to be the two together."""
+    pairs = [(split, "test") for split in TRAINING]
+    sizes = card.splits
+    if sizes.get("trainval", 0) == sizes.get("train", 0) + sizes.get("val", 0):
+        pairs.append(("train", "val"))
+    found = []
+    for one, other in pairs:
+        held = images(listed.get(other, ()))
+        both = [image for image in images(listed.get(one, ())) if image in held]
+        if both:
+            found.append(f"{name_of(both[0])} is in {one} and in {other}, as are {len(both) - 1} more")
+    return found
+
+
+def images(*lists: Iterable[Item]) -> dict[Path | Source, None]:
+    """The images of some lists, each once, in order."""
+    return {item.image: None for items in lists for item in items}
+
+
+def _classes(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
+    """Classes without an image: in all splits together, and in what is trained on where its count is promised."""
+    held = {item.label for items in listed.values() for item in items}
+    found = [f"{len(held)} classes have images; expected {expected}"
+             ] if held and (expected := _held(card)) and len(held) != expected else []
+    wanted = int(card.facts.get("train_classes", card.classes))
+    for split in ("trainval", "train"):
+        if split in card.splits and listed.get(split):
+            learnt = {item.label for item in listed[split]}
+            if len(learnt) < wanted:
+                found.append(f"{split} has images of {len(learnt)} classes; expected {wanted}")
+            break
+    return found
+
+
+def _held(card: Card) -> int | None:
+    """Classes that have images; None where nobody promises it (a domain's test list alone)."""
+    if "mask" in card.facts:
+        from .shift import masks
+
+        return len(masks()[card.facts["mask"]])
+    return card.classes if "trainval" in card.splits or "domain" not in card.facts else None
