@@ -12,6 +12,7 @@ from results.evidence import CONTRADICTED, UNPROVEN
 from results.suites import Column, Entry, Row, SuiteView
 
 from . import means, rules, stats
+from .apart import PARTIAL, apart, identities
 
 RowKey = tuple[str, str]  # method, backbone
 
@@ -52,6 +53,7 @@ class Grid:
     suite: SuiteView
     records: Columns
     cells: dict[tuple[RowKey, str], Cell]
+    identities: Sequence[str]  # of every record's data
     _means: dict[tuple[str, tuple[tuple[str, float], ...]], dict[RowKey, stats.Interval | None]] = field(
         default_factory=dict, compare=False, repr=False)
 
@@ -91,8 +93,9 @@ class Grid:
         return self._means[key].get((row.method, row.backbone))
 
     def protocol(self, row: Row, columns: Iterable[Column]) -> str:
-        """What the row's runs have in common with rows they may be ranked with: the protocol id of every column."""
-        ids = [sorted({self.records.get_text("protocol_id", run) for run in self.cell(row, c).runs}) for c in columns]
+        """What the row's runs have in common with rows they may be ranked with: protocol and data of every column."""
+        ids = [sorted({f"{self.records.get_text('protocol_id', run)} {self.identities[run]}"
+                       for run in self.cell(row, c).runs}) for c in columns]
         return "|".join(",".join(part) for part in ids)
 
     def alike(self, row: Row, other: Row, columns: Iterable[Column]) -> bool | None:
@@ -108,11 +111,13 @@ def _part(cell: Cell, column: Column, weight: float) -> means.Part:
 
 def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
          luck: Callable[[Sequence[int], str], float | None] | None = None) -> Grid:
-    """Every cell of a suite, also those that no run fills.
+    """Every cell of a suite, also those that no run fills; runs on other data or weights in rows of their own.
 
     `luck` knows of runs and a split how much of the variance over seeds the items' chance makes (from predictions);
     without it intervals err to the wide side.
     """
+    names = identities(records)
+    suite = apart(suite, records, by_run, names)
     wanted: dict[tuple[RowKey, str], list[Entry]] = {}
     for entry in suite.entries:
         wanted.setdefault(((entry.method, entry.backbone), entry.dataset), []).append(entry)
@@ -129,7 +134,7 @@ def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
     if luck is not None:
         cells = {key: replace(cell, luck=luck(cell.runs, splits[key[1]])) if len(cell.runs) > 1 else cell
                  for key, cell in cells.items()}
-    found = Grid(suite, records, cells)
+    found = Grid(suite, records, cells, names)
     return replace(found, cells={(row, name): _bounded(found, cell, row, name) for (row, name), cell in cells.items()})
 
 
@@ -156,6 +161,7 @@ class _Lens:
     sources: Sequence[str]
     dirty: Sequence[float]
     unproven: Sequence[str]
+    data: Sequence[str]
     column: Column | None = None
     good: Sequence[bool] = ()
 
@@ -176,7 +182,7 @@ def _lens(records: Columns, split: str) -> _Lens:
     return _Lens(records, scores, items, numbers(f"metrics.{split}.majority"),
                  numbers(f"metrics.{split}.chance"), numbers("dataset.classes"),
                  records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"),
-                 unproven or [""] * len(records))
+                 unproven or [""] * len(records), records.text.get("spec.data", [""] * len(records)))
 
 
 def _good(records: Columns) -> dict[bool, list[bool]]:
@@ -214,7 +220,8 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
     signs = [name for name, holds in (
         ("stale", row.source_hash is not None and any(lens.sources[run] != row.source_hash for run in runs)),
         ("dirty", any(lens.dirty[run] == 1 for run in runs)),
-        ("unproven", any(lens.unproven[run] for run in runs))) if holds]
+        ("unproven", any(lens.unproven[run] for run in runs)),
+        ("broken", any(lens.data[run].startswith(PARTIAL) for run in runs))) if holds]
     bad += [("unproven", lens.unproven[run]) for run in runs if lens.unproven[run]]
     return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, None, level,
                 tuple(signs), tuple(bad))

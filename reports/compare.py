@@ -185,6 +185,8 @@ def _by_key(cells: Iterable[list[Run]]) -> dict[Key, list[list[Run]]]:
 
 def _pair(a: Sequence[Run], b: Sequence[Run], common: bool, note: str) -> Pair:
     """Which runs are compared; of common seeds those with a score on both sides, and how many have one on one side."""
+    if {r.text("spec.data") for r in a} != {r.text("spec.data") for r in b}:
+        note = "; ".join(part for part in (note, "other data") if part)
     scored_a, scored_b = [r for r in a if r.top1 is not None], [r for r in b if r.top1 is not None]
     if not common:
         lost = -1 if scored_a and not scored_b else 1 if scored_b and not scored_a else 0

@@ -14,7 +14,7 @@ from results.visible import visible
 
 from .table import Field, Table, cut
 
-SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$\dagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$",
+SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$\dagger$", "§": r"\S{}", "¶": r"\P{}", "°": r"$^\circ$", "×": r"$\times$",
          "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "★": r"$\star$", "◊": r"$\diamond$", "→": r"$\to$", "µ": r"$\mu$",
          "‡": r"$\ddagger$", "·": r"$\cdot$", "…": r"\dots{}", "≈": r"$\approx$", "∞": r"$\infty$"}
 ESCAPES = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",

@@ -184,7 +184,7 @@ def _means(table: PrintedTable, row: PrintedRow) -> Iterator[tuple[str, float, l
 
 def _ours(world: World, row: Row, column: Column) -> Field | None:
     cell = world.grid.cell(row, column)
-    if cell.state != "ok" or cell.interval is None:
+    if cell.state != "ok" or cell.interval is None or "broken" in cell.signs:
         return None
     low, high, mean = 100 * cell.interval.low, 100 * cell.interval.high, 100 * cell.mean
     return _shown(Field("", mean, low, high, n=len(cell.values)))

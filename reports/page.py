@@ -93,7 +93,7 @@ def _section(section: Section) -> str:
                     f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">'
                     f"{escape(_tab(table))}</button>")
         panels.append(_panel(world, table, name, i == 0))
-    css = ' class="warn"' if world.standin else ""
+    css = ' class="warn"' if world.standin or world.partial else ""
     partial = dict.fromkeys(label_of(world, r).lower() for r in world.rows if not world.grid.complete(r, world.columns))
     return f"""<section class="world" id="{key}" aria-labelledby="{key}-title"
 data-partial="{escape(json.dumps(list(partial)))}">

@@ -123,8 +123,9 @@ def drawn(picture: Picture, world: World, inside: bool) -> str:
         if not inside:
             fig.text(0.09, 0.945, picture.title, fontsize=11, color=INK, fontweight="bold")
             kind = ("STAND-IN DATA: says nothing about the real data sets" if world.standin
+                    else "PARTIAL DATA: not what the cards promise of " + ", ".join(world.partial)[:60] if world.partial
                     else "real data: " + ", ".join(c.title for c in world.columns)[:80])
-            fig.text(0.09, 0.895, kind, fontsize=8.5, color=FRONT if world.standin else INK)
+            fig.text(0.09, 0.895, kind, fontsize=8.5, color=FRONT if world.standin or world.partial else INK)
         top, step = (0.93 if inside else 0.84), min(0.06, 0.78 / max(rows, 1))
         for line, (i, point) in enumerate(named):
             star = "  ★ Pareto" if point.best else ""

@@ -42,6 +42,7 @@ LEGEND = {
     "chance": "°: not better than a constant answer (the interval reaches it)",
     "dirty": "*: run from a tree with uncommitted changes",
     "unproven": "‡: its stored predictions are missing, damaged or others: nothing supports the number, see the notes",
+    "broken": "¶: PARTIAL DATA: not what the data set's card promises (run with --partial)",
     "partial": "(k of m): only k of m seeds; the row counts as incomplete",
     "ours": "◊: our reading where the paper leaves something open, or our own choice; see the notes of the accuracy "
             "table",
@@ -49,7 +50,7 @@ LEGEND = {
               "(carried on)",
 }
 OURS = "◊"
-SIGNS = {"stale": "§", "chance": "°", "dirty": "*", "unproven": "‡"}
+SIGNS = {"stale": "§", "chance": "°", "dirty": "*", "unproven": "‡", "broken": "¶"}
 ORDER = ("failed", "oom", "diverged", "timeout", "preempted", "cancelled", "wrong", "contradicted", "empty", "missing",
          "refused")
 

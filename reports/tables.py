@@ -37,6 +37,12 @@ class World:
         return "standin" if self.standin else "real"
 
     @cached_property
+    def partial(self) -> tuple[str, ...]:
+        """Data sets with runs on data that are not what their cards promise."""
+        return tuple(c.title for c in (*self.columns, *self.aside)
+                     if any("broken" in self.grid.cell(row, c).signs for row in self.rows))
+
+    @cached_property
     def runs(self) -> dict[RowKey, list[int]]:
         """Records behind each row's cells."""
         return {key_of(row): self.grid.runs(row, self.columns) for row in self.rows}
@@ -128,13 +134,19 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
 def banner(world: World) -> str:
     if world.standin:
         return ("STAND-IN DATA (generated miniatures in the real formats): says nothing about the real data sets")
-    return "Real data: " + ", ".join(c.title for c in world.columns)
+    named = ", ".join(c.title for c in world.columns)
+    return f"Real data: {named}" + (f" ({_partial(world)})" if world.partial else "")
+
+
+def _partial(world: World) -> str:
+    """Which data sets are not what their cards promise."""
+    return f"PARTIAL DATA of {', '.join(world.partial)}, not what the card promises"
 
 
 def title_of(world: World, what: str) -> str:
     """Every title says what the data are, as a table is read and copied alone."""
     kind = ("STAND-IN DATA, generated miniatures that say nothing about the real data sets" if world.standin
-            else "real data")
+            else "real data" + (f"; {_partial(world)}" if world.partial else ""))
     return f"{what} ({kind})"
 
 
@@ -143,9 +155,14 @@ def names(world: World, row: Row) -> list[Field]:
     return world.headings[key_of(row)]
 
 
+def _of_partial(world: World, row: Row) -> bool:
+    return any("broken" in world.grid.cell(row, column).signs for column in world.columns)
+
+
 def _heading(world: World, row: Row) -> list[Field]:
     label, ours = world.words("method.adapts_at_test", row), world.words("method.ours", row)
-    tail = (f" {rules.OURS}" if ours else "") + (f" (adapts at test: {', '.join(label)})" if label else "")
+    tail = (f" {rules.OURS}" if ours else "") + (" (partial data)" if _of_partial(world, row) else "")
+    tail += f" (adapts at test: {', '.join(label)})" if label else ""
     marks = " ".join(mark for mark, holds in (("ours", ours), ("adapts", label)) if holds)
     method = Field(row.method, code=True, tail=tail, hint=row.note, mark=marks)
     return [method, Field(row.backbone, code=True)] if several_backbones(world) else [method]
@@ -305,7 +322,8 @@ def short(world: World) -> str:
     """Unit and protocol hashes."""
     hashes = world.words("protocol_id")
     shown = ", ".join(hashes[:4]) + (f" and {len(hashes) - 4} more" if len(hashes) > 4 else "")
-    return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}."
+    marked = f" {_partial(world)}." if world.partial else ""
+    return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}.{marked}"
 
 
 def notes(world: World, rows: Sequence[Row]) -> list[str]:
