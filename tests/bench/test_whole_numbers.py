@@ -23,7 +23,8 @@ DOORS = [
     ["--seeds", TOO_LARGE], ["--seeds", "9223372036854775808"], ["--seeds", "9" * 5000], ["--epochs", TOO_LARGE],
     ["--batch-size", TOO_LARGE], ["--jobs", TOO_LARGE], ["--set", f"epochs={TOO_LARGE}"], ["--set", "threads=1e300"],
     ["--set", f"warmup_epochs={10**400}"], ["--set", f"lr={10**400}"], ["--set", f"lora.rank={TOO_LARGE}"],
-    ["--set", f"lora.alpha={10**400}"], ["--set", f"image_size={'9' * 400}"], ["--methods", f"lora(rank={'9' * 99})"],
+    ["--set", f"lora.alpha={10**400}"], ["--set", f"eval_batch_size={'9' * 400}"],
+    ["--methods", f"lora(rank={'9' * 99})"],
 ]
 
 
