@@ -65,12 +65,12 @@ def item_variance(share: float, n: int) -> float:
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Exact two-sided p of a paired comparison of two runs: sign test over the items where they differ."""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # scipy.stats takes most of a second to load
 
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     if only_a + only_b == 0:
         return 1.0
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -128,15 +128,25 @@ def ranking(spread: Spread, level: float = LEVEL) -> Ranking:
 
 def _likely(spread: Spread, level: float) -> tuple[tuple[int, int], ...]:
     """Middle of each method's ranks when the means are drawn again with their estimated errors."""
-    from scipy.stats import rankdata
-
     rng, luck, k = np.random.default_rng(0), spread.luck, len(spread.mean)
     root = np.linalg.cholesky(spread.items + np.eye(k) * (1e-12 + 1e-9 * np.trace(spread.items)))
     seeds = np.sqrt(np.maximum(0.0, luck.shown - luck.chance))
     means = spread.mean + rng.standard_normal((DRAWS, k)) @ root.T + rng.standard_normal((DRAWS, k)) * seeds
-    drawn = k - rankdata(means, method="max", axis=1) + 1
+    drawn = places(means)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="closest_observation")
     return tuple((int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def places(means: Array) -> NDArray[np.int64]:
+    """(R, K) -> each value's place in its row, 1 the largest; equal values share the better place."""
+    order = np.argsort(-means, axis=1, kind="stable")
+    falling = np.take_along_axis(-means, order, axis=1)
+    first = np.ones(means.shape, dtype=bool)
+    first[:, 1:] = falling[:, 1:] != falling[:, :-1]
+    shared = np.maximum.accumulate(np.where(first, np.arange(means.shape[1]), 0), axis=1) + 1
+    found = np.empty(means.shape, dtype=np.int64)
+    np.put_along_axis(found, order, shared, axis=1)
+    return found
 
 
 def tie_letters(mean: Array, different: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -158,27 +158,12 @@ class Columns:
         self.__dict__.pop("_texts", None)  # they hold the lists that were replaced
         self.__dict__.pop("_numbers", None)
 
-    def append(self, path: str, stamp: Stamp, numbers: dict[str, float], texts: dict[str, str]) -> None:
-        count = len(self.stamp)
-        for name, value in numbers.items():
-            column = self.number.get(name)
-            if column is None:
-                column = self.number[name] = array("d", [NAN]) * count
-            column.append(value)
-        for name, words in texts.items():
-            column_ = self.text.get(name)
-            if column_ is None:
-                column_ = self.text[name] = [""] * count
-            column_.append(sys.intern(words))
-        self.stamp.append(stamp)
-        if len(numbers) < len(self.number):
-            for column in self.number.values():
-                if len(column) == count:
-                    column.append(NAN)
-        if len(texts) < len(self.text):
-            for column_ in self.text.values():
-                if len(column_) == count:
-                    column_.append("")
+    def part(self, start: int, end: int) -> Columns:
+        """Rows from `start` to before `end`; a column that says nothing of them is left out."""
+        own = {name: column[start:end] for name, column in self.number.items()}
+        words = {name: column[start:end] for name, column in self.text.items()}
+        return Columns(self.root, {n: c for n, c in own.items() if any(v == v for v in c)},
+                       {n: w for n, w in words.items() if any(w)}, self.stamp[start:end])
 
 
 def _artifacts(body: dict[str, Any], where: str) -> dict[str, str]:

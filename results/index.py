@@ -57,6 +57,12 @@ def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[Re
     known = {} if old is None else {p: row for row, p in enumerate(old.text["path"])}
     columns, fresh = Columns(base), False
     waiting: list[tuple[str, Stamp]] = []
+    held = [0, 0]  # rows of `old`, from one to before the other, that come next as they are
+
+    def copy() -> None:
+        if old is not None and held[0] < held[1]:
+            columns.extend(old.part(*held))
+        held[:] = [0, 0]
 
     def flush() -> None:
         for part in _parsed(base, waiting, progress):
@@ -72,10 +78,15 @@ def read(root: Path | None = None, *, index: bool = True, on_error: Callable[[Re
         if old is not None and row >= 0 and old.stamp[row] == stamp:
             if waiting:  # rows stay in the order of paths
                 flush()
-            columns.append(path, stamp, *_copied(old, row))
+            if row != held[1] or held[0] == held[1]:
+                copy()
+                held[:] = [row, row]
+            held[1] = row + 1
         else:
+            copy()
             waiting.append((path, stamp))
             fresh = True
+    copy()
     flush()
     columns.text.setdefault("path", [])
     changed = old is None or len(old) != len(columns) or (fresh and not _same(old, columns))
@@ -162,11 +173,6 @@ def _same(old: Columns, new: Columns) -> bool:
     """Whether files that were read again, being young, held what the index already says: then it stays as it is."""
     return old.text == new.text and {n: c.tobytes() for n, c in old.number.items()} == {
         n: c.tobytes() for n, c in new.number.items()}
-
-
-def _copied(old: Columns, row: int) -> tuple[dict[str, float], dict[str, str]]:
-    numbers = {name: column[row] for name, column in old.number.items() if column[row] == column[row]}
-    return numbers, {name: column[row] for name, column in old.text.items() if column[row]}
 
 
 def _bytes(base: Path, path: str) -> bytes:
