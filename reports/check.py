@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from results import packs
 from results.schema import RecordError, RunResult
 from results.store import load, record_files
 
@@ -50,10 +51,10 @@ def _record(result: RunResult, folder: Path) -> Iterator[str]:
         path = folder / artifact.path
         if artifact.path.startswith("/") or ".." in Path(artifact.path).parts:
             yield f"artifact {artifact.path!r} leaves the folder of the record"
-        elif not path.is_file():
+        elif not packs.there(path):
             if artifact.kind.startswith("predictions"):  # weights and logs are not published
                 yield f"artifact {artifact.path!r} is missing"
-        elif sha256(path.read_bytes()).hexdigest() != artifact.sha256:
+        elif sha256(packs.read(path)).hexdigest() != artifact.sha256:
             yield f"artifact {artifact.path!r} has another hash than the record says"
         elif artifact.kind.startswith("predictions"):
             yield from _accuracy(result, path, "test" + artifact.kind.removeprefix("predictions"))

@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--write", action="store_true", help="store the new metrics in the records; exit 0 when all "
                        "files could be judged")
     again.set_defaults(run=_recompute)
+    packing = verbs.add_parser("pack", help="records and their predictions in two files that read like the folder: how "
+                                            "reference runs are published")
+    packing.add_argument("records", type=Path, metavar="FOLDER", help="folder of records, or a pack")
+    packing.add_argument("--out", type=Path, required=True, help="folder to write to, for instance "
+                         "results/reference/demo; its suite.json stays")
+    packing.add_argument("--suite", type=Path, metavar="FILE", help="only the runs of this suite file")
+    packing.set_defaults(run=_pack)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
     published.add_argument("--folder", type=Path, default=ROOT / "published", help="folder of JSON files")
@@ -220,6 +227,23 @@ def _recompute(args: argparse.Namespace) -> int:
     print(f"{metrics} metrics of {len(records)} records " + ("are mended" if args.write else "differ; `--write` stores "
                                                              "what the predictions give"))
     return 0 if args.write and not problems else 1
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from results.publish import pack
+    from results.store import record_files
+    from results.suites import load_suite
+
+    _records(args.records)
+    paths = record_files(args.records)
+    if args.suite:
+        wanted = {entry.run_id for entry in load_suite(args.suite).entries}
+        paths = [path for path in paths if path.stem.rpartition("-")[2] in wanted]
+    if not paths:
+        raise UsageError(f"there is no record to pack in {_shown(args.records)}")
+    records, files = pack(paths, args.out)
+    print(f"{_shown(args.out)}: {records} records, {files} files of predictions")
+    return 0
 
 
 def _value(value: float | None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from results import packs
 from results.suites import Column, Row
 
 from . import fields, plots, rules
@@ -31,7 +32,7 @@ History = Sequence[Mapping[str, Any]]
 @cache
 def _history(path: Path) -> History:
     """Few suites are small enough for learning curves, and each file is then read once."""
-    found: History = json.loads(path.read_bytes())["history"]
+    found: History = json.loads(packs.read(path))["history"]
     return found
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from results import packs
 from results.columns import Columns
 from results.peeking import inflation
 from results.selections import (
@@ -185,7 +186,7 @@ def _tested(world: World, runs: Sequence[int]) -> float | None:
 @cache
 def _peek_of(path: Path) -> str:
     """The run_id of the same settings in phase peek, tested after the last epoch."""
-    spec = json.loads(path.read_bytes())["spec"]
+    spec = json.loads(packs.read(path))["spec"]
     return short_hash(spec | {"phase": "peek", "fold": "", "select": "last"})
 
 

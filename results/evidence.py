@@ -17,6 +17,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
+from . import packs
+from .schema import RecordError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -42,7 +45,7 @@ def split_of(kind: str, phase: str) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """A regular file of bounded size; nothing is waited for. Raises PredictionError."""
+    """A regular file of bounded size, or a member of a pack; nothing is waited for. Raises PredictionError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as stream:
@@ -51,10 +54,19 @@ def read_file(path: Path) -> bytes:
                 raise PredictionError("cannot be read (no regular file, or too large)")
             return stream.read(FILE_BYTES)
     except FileNotFoundError:
-        raise PredictionError("is missing") from None
+        return _packed(path)
     except (OSError, ValueError) as error:
         if isinstance(error, PredictionError):
             raise
+        raise PredictionError(f"cannot be read ({type(error).__name__})") from None
+
+
+def _packed(path: Path) -> bytes:
+    try:
+        return packs.read(path)
+    except FileNotFoundError:
+        raise PredictionError("is missing") from None
+    except (OSError, RecordError) as error:
         raise PredictionError(f"cannot be read ({type(error).__name__})") from None
 
 

@@ -21,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from . import packs
 from .columns import OWN, Columns, Stamp
 from .evidence import faults
 from .parsing import parse as parsed
@@ -139,6 +140,16 @@ def _scan(base: Path) -> Iterator[tuple[str, Stamp]]:
     """Relative path and stamp of every record, as store.record_files orders them."""
     if not base.is_dir():
         return
+    loose, pack = _scan_folders(base), packs.find(base)
+    yield from loose if pack is None else sorted({**_scan_pack(pack), **dict(loose)}.items())
+
+
+def _scan_pack(pack: packs.Pack) -> dict[str, Stamp]:
+    """Every record of a pack, under the name that its file would have; all change when the pack does."""
+    return {name: (len(line), pack.mtime_ns, 0) for name, line in pack.lines.items()}
+
+
+def _scan_folders(base: Path) -> Iterator[tuple[str, Stamp]]:
     for folder in sorted(e.name for e in os.scandir(base) if e.is_dir()):
         inside = os.open(base / folder, os.O_RDONLY)  # names are then looked up in it, not from the root on
         try:
@@ -179,6 +190,11 @@ def _bytes(base: Path, path: str) -> bytes:
     try:
         with open(f"{base}/{path}", "rb", 0) as stream:  # noqa: PTH123 (pathlib took a fifth of the reading)
             return stream.read()
+    except FileNotFoundError:
+        pack = packs.find(base)
+        if pack is not None and path in pack.lines:
+            return pack.record(path)
+        raise RecordError(f"{path}: cannot be read (FileNotFoundError)") from None
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.__class__.__name__})") from None
 
@@ -261,5 +277,5 @@ def save_index(columns: Columns) -> None:
 def _code() -> str:
     """What the index depends on: the schema, the checks and this file."""
     here = Path(__file__).parent
-    names = ("schema.py", "strict.py", "ranges.py", "parsing.py", "evidence.py", "columns.py", "index.py")
+    names = ("schema.py", "strict.py", "ranges.py", "parsing.py", "evidence.py", "packs.py", "columns.py", "index.py")
     return sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()

@@ -87,7 +87,10 @@ def recompute(root: Path, write: bool = False,
         changed = {k: v for k, v in found.items() if not _same(record.metrics.get(k), v)}
         for metric, now in changed.items():
             yield Difference(where, metric, record.metrics.get(metric), now)
-        if changed and write:
+        if changed and write and not path.is_file():
+            _tell(RecordError(f"{where}: lies in a pack, which is never edited; make its runs again, then pack them"),
+                  on_problem)
+        elif changed and write:
             store.write_text(path, to_json(replace(record, metrics=record.metrics | changed)))
 
 

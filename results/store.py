@@ -1,7 +1,7 @@
 """Where records lie and how they get there: temporary file in the same folder, fsync, rename. Never half a record.
 
     <root>/runs/<dataset>/<method>-<backbone>-s<seed>-<id>.json     the user's, predictions beside it as .npz
-    <root>/reference/<suite>/...                                    the repository's own, same layout
+    <root>/reference/<suite>/...                                    the repository's own, packed (results/packs.py)
     <root>/scratch/...                                              runs that did not count: interrupted, or failed
                                                                     where a result lay already
 """
@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from . import naming, packs
 from .schema import RecordError, RunResult, RunSpec, from_json, to_json
 
 ROOT = Path(__file__).parent
@@ -24,15 +24,13 @@ Writer = Callable[[Path], None]
 
 def stem_of(spec: RunSpec) -> str:
     """`lora+pace-regatta_vit_48-s0-0123456789ab`: safe in every shell and file system."""
-    model = re.sub(r"[^A-Za-z0-9_.]", "_", spec.model)
-    method = spec.method if len(spec.method) <= 80 else spec.method[:79] + "~"
-    return f"{method}-{model}-s{spec.seed}-{spec.id}"
+    return naming.stem(spec.method, spec.model, spec.seed, spec.id)
 
 
 def path_of(spec: RunSpec, root: Path | None = None) -> Path:
     """The record's file below a results root (default: this folder's runs/)."""
     base = root if root is not None else ROOT / "runs"
-    return base / re.sub(r"[^A-Za-z0-9_.]", "_", spec.dataset) / f"{stem_of(spec)}.json"
+    return base / naming.folder_of(spec.dataset) / f"{stem_of(spec)}.json"
 
 
 def write_atomic(path: Path, write: Writer, over: bool = True) -> None:
@@ -124,15 +122,20 @@ def _is_result(path: Path) -> bool:
 def load(path: Path) -> RunResult:
     """Read one record. Raises RecordError naming the file and the field."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = packs.read(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path.name}: cannot be read ({error.__class__.__name__})") from None
     return from_json(text, f"{path.parent.name}/{path.name}")
 
 
 def record_files(root: Path) -> list[Path]:
-    """Every record below a root, in a fixed order; temporary and hidden files are no records."""
-    return sorted(p for p in root.glob("*/*.json") if not p.name.startswith("."))
+    """Every record below a root, in a fixed order; temporary and hidden files are no records.
+
+    Those of a pack stand among them under the names that their files would have.
+    """
+    loose = {p for p in root.glob("*/*.json") if not p.name.startswith(".")}
+    pack = packs.find(root)
+    return sorted(loose | {root / name for name in (pack.lines if pack else ())})
 
 
 def load_all(root: Path | None = None, on_error: Callable[[RecordError], None] | None = None) -> Iterator[RunResult]:

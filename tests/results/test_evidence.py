@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results import evidence, index, ranges, store
+from results import evidence, index, packs, ranges, store
 from results.evidence import CONTRADICTED, UNPROVEN, PredictionError
 from results.metrics import recompute
 from results.parsing import parse
@@ -217,7 +217,7 @@ def test_every_committed_record_loads_by_the_quick_check_and_follows_from_its_pr
     count = 0
     for root in roots:
         for path in store.record_files(root):
-            body = json.loads(path.read_bytes())
+            body = json.loads(packs.read(path))
             assert sound(body), path
             assert not index.faults_of(body, path.parent), path
             count += 1
