@@ -140,6 +140,7 @@ def _parser() -> _Parser:
                          help="also run what is stale or failed, or everything, once more")
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
     from . import submitting
+    from .docs import add_docs
     from .perf.verb import add_perf
     from .preparing import add_data
     from .status import add_status
@@ -150,6 +151,7 @@ def _parser() -> _Parser:
     add_verbs(verb, _what, _how)
     add_perf(verb)
     add_data(verb)
+    add_docs(verb)
     return parser
 
 

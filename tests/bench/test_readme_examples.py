@@ -1,4 +1,4 @@
-"""The README's two examples, saved where it says, get everything that it promises to a file like them."""
+"""The examples of a method and a data set in docs/ get, saved where these say, all that is promised to such a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from datasets.vtab.export import write
 
 from .copied import copy_to, python
 
-TEXT = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = "".join((DOCS / f"adding-a-{what}.md").read_text() for what in ("method", "dataset"))
 
 
 def example(mark: str) -> str:
