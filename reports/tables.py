@@ -185,19 +185,22 @@ def summary(world: World) -> Table:
     budget, apart = any(r.budget for r in world.rows), of_parts(world)
     header = [*name_header(world), "Rank", "Tie"]
     header += [f"Mean of {len(world.columns)}"] if many else [world.columns[0].title]
-    header += [f"VTAB, {len(tasks)} tasks", "VTAB, 3 groups"] if len(vtab) == len(VTAB) else []
-    header += [f"{t} ({len(c)})" for _, t, c in groups] if many else []
+    shown = len(groups) > 1  # the mean of the only group stands there already, and so may that of all VTAB tasks
+    header += [f"VTAB, {len(tasks)} tasks"] if len(vtab) == len(VTAB) and len(tasks) < len(world.columns) else []
+    header += ["VTAB, 3 groups"] if len(vtab) == len(VTAB) else []
+    header += [f"{t} ({len(c)})" for _, t, c in groups] if many and shown else []
     last = len(header)
     header += ["Done", "At chance", f"Against {grid.suite.reference}", *(["Against its own adapter"] if apart else []),
                *(["Tuning"] if budget else [])]
-    body = []
-    for row in world.plain:
+    body, rows = [], in_rank_order(world)
+    for row in rows:
         cells = [grid.cell(row, c) for c in world.columns]
         line = [*names(world, row), *ranks(world, row)]
         line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0], whole=True)]
         if len(vtab) == len(VTAB):
-            line += [fields.mean_of(grid, row, tasks), fields.mean_of(grid, row, tasks, vtab)]
-        line += [fields.mean_of(grid, row, columns) for _, _, columns in groups] if many else []
+            line += [fields.mean_of(grid, row, tasks)] if len(tasks) < len(world.columns) else []
+            line += [fields.mean_of(grid, row, tasks, vtab)]
+        line += [fields.mean_of(grid, row, columns) for _, _, columns in groups] if many and shown else []
         done = sum(c.complete for c in cells)
         ours = [c for c in cells if c.state == "ok"]
         idle = sum("chance" in c.signs for c in ours)
@@ -207,8 +210,20 @@ def summary(world: World) -> Table:
     numeric = frozenset((*range(len(name_header(world)) + 2, last + 2), *([last + 3] if apart else [])))
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
                  summary_legend(world, body, bool(apart)),
-                 (*notes(world, world.plain), *foreign(world), *world.problems), numeric, world.plain,
+                 (*notes(world, world.plain), *foreign(world), *world.problems), numeric, rows,
                  {} if many else {len(name_header(world)) + 2: world.columns[0]})
+
+
+def in_rank_order(world: World) -> tuple[Row, ...]:
+    """Ranked rows by their mean, the best first, each ranking for itself; then the others in the suite's order."""
+    found = {key_of(row): world.ranked[key_of(row)] for row in world.plain if key_of(row) in world.ranked}
+    groups = list(dict.fromkeys(id(ranked) for ranked, _ in found.values()))
+
+    def place(row: Row) -> tuple[int, float]:
+        ranked, i = found.get(key_of(row), (None, 0))
+        return (len(groups), 0.0) if ranked is None else (groups.index(id(ranked)), -float(ranked.ranking.mean[i]))
+
+    return tuple(sorted(world.plain, key=place))
 
 
 def of_parts(world: World) -> dict[RowKey, Field]:
@@ -244,8 +259,9 @@ def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -
         lines += rank_legend(world)
     if world.against:
         runs = any(found.of_runs for found in world.against.values())
-        lines.append("Against: data sets where the row is surely better or worse on the same test items (Holm, 5 %), "
-                     "then the mean difference in points with its 95 % interval over test items and seeds"
+        lines.append("Against: data sets where the row is surely better / surely worse / undecided on the same test "
+                     "items (Holm, 5 %), then the mean difference in points with its 95 % interval over test items and "
+                     "seeds"
                      + ("; (runs): over test items alone, as one seed shows no spread" if runs else ""))
     if apart:
         lines.append("Against its own adapter: what the parts add to the same adapter alone, in points with its 95 % "
@@ -295,9 +311,10 @@ def versus(world: World, row: Row) -> Field:
         word = "better" if found.better else "worse" if found.worse else "undecided"
         return Field(f"{word}; difference {difference}", 100 * found.difference, 100 * found.interval.low,
                      100 * found.interval.high)
-    text = f"better on {found.better}, worse on {found.worse}, undecided on {found.undecided} of {compared}; " \
-           f"mean difference {difference}"
-    return Field(text, 100 * found.difference, 100 * found.interval.low, 100 * found.interval.high)
+    words = f"better on {found.better}, worse on {found.worse}, undecided on {found.undecided} of {compared} data " \
+            f"sets; mean difference {difference} points"
+    return Field(f"{found.better} / {found.worse} / {found.undecided}: {difference}", 100 * found.difference,
+                 100 * found.interval.low, 100 * found.interval.high, hint=words)
 
 
 def detail(world: World, group: str, title: str, columns: Sequence[Column], rows: tuple[Row, ...]) -> Table:

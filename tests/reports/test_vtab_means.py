@@ -43,4 +43,4 @@ def test_pace_17_the_vtab_aggregator_gives_both_printed_means(method: str, group
     (world,) = worlds(found, Predictions(records))
     table = summary(world)
     line = dict(zip(table.header, next(r for r in table.body if r[0].text == method), strict=True))
-    assert line["VTAB, 3 groups"].text.startswith(str(grouped)) and line["VTAB, 19 tasks"].text.startswith(str(flat))
+    assert line["VTAB, 3 groups"].text.startswith(str(grouped)) and line["Mean of 19"].text.startswith(str(flat))
