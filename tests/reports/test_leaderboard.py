@@ -237,6 +237,25 @@ def test_a_suite_with_an_unreadable_record_is_named_and_the_others_are_built(
     assert "Suite `other`: " in page and "Suite `demo`: " not in page
 
 
+@pytest.mark.parametrize(("old", "new"), [('"test.top1": 0.', '"test.top1": 54.'),
+                                          ('"test.n": 200.0', '"test.n": 0.0')])
+def test_a_record_of_impossible_numbers_is_named_and_the_other_suites_are_built(
+        old: str, new: str, zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    copy = Zoo(tmp_path / "zoo", zoo.suite)
+    shutil.copytree(zoo.root, copy.root)
+    victim = sorted(copy.records.glob("eurosat/lora-*.json"))[0]
+    save_suite(replace(zoo.suite, name="other", entries=tuple(e for e in zoo.suite.entries
+                                                              if e.run_id != victim.stem[-12:])), copy.suites)
+    text = victim.read_text()
+    assert text.count(old) == 1
+    victim.write_text(text.replace(old, new))
+    assert build(copy, tmp_path / "out") == 1
+    assert f"unreadable: eurosat/{victim.name}: field" in capsys.readouterr().out
+    assert (tmp_path / "out/site/other.html").exists() and not (tmp_path / "out/site/demo.html").exists()
+
+
 def test_an_unknown_suite_is_answered_with_the_near_name(zoo: Zoo, tmp_path: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     assert build(zoo, tmp_path, "--suite", "demmo") == 2
