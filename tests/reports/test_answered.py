@@ -77,6 +77,7 @@ def test_tables_are_the_same_with_and_without_the_caches(zoo: Zoo, tmp_path: Pat
 
     copy = Zoo(tmp_path / "zoo", zoo.suite)
     shutil.copytree(zoo.root, copy.root)
+    (copy.records / FILE).unlink(missing_ok=True)  # other tests build from the same records
     for path in copy.records.glob("*/*.npz"):
         os.utime(path, (1e9, 1e9))
     assert build(copy, tmp_path / "plain", "--no-index") == 0
