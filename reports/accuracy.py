@@ -61,7 +61,7 @@ def adapting(world: World) -> Table:
     words = ("these rows have seen the test images, though not their labels: they are ranked among themselves and "
              "never beside rows that leave test alone",
              "without adapting: the same weights on the same images as they are; means over the data sets where both "
-             "are known", *legend_of(body, rules.LEGEND))
+             "are known", *(tables.rank_legend(world) if world.ranked else ()), *legend_of(body, rules.LEGEND))
     return Table(f"{world.key}-adapting", title_of(world, "Methods that adapt at test"), tables.caption(world), header,
                  tuple(body), words, tuple(tables.notes(world, world.adapting)), frozenset(range(start, start + 4)),
                  world.adapting, {} if many else {start: world.columns[0]})

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NODES = 96  # of the mixture: p to 2e-4 of itself down to 1e-6, against Student's t
+MANY = 1000  # items' degrees of freedom from which Student's t is taken for the normal, a tenth of its time
 TINY = 1e-24
 UNKNOWN = 0.25  # variance of an answer at most: what a single item leaves
 
@@ -127,7 +128,7 @@ def tail(gap: Array, items: Array, shown: Array, chance: Array, freedom: float, 
     scale, weight = _nodes(round(freedom, 3)) if freedom > 0 else (np.zeros(1), np.ones(1))
     variance = items[..., None] + np.maximum(0.0, shown[..., None] * scale - chance[..., None])
     error = np.abs(gap)[..., None] / np.sqrt(np.maximum(variance, TINY))
-    below = ndtr(-error) if np.isinf(item_freedom) else stdtr(item_freedom, -error)
+    below = ndtr(-error) if item_freedom > MANY else stdtr(item_freedom, -error)
     return np.asarray(np.minimum(1.0, (2 * below) @ weight), dtype=np.float64)
 
 
