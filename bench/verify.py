@@ -90,7 +90,7 @@ def _again(path: Path, record: RunResult, told: str, data: str | None, weights: 
     from datasets import registry
 
     from .engine import backbones
-    from .engine.train import Session
+    from .engine.session import Session
 
     kept = {a.kind: a for a in record.artifacts}
     root = STANDINS if record.spec.standin else Path(data or os.environ.get("DATA") or "")

@@ -1,4 +1,4 @@
-"""What surrounds the loop: how far a run is, what it leaves behind, seconds, the model's modes."""
+"""What surrounds the loop: how far a run is and what it has counted, its seconds, the model's modes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods import compose
-from methods.base import Adapter, Fit, Regularizer
-from methods.weights import account
-from results.schema import BackboneInfo, DatasetInfo, Memory, Params, RunSpec
-
-from .evaluate import Predictions
-from .loaders import Pictures
+from methods.base import Fit
 
 
 class Diverged(RuntimeError):
@@ -24,29 +18,6 @@ class Diverged(RuntimeError):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not finite at step {step}")
         self.step = step
-
-
-@dataclass
-class Trained:
-    """What one run leaves behind for the record."""
-
-    spec: RunSpec
-    model: nn.Module
-    fit: Fit
-    method: compose.Method
-    predictions: dict[str, Predictions]  # by split
-    metrics: dict[str, float | None]
-    dataset: DatasetInfo
-    backbone: BackboneInfo
-    params: Params
-    memory: Memory
-    history: list[dict[str, float | None]]
-    diagnostics: dict[str, float | None]
-    seconds: dict[str, float]
-    train_images_per_s: float | None
-    eval_images_per_s: float | None
-    test_passes: int
-    items_hash: dict[str, str]
 
 
 @dataclass
@@ -69,6 +40,30 @@ class Course:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     passes: int = 0  # over test, in phase peek
 
+    def judge(self, pred: Tensor, y: Tensor) -> None:
+        """Count what the pass that trains has classed; it may have seen the first images of the batch only."""
+        self.right += int((pred == y[:len(pred)]).sum())
+        self.judged += len(pred)
+
+    def step_over(self, loss: float, images: int) -> None:
+        """The batch is done."""
+        self.total += loss * images
+        self.seen += images
+        self.batch += 1
+
+    def curve(self) -> dict[str, float | None]:
+        """The epoch that ends, for the history."""
+        return {"epoch": float(self.epoch + 1), "train.loss": self.total / self.seen,
+                "train.top1": self.right / max(1, self.judged)}
+
+    def epoch_over(self) -> None:
+        """At the beginning of the next one."""
+        self.epoch, self.batch, self.seen, self.total, self.right, self.judged = self.epoch + 1, 0, 0, 0.0, 0, 0
+
+    def put_back(self, stored: dict[str, Any]) -> None:
+        """As a checkpoint tells it."""
+        vars(self).update(vars(Course(**stored)))
+
 
 class Timer:
     """Adds the seconds of a block, the device synchronised at both ends."""
@@ -87,16 +82,6 @@ class Timer:
     def _sync(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-
-
-def probes(method: compose.Method) -> bool:
-    """Whether a regularizer measures anything on a validation batch."""
-    return any(type(one).probe is not Regularizer.probe for one in method.regularizers)
-
-
-def report_of(method: compose.Method) -> dict[str, float]:
-    """What the parts say of themselves after training, as `wise.alpha_0.50`."""
-    return {f"{one.name}.{k}": v for one in method.parts for k, v in one.report().items()}  # type: ignore[attr-defined]
 
 
 def set_train_mode(fit: Fit) -> None:
@@ -120,23 +105,3 @@ def set_plain_attention(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]
-
-
-def content_hash(pictures: Pictures) -> str:
-    """Hash of the decoded training pixels and labels; empty where they are decoded on the fly."""
-    from hashlib import sha256
-
-    if pictures.pixels is None:
-        return ""
-    digest = sha256(pictures.pixels.tobytes())
-    digest.update(pictures.labels.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def params_of(adapter: Adapter, model: nn.Module, backbone_sizes: dict[int, int]) -> Params:
-    """Weights of the live model, the head apart."""
-    counted = account(adapter, model, backbone_sizes)
-    trained = counted.trained_adapter + counted.trained_head + counted.trained_backbone
-    return Params(total=counted.total, trained=trained, trained_adapter=counted.trained_adapter,
-                  trained_head=counted.trained_head, trained_backbone=counted.trained_backbone,
-                  extra_inference=counted.extra, extra_inference_merged=counted.extra_merged, stored_bytes=None)

@@ -31,10 +31,11 @@ from results.schema import (
 
 from . import env
 from .checkpoint import UNFINISHED, Checkpoints, Interrupted, key_of
-from .course import Diverged, Trained
+from .course import Diverged
 from .describe import method_info
 from .loaders import SealedTest
-from .train import Session
+from .outcome import Trained
+from .session import Session
 from .where import Where
 
 TRACEBACK_LINES = 12

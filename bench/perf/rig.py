@@ -1,4 +1,4 @@
-"""One method on one backbone, ready to take steps on made-up images: the engine's own session without its data.
+"""One method on one backbone, ready to take steps on made-up images: what the engine builds, without its data.
 
 Speed does not depend on what the images show nor on what the weights are, so both are random; everything else (model,
 parts, optimizer, step, meter) is the code that a run executes.
@@ -22,11 +22,11 @@ from methods.base import Fit
 from methods.grammar import MethodText, parse
 from results.schema import Memory, RunSpec
 
-from ..engine import backbones, carry
-from ..engine.course import set_train_mode
+from ..engine import backbones, carry, step
+from ..engine.build import Built, settle_torch
+from ..engine.course import Course, set_train_mode
 from ..engine.loaders import Pictures
 from ..engine.seeds import seed_all
-from ..engine.train import Session
 from ..engine.where import Where
 from ..plan import Request, UsageError
 from ..settings import sets
@@ -86,15 +86,17 @@ def made_up(count: int, size: int) -> Pictures:
     return Pictures([Item(Path("made-up"), int(label)) for label in labels], labels, pixels, size, "none")
 
 
-class Rig(Session):
+class Rig(Built):
     """Built once; then `train_once` and `predict_once` as often as wanted."""
 
     def __init__(self, spec: RunSpec, device: str = "cpu", pictures: Pictures | None = None) -> None:
         card = Card("made-up", "Made up", "other", CLASSES, {}, "none", "none", "none", "", "nothing", lambda *_: [])
-        super().__init__(spec, card, Where(Path(), None, None, device=device, deterministic=device == "cpu"))
+        where = Where(Path(), None, None, device=device, deterministic=device == "cpu")
+        settle_torch(spec, where)
         pictures = pictures or made_up(BATCHES * spec.batch_size, spec.image_size)
         data: Any = SimpleNamespace(train=pictures, val=None)
-        self._build(data, prepare=False)
+        super().__init__(spec, card, where, data, prepare=False)
+        self.course = Course()
         set_train_mode(self.fit)
         seed_all(spec.seed, "train")
         self.batch = next(iter(self.batches.epoch(0)))
@@ -102,13 +104,13 @@ class Rig(Session):
 
     def first_step(self) -> Memory:
         """One step under the meter's hooks: the ledger."""
-        self._one_step(self.batch, first=True)
+        step.take(self, self.course, self.batch, first=True)
         self.fit.step += 1
         return Memory(**self.course.memory)
 
     def train_once(self) -> None:
         """One training step as the loop takes it."""
-        self._one_step(self.batch, first=False)
+        step.take(self, self.course, self.batch, first=False)
         self.fit.step += 1
 
     def training(self) -> None:

@@ -13,9 +13,9 @@ import torch
 from bench import cli
 from bench.engine import checkpoint, compiling, forms
 from bench.engine.checkpoint import Interrupted
-from bench.engine.course import Trained
+from bench.engine.outcome import Trained
 from bench.engine.record import execute
-from bench.engine.train import Session
+from bench.engine.session import Session
 from bench.perf.rig import Rig
 from datasets import registry
 from methods.catalog import catalog

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.engine import evaluate, forms, meter
-from bench.engine.course import Trained
-from bench.engine.train import Session
+from bench.engine.outcome import Trained
+from bench.engine.session import Session
 from datasets import registry
 from methods.compose import Method
 from methods.grammar import MethodError, parse

@@ -14,9 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from bench.engine import forms
-from bench.engine.course import Trained
 from bench.engine.feeding import Buffers, Normaliser, ahead
-from bench.engine.train import Session
+from bench.engine.outcome import Trained
+from bench.engine.session import Session
 from datasets import registry
 from methods import compose
 from methods.catalog import catalog

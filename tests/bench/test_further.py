@@ -14,7 +14,7 @@ from bench.engine import loaders
 from bench.engine.evaluate import predict_among
 from bench.engine.loaders import Batches, SealedTest, open_data
 from bench.engine.record import execute
-from bench.engine.train import Session
+from bench.engine.session import Session
 from datasets import registry
 from datasets.card import Card
 from results import store
@@ -34,7 +34,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if OTHER not in registry.names("real"):
         registry.register(Card(OTHER, "Tiny, shifted", "real", tiny.CLASSES, {"test": 40}, "none", "none", "none", "",
                                "nothing", lambda root, split: card.items(root, split)[::-1], facts={"mask": OTHER}))
-    monkeypatch.setattr("bench.engine.train.masks", lambda: {OTHER: MASK})
+    monkeypatch.setattr("bench.engine.phases.masks", lambda: {OTHER: MASK})
     yield
     tiny.forget()
     registry._cards.pop(OTHER, None)
@@ -67,11 +67,12 @@ def test_a_mask_takes_the_best_of_the_classes_that_it_holds(tmp_path: Path) -> N
     session = Session(tiny.spec("linear"), registry.get(tiny.DATASET), tiny.where(tmp_path))
     session.run()
     images = Batches(loaders._open(registry.get(OTHER), tmp_path, session.spec, loaders.ImageCache(None), "test"),
-                     session.normalise, 40, 0)
-    session.fit.model.eval()
-    every, some = predict_among(session.method, session.fit, images, (None, MASK))
+                     session.built.normalise, 40, 0)
+    fit = session.built.fit
+    fit.model.eval()
+    every, some = predict_among(session.built.method, fit, images, (None, MASK))
     with torch.no_grad():
-        logits = session.fit.forward(next(images.in_order()).x)
+        logits = fit.forward(next(images.in_order()).x)
     assert (every.pred == logits.argmax(1).numpy()).all()
     assert (some.pred == np.array(MASK)[logits[:, list(MASK)].argmax(1).numpy()]).all()
     inside = np.isin(some.label, MASK)
@@ -109,7 +110,7 @@ def test_probes_are_logged_on_validation_and_change_nothing(tmp_path: Path, monk
     spec = replace(tiny.spec("lora+pace"), phase="tune")
     probed = _run(spec, tmp_path / "a")
     assert all(f"probe.pace.{k}" in h for h in probed.history for k in ("fp_dist", "fp_feat", "consistency"))
-    monkeypatch.setattr("bench.engine.train.probes", lambda method: False)
+    monkeypatch.setattr("bench.engine.epochend.probes", lambda method: False)
     quiet = _run(spec, tmp_path / "b")
     assert quiet.metrics == probed.metrics
     assert [h["train.loss"] for h in quiet.history] == [h["train.loss"] for h in probed.history]

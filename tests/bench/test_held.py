@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.engine.build import Built
 from bench.engine.cache import ImageCache
 from bench.engine.loaders import open_data
-from bench.engine.train import Session
+from bench.engine.session import Session
 from bench.held import settled
 from bench.plan import Request, make
 from datasets import registry
@@ -48,10 +49,10 @@ def test_a_plan_settles_it_and_rows_stay_comparable(tmp_path: Path) -> None:
 
 def looks(session: Session) -> list[torch.Tensor]:
     """Every held-out image at its first two appearances."""
-    assert session.holdout is not None
+    assert session.built.holdout is not None
     seen: dict[int, list[torch.Tensor]] = {}
     while len(seen) < 12 or min(map(len, seen.values())) < 2:
-        batch = next(session.holdout)
+        batch = next(session.built.holdout)
         for x, row in zip(batch.x.clone(), batch.index.tolist(), strict=True):
             seen.setdefault(row, []).append(x)
     return [torch.stack(found[:2]) for _, found in sorted(seen.items())]
@@ -70,22 +71,22 @@ def test_radii_are_learned_on_one_view_of_each_image(tmp_path: Path) -> None:
     assert not all(torch.equal(first, again) for first, again in looks(random))
     plain, same = (built(tmp_path, augment="none", held_as=h) for h in ("evaluation", "train"))
     assert all(map(torch.equal, looks(plain), looks(same)))
-    assert fixed.train_pictures.augment == "crop_flip" and plain.train_pictures.augment == "none"
+    assert fixed.built.train_pictures.augment == "crop_flip" and plain.built.train_pictures.augment == "none"
 
 
 def test_the_probe_of_lp_ft_is_fitted_on_plain_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = settled(tiny.spec("lp_ft", augment="crop_flip"))
     session = Session(spec, registry.get(spec.dataset), tiny.where(tmp_path, checkpoints=None))
     session.run()
-    seen = []
-    monkeypatch.setattr(type(session.method), "prepare", lambda method, fit, batches: seen.extend(b.x for b in batches))
+    seen, kind = [], type(session.built.method)
+    monkeypatch.setattr(kind, "prepare", lambda method, fit, batches: seen.extend(b.x for b in batches))
     for _ in range(2):
         data = open_data(registry.get(spec.dataset), tmp_path, spec, ImageCache(None))
-        session._build(data)
+        Built(spec, session.card, session.where, data)
     half = len(seen) // 2
     assert half and all(map(torch.equal, seen[:half], seen[half:]))
     direct = open_data(registry.get(spec.dataset), tmp_path, replace(spec, phase="tune"), ImageCache(None)).val
-    assert direct is not None and direct.augment == session.held.augment  # type: ignore[union-attr]
+    assert direct is not None and direct.augment == session.built.held.augment  # type: ignore[union-attr]
 
 
 def test_a_fold_is_scored_as_a_validation_list_is() -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.engine import cache, checkpoint, prefix, states
-from bench.engine.course import Trained
+from bench.engine import cache, checkpoint, phases, prefix, states
 from bench.engine.loaders import Batches
+from bench.engine.outcome import Trained
 from bench.engine.prefix import seam_of, why_not
+from bench.engine.session import Session
 from bench.engine.states import StateCache
-from bench.engine.train import Session
 from datasets import registry
 from methods import compose
 from methods.base import Batch, Fit, Terms
@@ -103,7 +103,7 @@ def test_pixels_are_made_only_where_something_reads_them(method: str, read: int,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two epochs of two full batches and a short one: the first batch of each size is compared with the store."""
     made: list[int] = []
-    images, score = Batches._images, Session._score
+    images, score = Batches._images, phases.score
 
     def scoring(*a: Any) -> Any:
         made.append(0)
@@ -114,7 +114,7 @@ def test_pixels_are_made_only_where_something_reads_them(method: str, read: int,
         return images(one, rows, epoch)
 
     monkeypatch.setattr(Batches, "_images", counting)
-    monkeypatch.setattr(Session, "_score", scoring)
+    monkeypatch.setattr("bench.engine.session.score", scoring)
     with_cache = run(method, tmp_path)
     assert made.index(0) == read and {24, 16} <= set(made[:read])
     made.clear()
@@ -291,7 +291,7 @@ def test_other_images_than_the_announced_batch_go_the_long_way(tmp_path: Path, s
     spec = tiny.spec("partial_k", epochs=2, drop_path=0.0)
     session = Session(spec, registry.get(spec.dataset), tiny.where(tmp_path, cache_root=tmp_path, checkpoints=None))
     session.run()
-    one, fit, batches = spy.opened[0], session.fit, session.batches
+    one, fit, batches = spy.opened[0], session.built.fit, session.built.batches
     model, plain = fit.model, fit.model.forward_features
     batch, other = batches.batch(torch.arange(16), 0), batches.batch(torch.arange(16, 32), 0)
     one.__post_init__()  # at work again

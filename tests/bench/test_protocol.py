@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.engine import train
+from bench.engine import build
 from bench.engine.cache import ImageCache
 from bench.engine.loaders import FinalData, SealedTest, TuneData, open_data
 from bench.engine.record import execute
+from bench.engine.session import Session
 from datasets import registry
 from datasets.card import DataError
 from methods import compose
@@ -99,9 +100,10 @@ def test_tpgm_draws_at_most_64_held_out_images_at_a_time(method: str, trained: i
 
 def test_the_held_out_batch_of_a_run_is_what_its_parts_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose.create(parse("full+tpgm")).constraints[0].__class__, "holdout_batch", 5)
-    session = train.Session(tiny.spec("full+tpgm"), registry.get(tiny.DATASET), tiny.where(tmp_path, checkpoints=None))
+    session = Session(tiny.spec("full+tpgm"), registry.get(tiny.DATASET), tiny.where(tmp_path, checkpoints=None))
     session.run()
-    assert session.holdout is not None and len(next(session.holdout).y) == 5 and session.spec.batch_size == 16
+    held = session.built.holdout
+    assert held is not None and len(next(held).y) == 5 and session.spec.batch_size == 16
 
 
 # The seal.
@@ -163,7 +165,7 @@ def _with(monkeypatch: pytest.MonkeyPatch, part: Regularizer) -> None:
         method = made(name, options)
         return compose.Method(method.text, method.adapter, [*method.regularizers, part], method.constraints)
 
-    monkeypatch.setattr(train.compose, "from_spec", from_spec)
+    monkeypatch.setattr(build.compose, "from_spec", from_spec)
 
 
 @pytest.mark.parametrize("steal", (_by_garbage, _by_frames))
@@ -245,16 +247,16 @@ def test_pictures_are_opened_by_the_loaders_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and {a.name for a in node.names} & {"open_rgb", "ImageCache", "Image"}:
                 found.add(path.name)
-    assert found <= {"loaders.py", "cache.py", "train.py"}
+    assert found <= {"loaders.py", "cache.py", "session.py"}
 
 
 def test_the_loop_asks_for_test_in_two_places() -> None:
     """Scoring, and looking along the way in phase peek."""
-    tree = ast.parse((ROOT / "bench" / "engine" / "train.py").read_text())
-    found = [function.name for function in ast.walk(tree) if isinstance(function, ast.FunctionDef)
+    found = [(path.name, function.name) for path in (ROOT / "bench").rglob("*.py")
+             for function in ast.walk(ast.parse(path.read_text())) if isinstance(function, ast.FunctionDef)
              for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
              and node.func.attr == "test"]
-    assert sorted(found) == ["_look", "_score"]
+    assert sorted(found) == [("epochend.py", "look"), ("phases.py", "score")]
     assert not issubclass(TuneData, FinalData)
 
 

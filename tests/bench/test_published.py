@@ -12,7 +12,7 @@ import torch
 
 from bench.engine import optim
 from bench.engine.optim import learning_rate, warmup_steps
-from bench.engine.train import Session
+from bench.engine.session import Session
 from bench.plan import Request, make
 from bench.suites import SUITES
 from datasets import registry
@@ -62,7 +62,7 @@ def test_the_schedule_of_all_runs_before_is_what_it_was() -> None:
 def test_plain_momentum_is_plain(name: str, nesterov: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     make_optimizer = optim.make_optimizer
-    monkeypatch.setattr("bench.engine.train.make_optimizer", lambda *a: made.append(make_optimizer(*a)) or made[-1])
+    monkeypatch.setattr("bench.engine.build.make_optimizer", lambda *a: made.append(make_optimizer(*a)) or made[-1])
     spec = tiny.spec("lora", optimizer=name, decay="all", epochs=1)
     Session(spec, registry.get(spec.dataset), tiny.where(tmp_path, checkpoints=None)).run()
     (found,) = made

@@ -15,6 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from bench.engine import step
 from bench.engine.prefix import Prefix, open_prefix, serving
 from bench.perf.rig import Rig, made_up, variant
 from bench.perf.timing import Work, clock_for, in_turns, median_interval
@@ -40,7 +41,7 @@ def epoch(rig: Rig, prefix: Prefix | None) -> None:
     """As the loop does it."""
     for batch in rig.batches.epoch(rig.fit.step, lazy=prefix is not None):
         with serving(prefix, batch):
-            rig._one_step(batch, first=False)
+            step.take(rig, rig.course, batch, first=False)
         rig.fit.step += 1
 
 

@@ -1,0 +1,84 @@
+"""One run from its spec to what its record tells, stage after stage.
+
+    data      the images that the phase may see                    `loaders`
+    build     method, backbone, model, batches, optimizer          `build`
+    train     the loop, its steps, a look after each epoch         `train`, `step`, `epochend`, `resume`
+    evaluate  the splits that the phase scores                     `phases`
+    collect   what the record gets                                 `outcome`
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets.card import Card
+from methods import weights
+from results.schema import RunSpec
+
+from .build import Built, settle_torch
+from .cache import ImageCache
+from .checkpoint import Checkpoints
+from .course import Course, Timer
+from .evaluate import Predictions
+from .loaders import TuneData, open_data
+from .outcome import Trained, collect
+from .phases import score, score_further
+from .resume import Standing
+from .train import train
+from .where import Where
+
+
+class Session:
+    """One run, once. What it has reached (`stage`, `step`, `seconds`) can be asked after it failed as well."""
+
+    built: Built  # from stage `train` on
+
+    def __init__(self, spec: RunSpec, card: Card, where: Where, saver: Checkpoints | None = None) -> None:
+        self.spec, self.card, self.where, self.saver = spec, card, where, saver
+        self.stage, self.seconds, self.course = "data", dict[str, float](), Course()
+        self.deadline = time.monotonic() + where.time_limit_s if where.time_limit_s else math.inf
+        self.device = settle_torch(spec, where)
+
+    @property
+    def step(self) -> int:
+        """Steps taken, those of earlier attempts among them."""
+        return self.built.fit.step if "built" in vars(self) else 0
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> Trained:
+        """Everything; `progress(step, steps)` is called after each step."""
+        with self._timed("data"):
+            data = self._data()
+        self.stage = "build"
+        with self._timed("build"):
+            self.built = Built(self.spec, self.card, self.where, data)
+        self.stage = "train"
+        standing = Standing(self.built, self.course, data, self.saver, self.deadline)
+        standing.put_back()
+        with self._timed("train"):
+            train(self.built, self.course, data, standing, progress or (lambda step, steps: None))
+        self.seconds["train"] += self.course.train_s
+        self.stage = "evaluate"
+        data.finish_training()
+        with self._timed("evaluate"):
+            scores = score(self.built, self.course, data)
+            score_further(self.built, data, scores)
+        return collect(self.built, self.course, data, scores, self.seconds)
+
+    def test_again(self, stored: Path) -> tuple[Predictions, str]:
+        """(predictions on test of weights that a finished run has stored, hash of the items); nothing is trained."""
+        data = self._data()
+        self.built = Built(self.spec, self.card, self.where, data, prepare=False)
+        weights.load(stored, self.built.fit.model, backbone=self.spec.model, backbone_hash=self.spec.weights,
+                     method=self.built.method.text.text(full=True))
+        data.finish_training()
+        scores = score(self.built, self.course, data)
+        return scores.predictions["test"], scores.hashes["test"]
+
+    def _data(self) -> TuneData:
+        return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root))
+
+    def _timed(self, name: str) -> Timer:
+        return Timer(self.seconds, name, self.device)
