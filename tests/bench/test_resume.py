@@ -314,7 +314,7 @@ def _fail(patch: pytest.MonkeyPatch, name: str, n: int) -> dict[str, int]:
     else:
         atomic = store.write_atomic
 
-        def writing(path: Path, write: Any) -> None:
+        def writing(path: Path, write: Any, over: bool = True) -> None:
             def half(temporary: Path) -> None:
                 write(temporary)
                 if full():
@@ -322,7 +322,7 @@ def _fail(patch: pytest.MonkeyPatch, name: str, n: int) -> dict[str, int]:
                     temporary.write_bytes(whole[:len(whole) // 2])
                     _no_space()
 
-            atomic(path, half)
+            atomic(path, half, over)
 
         patch.setattr(store, "write_atomic", writing)
     return count
