@@ -29,11 +29,11 @@ from results import store
 from results.parsing import parse
 from results.schema import RecordError, Scalar, _build, spec_from_json
 
+from .. import checkout
 from ..engine.where import Where
-from ..plan import ROOT, Planned
+from ..planning.resolve import Planned
 from .local import Job
 
-JOBS = ROOT / "results" / "jobs"
 FRESH_S = 60.0
 Key = tuple[str, int, int]  # submission, array, task
 
@@ -208,7 +208,7 @@ def _array(body: dict[str, Any]) -> Array:
 
 def read_all(folder: Path | None = None) -> list[Submission]:
     """Every submission, oldest first; a folder that has no ledger yet is being made or was given up."""
-    root = folder if folder is not None else JOBS
+    root = folder if folder is not None else checkout.JOBS
     return [read(path.parent) for path in sorted(root.glob("*/submission.json"))]
 
 
@@ -295,7 +295,7 @@ def read_beat(path: Path) -> Beat | None:
 @contextlib.contextmanager
 def locked(folder: Path | None = None) -> Iterator[None]:
     """One at a time looks at what is queued and adds to it."""
-    root = folder if folder is not None else JOBS
+    root = folder if folder is not None else checkout.JOBS
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

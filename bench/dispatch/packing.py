@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from results.schema import RunResult, RunSpec
 
+from ..planning.profile import Profile
 from .jobs import Array, Resources
 from .local import Job
-from .profile import Profile
 
 FLOOR_MIN = 30  # the shortest limit that is asked for unasked
 UNKNOWN_MIN = 60  # the limit for runs like which none is recorded; what is not finished goes on afterwards

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..plan import UsageError
+from ..planning.request import UsageError
 from . import jobs
 from .jobs import Array, Resources, Submission
 from .state import _birth

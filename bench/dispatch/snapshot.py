@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from .. import checkout
 from ..engine import env
-from ..plan import ROOT
 
-SNAPSHOTS = ROOT / ".snapshots"
 NOTE = env.SNAPSHOT_NOTE
 LEFT_OUT = (".snapshots", ".git", ".venv", ".cache", "results/jobs", "results/runs")  # whatever git says of them
 WITHOUT_GIT = (*LEFT_OUT, "data", "results/checkpoints", "results/claims", "results/scratch", "results/suites")
@@ -55,12 +54,12 @@ def hash_of(root: Path, names: list[str], commit: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def make(root: Path = ROOT, folder: Path | None = None) -> Snapshot:
+def make(root: Path = checkout.ROOT, folder: Path | None = None) -> Snapshot:
     """Copy the code as it is now, unless that very copy is there and whole."""
     names = files_of(root)
     commit, dirty, diff = env.code_state()
     name = hash_of(root, names, commit)
-    target = (folder if folder is not None else SNAPSHOTS) / name
+    target = (folder if folder is not None else checkout.SNAPSHOTS) / name
     if _whole(target, names, commit):
         return Snapshot(name, target)
     target.parent.mkdir(parents=True, exist_ok=True)

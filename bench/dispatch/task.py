@@ -30,7 +30,7 @@ from results.schema import RecordError
 from results.visible import visible
 
 from ..engine import env
-from ..plan import AGAIN
+from ..planning.existing import AGAIN
 from . import jobs
 from .local import PRELOAD, Crew, Job, run_all
 from .state import Claims, _birth, _host

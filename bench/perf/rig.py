@@ -28,8 +28,8 @@ from ..engine.course import Course, set_train_mode
 from ..engine.loaders import Pictures
 from ..engine.seeds import seed_all
 from ..engine.where import Where
-from ..plan import Request, UsageError
-from ..settings import sets
+from ..planning.request import Request, UsageError
+from ..planning.settings import sets
 from ..suites import SUITES
 
 CLASSES = 100

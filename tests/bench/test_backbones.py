@@ -14,11 +14,12 @@ import timm
 import torch
 from torch import nn
 
-from bench import cli, plan
+from bench import checkout, cli
 from bench.engine import backbones, carry
 from bench.engine.backbones import EMBEDDED, FAMILIES, KNOWN, BackboneError, Weights, check_name, image_size
 from bench.engine.heads import HeadError, one_linear
 from bench.engine.record import execute
+from bench.planning import plan, request
 from methods.grammar import parse
 from methods.vit import head_names, replace_head
 from results.schema import from_json, to_json
@@ -32,7 +33,7 @@ CHECKOUT = Path(__file__).parents[2]
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DATA", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(cli, "CLAIMS", tmp_path / "claims")
+    monkeypatch.setattr(checkout, "CLAIMS", tmp_path / "claims")
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_a_run_records_that_positions_were_resized(tmp_path: Path, tiny_world: N
 
 
 def test_plans_of_known_backbones_do_not_change() -> None:
-    (one,) = plan.make(plan.Request(suite="custom", datasets=("svhn",), methods=("lora",), backbones=(EMBEDDED,),
+    (one,) = plan.make(request.Request(suite="custom", datasets=("svhn",), methods=("lora",), backbones=(EMBEDDED,),
                                     seeds=(0,), data="standin")).runs
     assert one.spec.image_size == 48 and one.spec.weights == json.loads(
         (CHECKOUT / "bench" / "embedded" / "weights.json").read_text())["sha256"]

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cli
+from bench import checkout
 from bench.engine import checkpoint, compiling, forms
 from bench.engine.checkpoint import Interrupted
 from bench.engine.outcome import Trained
 from bench.engine.record import execute
 from bench.engine.session import Session
 from bench.perf.rig import Rig
+from bench.verbs import here
 from datasets import registry
 from methods.catalog import catalog
 from methods.grammar import parse
@@ -88,8 +89,8 @@ def test_where_compiling_fails_the_run_goes_on_and_says_so(tmp_path: Path, monke
     assert {k: record.metrics[k] for k in plain.metrics} == plain.metrics
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("regatta:")]
     assert len(said) == 1 and "goes on uncompiled: BackendCompilerFailed" in said[0]
-    monkeypatch.setattr(cli, "RUNS", tmp_path / "runs")
-    cli.tell_uncompiled([SimpleNamespace(spec=spec), SimpleNamespace(spec=tiny.spec("lora"))])  # type: ignore[list-item]
+    monkeypatch.setattr(checkout, "RUNS", tmp_path / "runs")
+    here.tell_uncompiled([SimpleNamespace(spec=spec), SimpleNamespace(spec=tiny.spec("lora"))])  # type: ignore[list-item]
     assert "torch.compile failed in 1 of 1 runs" in capfd.readouterr().err
 
 

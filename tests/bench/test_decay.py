@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bench.engine.optim import spared
-from bench.plan import Request, make
+from bench.planning.plan import make
+from bench.planning.request import Request
 from bench.suites import SUITES
 from methods.compose import create
 from methods.grammar import parse

@@ -13,8 +13,9 @@ from bench.engine.build import Built
 from bench.engine.cache import ImageCache
 from bench.engine.loaders import open_data
 from bench.engine.session import Session
-from bench.held import settled
-from bench.plan import Request, make
+from bench.planning.held import settled
+from bench.planning.plan import make
+from bench.planning.request import Request
 from datasets import registry
 
 from . import tiny

@@ -16,7 +16,24 @@ MAY_IMPORT = {"bench": {"bench", "datasets", "methods", "results"}, "reports": {
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
                  for package in PACKAGES for p in (ROOT / package).rglob("*.py") if p.stem != "__main__")
 TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "methods.grammar", "bench.cli",
-              "bench.plan", "bench.show", "bench.suites", "bench.status", "bench.pricing", "bench.submitting")
+              "bench.suites", *(m for m in MODULES if m.startswith(("bench.planning.", "bench.verbs.", "bench.tuning."))
+                                and m != "bench.planning.memory"))
+# The rooms of bench/ and the stairs between them: a room imports itself and what stands behind it, never the other way.
+STAIRS = {
+    "bench.cli": ("bench.verbs",),
+    "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf"),
+    "bench.tuning": ("bench.planning",),
+    "bench.dispatch": ("bench.planning",),
+    "bench.perf": ("bench.planning",),
+    "bench.planning": ("bench.suites", "bench.engine"),
+    "bench.suites": ("bench.engine",),
+    "bench.engine": ("bench.embedded",),
+    "bench.embedded": (),
+}
+GROUND = {"bench", "bench.checkout", "bench.progress", "bench.units"}  # under every room, and importing none
+# Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
+PLANNING = (("request", "written", "config", "settings"), ("held", "backing", "inputs", "resolve"), ("existing",),
+            ("profile", "memory", "price"), ("standing", "tuned"), ("plan",))
 
 
 def _imports(path: Path) -> set[str]:
@@ -34,6 +51,65 @@ def test_imports_go_one_way(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
         wrong = (_imports(path) & set(PACKAGES)) - MAY_IMPORT[package]
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def _graph() -> dict[str, set[str]]:
+    """Module -> the modules of ours that it imports, anywhere in it: at its head, in functions, for types alone."""
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+             for package in PACKAGES for p in (ROOT / package).rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        inside = name if path.stem == "__init__" else name.rpartition(".")[0]
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & files.keys()
+            elif isinstance(node, ast.ImportFrom):
+                above = inside.rsplit(".", node.level - 1)[0] if node.level else ""
+                source = ".".join(filter(None, (above, node.module)))
+                for alias in node.names:
+                    module = f"{source}.{alias.name}"
+                    graph[name] |= {module if module in files else source} & files.keys()
+        graph[name].discard(name)
+    return graph
+
+
+GRAPH = _graph()
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    left = {name: set(uses) for name, uses in GRAPH.items()}
+    while ends := {name for name, uses in left.items() if not uses & left.keys()}:
+        left = {name: uses for name, uses in left.items() if name not in ends}
+    assert not left, f"these import each other in a circle, or lean on one: {sorted(left)}"
+
+
+def _room(module: str) -> str:
+    return module if module in GROUND or module in STAIRS else next(
+        (room for room in STAIRS if module.startswith(room + ".")), module)
+
+
+def _below(room: str) -> set[str]:
+    return {room}.union(*(_below(further) for further in STAIRS[room]))
+
+
+@pytest.mark.parametrize("module", [m for m in GRAPH if m.startswith("bench.") and m != "bench.__main__"])
+def test_inside_bench_the_stairs_lead_one_way(module: str) -> None:
+    room = _room(module)
+    assert room in STAIRS or room in GROUND, f"{module} stands in no room of STAIRS"
+    allowed = GROUND if room in GROUND else _below(room) | GROUND
+    for other in GRAPH[module]:
+        if other.startswith("bench"):
+            assert _room(other) in allowed, f"{module} imports {other}, against the stairs"
+
+
+def test_each_floor_of_planning_knows_only_those_before_it() -> None:
+    floor = {f"bench.planning.{name}": i for i, names in enumerate(PLANNING) for name in names}
+    found = {m for m in GRAPH if m.startswith("bench.planning.")}
+    assert found == floor.keys(), "a file of planning/ that PLANNING does not name, or the other way round"
+    for module in found:
+        for other in GRAPH[module] & floor.keys():
+            assert floor[other] <= floor[module], f"{module} imports {other}, which comes after it"
 
 
 @pytest.mark.parametrize("package", ("datasets", "methods", "results", "reports"))

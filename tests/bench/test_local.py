@@ -16,7 +16,8 @@ import pytest
 from bench.dispatch.local import Job, run_all
 from bench.dispatch.state import STALE_S, Claims
 from bench.engine.where import Where
-from bench.plan import Request, _resolve, _specs
+from bench.planning.request import Request
+from bench.planning.resolve import resolve, specs_of
 from results import store
 from results.schema import RunSpec
 
@@ -27,7 +28,7 @@ def _jobs(tmp_path: Path, methods: tuple[str, ...], seeds: tuple[int, ...], epoc
     request = Request(suite="demo", datasets=("digits",), methods=methods, seeds=seeds, epochs=epochs, batch_size=32,
                       no_pretrained=True)
     where = Where(tmp_path / "data", tmp_path / "cache", None)
-    return [Job(p.spec, p.passed, where) for p in _specs(request, _resolve(request))]
+    return [Job(p.spec, p.passed, where) for p in specs_of(request, resolve(request))]
 
 
 def _numbers(spec: RunSpec, root: Path) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from typing import Any
 from bench.dispatch import packing, slurm
 from bench.dispatch.jobs import Array, Resources
 from bench.dispatch.local import Job, died
-from bench.dispatch.profile import Profile
+from bench.planning.profile import Profile
 from results.schema import Failure
 
 from .submitted import jobs_for, spec

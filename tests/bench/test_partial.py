@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import cli, plan
-from bench.plan import Planned, Request, UsageError, make
+from bench import checkout, cli
+from bench.planning.plan import make
+from bench.planning.request import Request, UsageError
+from bench.planning.resolve import Planned
 from datasets import registry
 from datasets.vtab import export
 
@@ -31,7 +33,7 @@ def write(root: Path, first: int = 0, quality: int = 95) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(plan, "CACHE", tmp_path / "cache" / "images")
+    monkeypatch.setattr(checkout, "CACHE", tmp_path / "cache" / "images")
     write(tmp_path / "data")
     return tmp_path / "data"
 
@@ -64,9 +66,9 @@ def test_whole_data_are_not_marked_by_the_word_alone(data: Path, monkeypatch: py
 
 
 def test_a_further_test_set_that_is_broken_marks_the_run(data: Path) -> None:
-    from bench.plan import _resolve
+    from bench.planning.resolve import resolve
 
-    found = _resolve(Request(datasets=("svhn",), methods=("linear",), backbones=("regatta_vit_48",), data=str(data),
+    found = resolve(Request(datasets=("svhn",), methods=("linear",), backbones=("regatta_vit_48",), data=str(data),
                              partial=True))
     found.suite = type(found.suite)(**vars(found.suite) | {"also_test": {"svhn": ("dtd",)}})
     found.data = {"svhn": "lists:ab", "dtd": "lists:cd"}

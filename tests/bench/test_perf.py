@@ -14,7 +14,7 @@ import torch
 
 from bench import cli
 from bench.perf import fit, machine, measure, rig, timing
-from bench.plan import UsageError
+from bench.planning.request import UsageError
 from results import measured
 from results.schema import RunSpec
 

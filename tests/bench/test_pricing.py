@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.dispatch.profile import Profile
-from bench.plan import Planned, Request, UsageError, _resolve, _specs
-from bench.pricing import lines, past, price, refuse
+from bench.planning.price import lines, past, price, refuse
+from bench.planning.profile import Profile
+from bench.planning.request import Request, UsageError
+from bench.planning.resolve import Planned, resolve, specs_of
 from results import store
 from results.schema import Memory, RunResult
 from tests.reports import fakes
@@ -18,7 +19,7 @@ from tests.reports import fakes
 def _planned(*methods: str, datasets: tuple[str, ...] = ("digits",), seeds: tuple[int, ...] = (0,),
              batch: int | None = None) -> list[Planned]:
     request = Request(suite="demo", datasets=datasets, methods=methods, seeds=seeds, batch_size=batch)
-    return _specs(request, _resolve(request))
+    return specs_of(request, resolve(request))
 
 
 def _record(planned: Planned, seconds: float, saved: int = 1_000_000, train: int = 160, test: int = 200,

@@ -17,8 +17,8 @@ from safetensors.torch import load, load_file, save
 
 from bench.engine.record import execute
 from bench.engine.where import Where
-from bench.plan import UsageError
-from bench.verify import check, runs_of
+from bench.planning.request import UsageError
+from bench.verbs.verify import check, runs_of
 from methods import weights
 from results import store
 from results.schema import RunResult

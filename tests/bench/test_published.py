@@ -13,7 +13,8 @@ import torch
 from bench.engine import optim
 from bench.engine.optim import learning_rate, warmup_steps
 from bench.engine.session import Session
-from bench.plan import Request, make
+from bench.planning.plan import make
+from bench.planning.request import Request
 from bench.suites import SUITES
 from datasets import registry
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, docs
+from bench import cli
 from bench.suites import SUITES
+from bench.verbs import docs
 from reports import cli as reports_cli
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import settings
-from bench.plan import Request, UsageError, make
+from bench.planning import settings
+from bench.planning.plan import make
+from bench.planning.request import Request, UsageError
 from methods.catalog import catalog
 
 from . import tiny

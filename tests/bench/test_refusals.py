@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, plan
-from bench.cli import words_of
-from bench.plan import Request, UsageError
+from bench import checkout, cli
+from bench.planning import plan
+from bench.planning.request import Request, UsageError
+from bench.verbs.words import request_of, words_of
 from methods.grammar import MethodError, from_record, parse
 
 VIT = "vit_base_patch16_224.augreg_in21k"
@@ -65,8 +66,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
 def _no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DATA", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(plan, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(cli, "CLAIMS", tmp_path / "claims")
+    monkeypatch.setattr(checkout, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(checkout, "CLAIMS", tmp_path / "claims")
 
 
 @pytest.mark.parametrize("words, sentences", REFUSED, ids=[" ".join(w)[:60] for w, _ in REFUSED])
@@ -101,7 +102,7 @@ def test_a_config_file_says_the_same_and_the_command_line_wins(tmp_path: Path) -
     config = tmp_path / "mine.yaml"
     config.write_text("datasets: [svhn, dtd]\nmethods: lora(rank=2)\nseeds: [3, 4]\nepochs: 2\nset: {lr: 0.5}\n")
     args = cli._parser().parse_args(["plan", "--config", str(config), "--seeds", "7", "--set", "clip=2"])
-    request = cli.request_of(args)
+    request = request_of(args)
     assert request.datasets == ("svhn", "dtd") and request.methods == ("lora(rank=2)",)
     assert request.seeds == (7,) and request.epochs == 2 and request.sets == ("lr=0.5", "clip=2")
 
@@ -113,7 +114,7 @@ def test_a_wrong_config_file_is_refused(text: str, sentence: str, tmp_path: Path
     config = tmp_path / "mine.yaml"
     config.write_text(text)
     with pytest.raises(UsageError, match=sentence.replace("?", r"\?")):
-        cli.request_of(cli._parser().parse_args(["plan", "--config", str(config)]))
+        request_of(cli._parser().parse_args(["plan", "--config", str(config)]))
 
 
 def test_one_variable_can_hold_several_methods() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from bench.dispatch.local import Job, run_all
 from bench.dispatch.state import Claims
 from bench.engine.record import execute
-from bench.plan import Planned, _look_up
+from bench.planning.existing import look_up
+from bench.planning.resolve import Planned
 from results import store
 
 from . import tiny
@@ -82,7 +83,7 @@ def test_a_killed_run_is_planned_again_and_goes_on(tmp_path: Path) -> None:
         claims = Claims(tmp_path / "claims")
         first = run_all([Job(spec, {}, where)], root, claims, 1, lambda done, label: None, killed_once)
         assert first.done == {"failed": 1}
-        looked = _look_up(planned, root, set())
+        looked = look_up(planned, root, set())
         assert looked.state == "missing" and looked.why == "failed before: killed"
         assert looked.record is not None and looked.record.failure is not None
         assert "SIGKILL" in looked.record.failure.message
@@ -91,6 +92,6 @@ def test_a_killed_run_is_planned_again_and_goes_on(tmp_path: Path) -> None:
         record = store.load(store.path_of(spec, root))
         assert (record.metrics, record.history) == (whole.metrics, whole.history)
         assert [(a.reason, a.resumed_from_step) for a in record.attempts] == [("killed", 0), ("ok", 6)]
-        assert _look_up(planned, root, set()).state == "done"
+        assert look_up(planned, root, set()).state == "done"
     finally:
         tiny.forget()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.show import card
+from bench.verbs.show import card
 
 
 def test_a_name_that_is_a_part_and_a_suite_shows_both(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.dispatch import profile, snapshot
-from bench.dispatch.profile import Profile
-from bench.plan import UsageError
+from bench.dispatch import snapshot
+from bench.planning import profile
+from bench.planning.profile import Profile
+from bench.planning.request import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

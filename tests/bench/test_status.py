@@ -13,9 +13,11 @@ from bench.dispatch import jobs
 from bench.dispatch.jobs import Array, Beat, Resources, Roots
 from bench.dispatch.queue import Seen
 from bench.dispatch.state import Claims
+from bench.dispatch.survey import Report, _Look, last_line, survey
 from bench.engine.where import Where
-from bench.plan import Planned, Request, _resolve, _specs
-from bench.status import Report, _Look, last_line, show, survey
+from bench.planning.request import Request
+from bench.planning.resolve import Planned, resolve, specs_of
+from bench.verbs.status import show
 from methods.grammar import parse
 from results import store
 from results.index import read
@@ -27,7 +29,7 @@ REQUEST = Request(suite="demo", datasets=("digits",), methods=("linear", "lora")
 
 @pytest.fixture
 def planned() -> list[Planned]:
-    return _specs(REQUEST, _resolve(REQUEST))
+    return specs_of(REQUEST, resolve(REQUEST))
 
 
 def _record(planned: Planned, status: Status = "ok", kind: str = "", message: str = "") -> RunResult:
@@ -118,7 +120,7 @@ def test_a_local_runners_claim_is_running_and_other_sets_are_counted_apart(tmp_p
     claims = Claims(tmp_path / "claims")
     assert claims.take(planned[0].spec.id)
     others = Request(suite="demo", datasets=("svhn",), methods=("linear",), seeds=(0, 1))
-    _submit(tmp_path, _specs(others, _resolve(others)))
+    _submit(tmp_path, specs_of(others, resolve(others)))
     report = _survey(tmp_path)
     assert report.count()["running"] == 1 and report.count()["missing"] == 5
     assert "of other sets: 2 queued" in show(report)
@@ -135,14 +137,14 @@ def test_an_unreadable_record_is_named_and_the_rest_is_told(tmp_path: Path, plan
 
 
 def test_the_same_states_as_the_plan_tells(tmp_path: Path, planned: list[Planned]) -> None:
-    from bench.plan import _look_up
+    from bench.planning.existing import look_up
 
     runs = tmp_path / "runs"
     for one, (status, kind) in zip(planned, (("ok", ""), ("diverged", "numbers"), ("timeout", "node"),
                                              ("failed", "killed")), strict=False):
         store.save(_record(one, status, kind, "why"), runs)  # type: ignore[arg-type]
     told = {line.planned.spec.id: line.state for line in _survey(tmp_path).lines}
-    assert told == {p.spec.id: _look_up(p, runs, set()).state for p in planned}
+    assert told == {p.spec.id: look_up(p, runs, set()).state for p in planned}
 
 
 def test_last_line_of_a_log_that_is_not_there(tmp_path: Path) -> None:
@@ -152,8 +154,8 @@ def test_last_line_of_a_log_that_is_not_there(tmp_path: Path) -> None:
 
 def test_plan_and_status_name_a_set_alike() -> None:
     """With settings of one's own, a published recipe, both, or none."""
-    from bench.plan import make
-    from bench.status import _planned
+    from bench.dispatch.survey import _planned
+    from bench.planning.plan import make
 
     for request in (REQUEST, replace(REQUEST, epochs=2), replace(REQUEST, epochs=2, sets=("lr=0.01",)),
                     replace(REQUEST, methods=("lora",), recipe="paper")):

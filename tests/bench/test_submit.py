@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from bench import cli, plan, submitting
-from bench.dispatch import jobs, profile, queue, slurm, snapshot, task
+from bench import checkout, cli
+from bench.dispatch import jobs, queue, slurm, snapshot, task
 from bench.dispatch.jobs import Array, Resources, Roots, Submission
 from bench.dispatch.local import Job
 from bench.dispatch.state import _birth
+from bench.planning import profile
+from bench.verbs import here, retry
 from datasets.standins import write_all
 from results import store
 from results.schema import RecordError
@@ -34,12 +36,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A results root of our own."""
     for name, folder in (("RUNS", "runs"), ("CLAIMS", "claims")):
-        monkeypatch.setattr(plan, name, tmp_path / folder)
-        monkeypatch.setattr(cli, name, tmp_path / folder)
-    monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
-    monkeypatch.setattr(snapshot, "SNAPSHOTS", tmp_path / "snapshots")
+        monkeypatch.setattr(checkout, name, tmp_path / folder)
+    monkeypatch.setattr(checkout, "JOBS", tmp_path / "jobs")
+    monkeypatch.setattr(checkout, "SNAPSHOTS", tmp_path / "snapshots")
     monkeypatch.setattr("results.suites.save_suite", lambda view: None)
-    monkeypatch.setattr(cli, "_need_standins", lambda todo: None)
+    monkeypatch.setattr(here, "need_standins", lambda todo: None)
     monkeypatch.setattr(profile, "FILE", "no-such-file.yaml")
     yield tmp_path
     slurm.cancel([s for s in jobs.read_all(tmp_path / "jobs") if s.cluster == "local"])
@@ -48,9 +49,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def pictures(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins of one small data set, and an image cache of our own."""
-    for module in (plan, cli):
-        monkeypatch.setattr(module, "STANDINS", place / "standins")
-        monkeypatch.setattr(module, "CACHE", place / "cache")
+    monkeypatch.setattr(checkout, "STANDINS", place / "standins")
+    monkeypatch.setattr(checkout, "CACHE", place / "cache")
     write_all(["eurosat"], place / "standins", lambda name: None)
     return place
 
@@ -334,7 +334,7 @@ def test_local_tasks_run_a_copy_of_the_code_and_a_preempted_one_goes_on_where_it
     assert found.attempts[1].resumed_from_step > 0, "inside the run"
     last = only.beat()
     assert last is not None and last.life == 1
-    note = json.loads((snapshot.SNAPSHOTS / only.submission.snapshot / snapshot.NOTE).read_text())
+    note = json.loads((checkout.SNAPSHOTS / only.submission.snapshot / snapshot.NOTE).read_text())
     assert found.provenance.snapshot == only.submission.snapshot == note["hash"]
     _wait(lambda: queue.at_work(jobs.read_all()) == {})
 
@@ -356,12 +356,12 @@ def _parent(process: Path) -> int:
 
 def test_classes_of_holes_follow_from_the_record(tmp_path: Path) -> None:
     job = jobs_for(1)[0]
-    assert submitting.classes_of(tmp_path / "none.json") == ({"lost"}, False)
+    assert retry.classes_of(tmp_path / "none.json") == ({"lost"}, False)
     for status, kind, classes in (("ok", "", set()), ("failed", "killed", {"killed"}), ("failed", "node", {"node"}),
                                   ("oom", "memory", {"oom", "memory"}), ("timeout", "node", {"timeout"}),
                                   ("failed", "data", {"failed", "data"})):
         path = record(tmp_path, job, status, kind)  # type: ignore[arg-type]
-        assert submitting.classes_of(path) == (classes, True), status
+        assert retry.classes_of(path) == (classes, True), status
 
 
 def test_submissions_of_one_second_keep_their_order() -> None:

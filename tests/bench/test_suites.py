@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan import Request, UsageError, make
+from bench.planning.plan import make
+from bench.planning.request import Request, UsageError
 from bench.suites import SUFFIX, SUITES, find
-from bench.tuning import grid, space_of
+from bench.tuning.samplers import grid
+from bench.tuning.spaces import space_of
 from methods.grammar import parse
 
 REAL = [name for name, suite in SUITES.items() if not suite().standins and suite().datasets]

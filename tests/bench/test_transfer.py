@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan import Request, make
+from bench.planning.plan import make
+from bench.planning.request import Request
+from bench.planning.standing import fold, unfold
 from bench.suites import SUITES
 from bench.suites.transfer import SHIFTED
-from bench.view import fold, unfold
 from datasets import registry
 from datasets.shift import CORRUPTIONS, SEVERITIES
 from results.suites import check_suite

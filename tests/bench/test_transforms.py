@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bench.engine.transforms import WAYS, box, evaluation, transformed
-from bench.settings import CHOICES
+from bench.planning.settings import CHOICES
 
 SIZE = 32
 

@@ -11,11 +11,14 @@ from statistics import fmean
 
 import pytest
 
-from bench import plan, scoring, selecting, tuning
-from bench.dispatch import tune
 from bench.engine.record import execute
-from bench.plan import Planned, Request, UsageError, make
-from bench.tuning import Options, Proposer, Range, SpaceError, dimension, grid, space_of, space_of_part
+from bench.planning import plan
+from bench.planning.plan import make
+from bench.planning.request import Request, UsageError
+from bench.planning.resolve import Planned
+from bench.tuning import curve, rules, samplers, search, spaces
+from bench.tuning.samplers import Proposer, grid
+from bench.tuning.spaces import Options, Range, SpaceError, dimension, space_of, space_of_part
 from methods.catalog import catalog
 from methods.grammar import parse
 from results import selections, store
@@ -56,16 +59,16 @@ def test_what_every_part_says_of_its_space_holds(name: str) -> None:
 
 def test_a_wrong_space_is_named() -> None:
     lora = catalog()["lora"]
-    for search, words in (({"lora.rnk": (4, 8)}, "lora.rnk"), ({"lora.rank": (0, 8)}, "must be >= 1"),
+    for stated, words in (({"lora.rnk": (4, 8)}, "lora.rnk"), ({"lora.rank": (0, 8)}, "must be >= 1"),
                           ({"lr": (1e-2, 1e-4, "log")}, "no range"), ({"lora.rank": (4, 4)}, "different choices"),
                           ({"epochs": (10, 20)}, "neither one of lr")):
         with pytest.raises(SpaceError, match="lora"):
-            space_of_part(replace(lora, facts=lora.facts | {"search": search}))
+            space_of_part(replace(lora, facts=lora.facts | {"search": stated}))
         with pytest.raises(SpaceError, match=words.replace("(", ".")):
-            space_of_part(replace(lora, facts=lora.facts | {"search": search}))
+            space_of_part(replace(lora, facts=lora.facts | {"search": stated}))
 
 
-def _space(**stated: tuple) -> tuning.Space:  # type: ignore[type-arg]
+def _space(**stated: tuple) -> spaces.Space:  # type: ignore[type-arg]
     return {name.replace("__", "."): dimension(words) for name, words in stated.items()}
 
 
@@ -103,7 +106,7 @@ def test_a_grid_keeps_its_budget_and_favours_what_is_named_first(budget: int) ->
 
 # Samplers.
 
-def _search(sampler: tuning.Sampler, budget: int, seed: int = 0) -> list[tuning.Config]:
+def _search(sampler: samplers.Sampler, budget: int, seed: int = 0) -> list[spaces.Config]:
     """A search whose score is best at lr = 1e-3."""
     from math import log10
 
@@ -114,8 +117,8 @@ def _search(sampler: tuning.Sampler, budget: int, seed: int = 0) -> list[tuning.
     return proposer.tried
 
 
-@pytest.mark.parametrize("sampler", tuning.SAMPLERS)
-def test_a_search_uses_its_budget_and_can_be_repeated(sampler: tuning.Sampler) -> None:
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_search_uses_its_budget_and_can_be_repeated(sampler: samplers.Sampler) -> None:
     tried = _search(sampler, 8)
     assert len(tried) == 8 and len({c["lr"] for c in tried}) == 8
     assert tried == _search(sampler, 8)
@@ -123,7 +126,7 @@ def test_a_search_uses_its_budget_and_can_be_repeated(sampler: tuning.Sampler) -
 
 
 @pytest.mark.parametrize("sampler", ("random", "tpe"))
-def test_a_larger_budget_goes_on_where_the_smaller_one_ended(sampler: tuning.Sampler) -> None:
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended(sampler: samplers.Sampler) -> None:
     assert _search(sampler, 12)[:8] == _search(sampler, 8)
     assert _search(sampler, 8)[0] == {"lr": 2e-2}, "the settings as they are come first"
     assert _search(sampler, 8, seed=1) != _search(sampler, 8)
@@ -168,9 +171,9 @@ class Runner:
 
 def _tune(folder: Path, methods: tuple[str, ...], effort: Effort, limit: int = 1000) -> int:
     """Runs that were done."""
-    suite, moving = tune.searches(_request(methods), effort, together=False)
+    suite, moving = search.searches(_request(methods), effort, together=False)
     runner = Runner(folder, limit)
-    tune.run(suite, moving, folder / "runs", runner, folder / "selections")
+    search.run(suite, moving, folder / "runs", runner, folder / "selections")
     return runner.done
 
 
@@ -184,8 +187,8 @@ def _records(folder: Path) -> dict[str, RunResult]:
     return {r.run_id: r for r in store.load_all(folder / "runs")}
 
 
-@pytest.mark.parametrize("sampler", tuning.SAMPLERS)
-def test_trials_are_ordinary_records_of_phase_tune(sampler: tuning.Sampler, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_trials_are_ordinary_records_of_phase_tune(sampler: samplers.Sampler, tmp_path: Path) -> None:
     done = _tune(tmp_path, ("linear", "lora"), Effort(3, sampler, 0, (0,)))
     records = _records(tmp_path)
     assert done == len(records) == 6
@@ -216,7 +219,7 @@ def test_folds_and_seeds_make_several_runs_of_one_configuration(tmp_path: Path) 
     records = _records(tmp_path)
     assert {(records[run].spec.fold, records[run].spec.seed) for run in study.trials[0].runs} == {
         (f"{fold}/2", seed) for fold in (1, 2) for seed in (0, 1)}
-    choice = selecting.choose(study, records, "kfold_mean")
+    choice = rules.choose(study, records, "kfold_mean")
     assert [f.fold for f in choice.finals] == [""]
     assert isclose(choice.chosen.score or 0, fmean(records[run].metrics["val.top1"] or 0
                                                    for run in study.trials[choice.winner].runs))
@@ -228,7 +231,7 @@ def selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _tune(tmp_path, ("linear", "lora"), Effort(3, "grid", 0, (0,)))
     records = _records(tmp_path)
     monkeypatch.setattr(selections, "FOLDER", tmp_path / "selections")
-    save_selection(Selection("custom", tuple(selecting.choose(s, records, "best_val") for s in _studies(tmp_path))))
+    save_selection(Selection("custom", tuple(rules.choose(s, records, "best_val") for s in _studies(tmp_path))))
     return tmp_path
 
 
@@ -284,11 +287,11 @@ def test_tuned_plans_refuse_in_words(selected: Path, changes: dict[str, object],
 def test_rules_that_cannot_be_applied_say_why(selected: Path) -> None:
     (study, _) = _studies(selected)
     with pytest.raises(UsageError, match="needs folds"):
-        selecting.choose(study, _records(selected), "kfold_mean")
+        rules.choose(study, _records(selected), "kfold_mean")
     with pytest.raises(UsageError, match="there are: best_val, one_se, kfold_mean"):
-        selecting.choose(study, _records(selected), "best")
+        rules.choose(study, _records(selected), "best")
     with pytest.raises(UsageError, match="no configuration of linear on tiny_test has a score: missing"):
-        selecting.choose(study, {}, "best_val")
+        rules.choose(study, {}, "best_val")
 
 
 def test_unequal_budgets_are_noticed(selected: Path) -> None:
@@ -315,13 +318,13 @@ def test_the_budget_curve_is_the_mean_over_all_subsets() -> None:
 
 def test_the_curve_takes_test_from_records_of_phase_peek(selected: Path) -> None:
     studies = _studies(selected)
-    assert all(test is None for _, _, test in scoring.scored(studies, selected / "runs"))
-    todo = scoring.to_score(_request(()), studies, selected / "runs")
+    assert all(test is None for _, _, test in curve.scored(studies, selected / "runs"))
+    todo = curve.to_score(_request(()), studies, selected / "runs")
     assert len(todo) == 6 and all(p.spec.phase == "peek" for p in todo)
     Runner(selected)(todo)
-    for _, val, test in scoring.scored(studies, selected / "runs"):
+    for _, val, test in curve.scored(studies, selected / "runs"):
         assert test is not None and len(val) == len(test) == 3
-    assert all(p.state == "done" for p in scoring.to_score(_request(()), studies, selected / "runs"))
+    assert all(p.state == "done" for p in curve.to_score(_request(()), studies, selected / "runs"))
 
 
 def test_what_peeking_gains_is_the_best_epoch_over_the_last(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import tuned
-from bench.plan import Request, make
+from bench.planning import tuned
+from bench.planning.plan import make
+from bench.planning.request import Request
+from bench.planning.standing import named, protocols_of
 from bench.suites import find
-from bench.view import named, protocols_of
 from results import store
 from results.schema import RunSpec, Scalar
 from results.selections import Candidate, Choice, Effort, Selection

@@ -12,7 +12,8 @@ from bench.dispatch.local import Job, run_all
 from bench.dispatch.state import Claims
 from bench.engine.cache import ImageCache
 from bench.engine.record import classify
-from bench.plan import Request, UsageError, make
+from bench.planning.plan import make
+from bench.planning.request import Request, UsageError
 from datasets.card import Card, Item
 from datasets.h5 import H5Image
 from datasets.identity import list_hash

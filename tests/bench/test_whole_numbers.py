@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, settings
-from bench.dispatch.profile import load
-from bench.plan import UsageError
-from bench.view import fold, unfold
+from bench import cli
+from bench.planning import settings
+from bench.planning.config import config as read_config
+from bench.planning.profile import load
+from bench.planning.request import UsageError
+from bench.planning.standing import fold, unfold
 from methods import catalog
 from results import schema
 from results.suites import Column, Entry, Row, SuiteView, suite_from_json, suite_to_json
@@ -53,7 +55,7 @@ def test_files_have_the_range_too(tmp_path: Path) -> None:
     config, cluster = tmp_path / "c.yaml", tmp_path / "cluster.yaml"
     config.write_text(f"seeds: [0, {TOO_LARGE}]\nepochs: 3\n")
     with pytest.raises(UsageError, match=f"seeds are whole numbers of at most {LAST}"):
-        settings.config(config)
+        read_config(config)
     for number in (TOO_LARGE, ".inf", ".nan"):
         cluster.write_text(f"profiles:\n  gpu:\n    cpus: {number}\n")
         with pytest.raises(UsageError, match="cpus must be a whole number"):

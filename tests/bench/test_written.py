@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, settings
-from bench.dispatch import profile
-from bench.plan import UsageError
+from bench import cli
+from bench.planning import config, profile
+from bench.planning.request import UsageError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefghijk", "bcdefghijkl", strict=True)
@@ -28,7 +28,7 @@ WRONG = {
 def test_what_is_no_yaml_is_told(name: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(WRONG[name])
-    for call in (lambda: settings.config(file), lambda: profile.load("x", file)):
+    for call in (lambda: config.config(file), lambda: profile.load("x", file)):
         with pytest.raises(UsageError, match=r"mine\.yaml (is not YAML|is nested too deep)"):
             call()
 
@@ -51,7 +51,7 @@ def test_nor_in_a_config_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(BOMB + "epochs: *l\nset: {lr: *l}\ndatasets: *l\n")
     with pytest.raises(UsageError) as told:
-        settings.config(file)
+        config.config(file)
     assert len(str(told.value)) < 6000 and "epochs cannot be" in str(told.value) and "set must be" in str(told.value)
 
 
@@ -76,6 +76,6 @@ def test_a_folder_a_pipe_and_a_long_file_are_told(tmp_path: Path, capsys: pytest
     (tmp_path / "long.yaml").write_text("#" * (1 << 21))
     for name, said in (("pipe.yaml", "is no file"), ("long.yaml", "has more than"), (".", "is no file")):
         with pytest.raises(UsageError, match=said):
-            settings.config(tmp_path / name)
+            config.config(tmp_path / name)
     assert cli.main(["plan", "--config", str(tmp_path / "pipe.yaml")]) == 2
     assert "is no file" in capsys.readouterr().err

@@ -17,8 +17,10 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+from bench import checkout
 from bench.perf.timing import median_interval
-from bench.plan import CACHE, ROOT, STANDINS, Request, make
+from bench.planning.plan import make
+from bench.planning.request import Request
 from datasets.standins import write_all
 from tests.perf.claims import Script
 
@@ -34,7 +36,7 @@ def carry_out(folder: str, runs: str, method: str) -> None:
 
     root = Path(folder)
     request = Request(suite="demo", datasets=(DATASET,), methods=(method,), seeds=tuple(range(int(runs))), epochs=1)
-    jobs = [Job(p.spec, p.passed, Where(p.data_root, CACHE, p.weights, checkpoints=root / "checkpoints"))
+    jobs = [Job(p.spec, p.passed, Where(p.data_root, checkout.CACHE, p.weights, checkpoints=root / "checkpoints"))
             for p in make(request, runs=root / "runs").runs]
     run_all(jobs, root / "runs", Claims(root / "claims"), 1, lambda done, label: None)
 
@@ -45,9 +47,10 @@ def main() -> None:
     parser.add_argument("--method", default="linear")
     script = Script("fixed-cost", "many short runs, one after the other: what each costs beside its work", parser)
     args, found = script.args, script.found
-    write_all([DATASET], STANDINS)
+    write_all([DATASET], checkout.STANDINS)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", PROGRAM, folder, str(args.runs), args.method], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-c", PROGRAM, folder, str(args.runs), args.method],
+                       cwd=checkout.ROOT, check=True)
         records = sorted((Path(folder) / "runs").glob("*/*.json"), key=lambda p: p.stat().st_mtime_ns)
         moments = [p.stat().st_mtime_ns / 1e9 for p in records]
         times = [json.loads(p.read_text())["time"] for p in records]

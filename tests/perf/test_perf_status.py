@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bench.plan import Request, _resolve, _specs
+from bench.planning.request import Request
+from bench.planning.resolve import resolve, specs_of
 from methods.grammar import parse
 from results import schema, store
 from tests.reports import fakes
@@ -33,7 +34,7 @@ def write(root: Path) -> int:
     """A record for every run of the demo with that many seeds; one in a thousand failed."""
     request = Request(suite="demo", seeds=tuple(range(SEEDS)))
     body = json.loads(schema.to_json(fakes.record(fakes.spec(), 0.5)))
-    planned = _specs(request, _resolve(request))
+    planned = specs_of(request, resolve(request))
     sources = {p.text: parse(p.text).source_hash for p in planned}
     for number, one in enumerate(planned):
         body["spec"] = one.spec.written()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.plan import UsageError
+from bench.planning.request import UsageError
 from reports import draw, page, table
 from reports.latex import latex
 from reports.table import Field, Table

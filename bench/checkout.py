@@ -1,0 +1,15 @@
+"""Where things lie in this checkout: records, claims, caches, stand-ins, submissions; the one place to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STANDINS = ROOT / "data" / "standins"
+CACHE = ROOT / ".cache" / "images"
+RUNS = ROOT / "results" / "runs"
+CLAIMS = ROOT / "results" / "claims"
+
+JOBS = ROOT / "results" / "jobs"
+
+SNAPSHOTS = ROOT / ".snapshots"

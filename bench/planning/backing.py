@@ -1,0 +1,71 @@
+"""Which backbones are asked for, with which weights, and what they can carry: all their problems at once.
+
+No torch for the backbones that we know at their own size; for others, and for a file that the user named, the model is
+built without numbers and asked (`engine.carry`, `engine.checkpoints`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from methods.catalog import catalog
+from methods.grammar import MethodText
+
+from ..engine import backbones, forms
+from ..engine.backbones import BackboneError, Weights
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+Methods = Sequence[tuple[str, MethodText]]  # as typed, and parsed
+
+
+def resolve(names: Sequence[str], request: Request, methods: Methods, fields: dict[str, Any], inputs: bool,
+            problems: list[str]) -> dict[str, Weights]:
+    """Backbone -> its weights, where nothing is wrong with it; `inputs`: whether weights must be there at all.
+
+    `fields` are those of the suite's protocol and of the command line; what is wrong is appended to `problems`.
+    """
+    found = {}
+    for name in names:
+        try:
+            backbones.check_name(name)
+            size = fields.get("image_size") or backbones.image_size(name)
+            found[name] = _weights(request, name) if inputs else Weights(None, "random")
+        except BackboneError as error:
+            problems.append(str(error))
+            continue
+        problems += _family_problems(name, methods) or _carry_problems(name, methods, size)
+        problems += [problem for _, method in methods for problem in forms.refusals(
+            method, backbones.family(name), fields.get("class_query", False), fields.get("merged_eval", False),
+            fields.get("compiled", False), fields.get("eval_batch_size", 1))]
+    return found
+
+
+def _weights(request: Request, name: str) -> Weights:
+    """Located; a file that the user named, or of a backbone that we do not know, is also read and compared."""
+    found = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
+    if request.weights or name not in backbones.KNOWN:
+        backbones.check_file(name, found)
+    return found
+
+
+def _carry_problems(name: str, methods: Methods, size: int) -> list[str]:
+    """What the name alone does not tell; the backbones we know, at their own size, carry what their family does."""
+    if name in backbones.KNOWN and size == backbones.image_size(name):
+        return []
+    from ..engine import carry
+
+    return carry.problems(name, [method for _, method in methods], size)
+
+
+def _family_problems(backbone: str, methods: Methods) -> list[str]:
+    family, problems = backbones.family(backbone), []
+    for text, method in methods:
+        if family not in method.adapter.info.families:
+            fitting = [i.name for i in catalog().values() if i.kind == "adapter" and family in i.families]
+            problems.append(f"{text!r} cannot run on {backbone!r} (family {family}); adapters that can: "
+                            f"{', '.join(fitting) or 'none'}")
+    return problems

@@ -1,0 +1,47 @@
+"""What runs read: whether the data and a fitting backbone are there, and what names the images. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.card import Card, DataError
+from datasets.identity import look
+
+from .. import checkout
+
+LISTED, PARTIAL = "lists:", "partial:"  # real data as promised; with other counts, classes or images: RunSpec.partial
+
+
+def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
+    """What is missing of the real data, one message for all data sets."""
+    needed = [c for c in cards if c.group != "real"]
+    if not needed:
+        return []
+    if not given:
+        return [f"real data is needed for {', '.join(c.name for c in needed[:5])}"
+                f"{' ...' if len(needed) > 5 else ''}: say where it lies with DATA=folder (or --root), or use "
+                "DATA=standin for generated miniatures"]
+    if root.is_dir():
+        return []
+    return [f"the data folder {given!r} does not exist; it should hold "
+            + "; ".join(f"{c.folder}/ ({c.layout})" for c in needed[:3])
+            + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]
+
+
+def data_id(card: Card, root: Path, standins: bool, partial: bool, problems: list[str]) -> str:
+    """What names the images: the generator's hash for stand-ins, the hash of lists and files for real data."""
+    from datasets.standins import standin_hash
+
+    try:
+        if card.group == "real":
+            return f"shipped:{card.name}"
+        if standins:
+            return f"standin:{standin_hash(card.name)}"
+        found = look(card, root, checkout.CACHE.parent / "lists")
+    except DataError as error:
+        problems.append(str(error))
+        return ""
+    if found.broken and not partial:
+        problems.append(f"{card.name} is not what its card promises: {'; '.join(found.broken)}; --partial runs what is "
+                        "there and marks it wherever it is shown")
+    return (PARTIAL if found.broken else LISTED) + found.hash

@@ -1,0 +1,181 @@
+"""What a request means: checked, fully resolved RunSpecs. No torch.
+
+Everything that can be refused is refused here, before data, weights or a queue are touched, all problems at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import registry
+from datasets.card import Card, DataError
+from methods.catalog import Scalar
+from methods.grammar import MethodError, MethodText, canonical, parse, usable
+from results.schema import RunResult, RunSpec
+
+from .. import checkout
+from ..engine import backbones
+from ..engine.backbones import Weights
+from ..suites import SUFFIX, SUITES, Suite
+from ..suites import find as find_suite
+from . import backing, settings
+from .held import settled
+from .inputs import LISTED, PARTIAL, data_id, data_problems
+from .request import Request, UsageError
+
+State = Literal["done", "missing", "failed", "stale", "running"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the plan: its spec, where its inputs lie, and what is known of it."""
+
+    spec: RunSpec
+    text: str  # the method as shown
+    passed: dict[str, Scalar]
+    data_root: Path
+    weights: Path | None
+    state: State = "missing"
+    why: str = ""
+    record: RunResult | None = None
+
+
+@dataclass
+class Resolved:
+    suite: Suite
+    cards: list[Card]
+    methods: list[tuple[str, MethodText]]
+    weights: dict[str, Weights]
+    seeds: tuple[int, ...]
+    data_root: Path
+    standins: bool
+    data: dict[str, str]  # data set -> what names its images
+    fields: dict[str, Any]
+    overrides: dict[str, Scalar] = field(default_factory=dict)
+
+    def data_of(self, name: str) -> str:
+        """What names the images of a run: those of its data set, and of its further test sets."""
+        sets = [self.data[n] for n in self.suite.also_test.get(name, ())]
+        own, further = self.data[name], "|".join(sets)
+        if any(one.startswith(PARTIAL) for one in sets):
+            own = PARTIAL + own.removeprefix(LISTED)
+        return own + (f"+{sha256(further.encode()).hexdigest()[:12]}" if further else "")
+
+
+def without_inputs(request: Request) -> list[Planned]:
+    """The runs that are meant, for what needs neither data nor weights: their ids are not those of real runs."""
+    return specs_of(request, resolve(request, inputs=False))
+
+
+def suite_of(request: Request) -> Suite:
+    """The suite that is meant: the named one; `custom` when a backbone or data is named without a suite; else demo."""
+    name = request.suite
+    if name is None:
+        own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
+        name = "custom" if own or request.no_pretrained or request.weights else "demo"
+    make = find_suite(name)
+    if make is None:
+        near = get_close_matches(name, SUITES, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(SUITES)}"
+        raise UsageError([f"no suite is called {name!r}; {hint}"])
+    suite = make()
+    small = find_suite(name + SUFFIX)  # on stand-ins a suite of real data runs in miniature, on the embedded backbone
+    if request.data == "standin" and not request.backbones and small is not None and suite.datasets:
+        return small()
+    return suite
+
+
+def resolve(request: Request, inputs: bool = True) -> Resolved:
+    """Everything checked; `inputs`: that data and weights are there, too. Raises UsageError with every problem."""
+    suite = suite_of(request)
+    problems: list[str] = []
+    cards, methods = [], []
+    for name in request.datasets or suite.datasets:
+        try:
+            cards.append(registry.get(name))
+        except DataError as error:
+            problems.append(str(error))
+    values, overrides = settings.sets(request, suite, problems)
+    for text in request.methods or suite.methods:
+        try:
+            methods.append((text, parse(text, overrides)))
+        except MethodError as error:
+            problems.append(str(error))
+    if request.recipe == "paper":
+        problems += [f"no published recipe is stated for {text!r}; leave it out or use --recipe common"
+                     for text, method in methods if not settings.recipe_of(method)]
+    if len(methods) == len(request.methods or suite.methods):
+        settings.unused(overrides, methods, problems)
+    names = request.backbones or suite.backbones
+    if suite.standins and any(n != backbones.EMBEDDED for n in names):
+        problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
+                        f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
+        names = ()
+    typed = {k: v for k, v in suite.protocol.items() if k == "image_size"} | values
+    weights = backing.resolve(names, request, methods, typed, inputs, problems)
+    if not (request.datasets or suite.datasets):
+        problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
+    if not (request.methods or suite.methods):
+        problems.append(f"suite {suite.name!r} needs --methods, for instance 'lora' or 'lora(rank=4)+pace'")
+    standins = suite.standins or request.data == "standin"
+    root = checkout.STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
+    needed = [*cards, *_further(suite, cards)]
+    if not standins and cards and inputs:
+        problems += data_problems(needed, root, request.data or os.environ.get("DATA") or "")
+    data = {} if problems else {c.name: data_id(c, root, standins, request.partial, problems) if inputs else ""
+                                for c in needed}
+    if problems:
+        raise UsageError(problems)
+    return Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
+                     overrides)
+
+
+def _further(suite: Suite, cards: list[Card]) -> list[Card]:
+    """The further test sets of these data sets, each once."""
+    return list({n: registry.get(n) for c in cards for n in suite.also_test.get(c.name, ())}.values())
+
+
+def specs_of(request: Request, found: Resolved) -> list[Planned]:
+    planned = []
+    suite = found.suite
+    rates = {method.name: values for text, values in suite.rates.items() for method in usable(text)}
+    rates |= {canonical(text): values for text, values in suite.rates.items()}  # the very text has the last word
+    for name, weights in found.weights.items():
+        for typed, method in found.methods:
+            for card in found.cards:
+                fields_, options = _settings_of(request, found, method, rates, name, card)
+                further, data = suite.also_test.get(card.name, ()), found.data_of(card.name)
+                for seed in found.seeds:
+                    spec = settled(RunSpec(
+                        dataset=card.name, model=name, method=method.name, options=options, seed=seed,
+                        phase=request.phase, select="last", data=data, weights=weights.sha256, also_test=further,
+                        **fields_))
+                    passed: dict[str, Scalar] = {"suite": suite.name, "method": typed}
+                    passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
+                    passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
+                    planned.append(Planned(spec, method.text(), passed, found.data_root, weights.file))
+    unique = {p.spec.id: p for p in planned}
+    return list(unique.values())
+
+
+def _settings_of(request: Request, found: Resolved, method: MethodText, rates: dict[str, Mapping[str, Any]],
+                 model: str, card: Card) -> tuple[dict[str, Any], tuple[tuple[str, Scalar], ...]]:
+    """(fields of the spec, options): the suite's protocol, then the method's, the data set's, what was typed."""
+    paper, common = request.recipe == "paper", rates.get(method.text(), rates.get(method.name, {}))
+    chosen = settings.recipe_of(method) if paper else common
+    own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
+    protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
+    protocol = {"threads": 1} | protocol | found.fields
+    if "image_size" not in protocol:
+        protocol["image_size"] = backbones.image_size(model)
+    settings.fit_warmup(protocol, chosen, found.fields)
+    parts = {part.name for part in method.parts}
+    extra = {k: v for k, v in own.items() if "." in k and k.partition(".")[0] in parts and k not in found.overrides}
+    options = parse(method.text(), dict(method.options) | extra).options if extra else method.options
+    return protocol, options

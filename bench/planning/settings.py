@@ -1,0 +1,129 @@
+"""What `--set NAME=VALUE` and the file of `--config` may say, and of which types and ranges. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from methods.catalog import Scalar
+from methods.grammar import MethodText
+from results.schema import WHOLE, RunSpec
+
+from ..suites import Suite
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
+            "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
+            "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
+            "decay", "warmup_steps")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
+    "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
+    "optimizer": ("adamw", "sgd", "sgd_plain"),
+    "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
+    "decay": ("matrices", "timm", "all")}
+MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
+
+def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
+    """`lr=1e-3` -> a field of the spec; `lora.rank=4` -> an option of a part."""
+    values: dict[str, Any] = {}
+    overrides: dict[str, Scalar] = {}
+    for text in request.sets:
+        key, equals, raw = text.partition("=")
+        if not equals or not key:
+            problems.append(f"--set takes name=value, as in lr=1e-3 or lora.rank=4, not {text!r}")
+        elif "." in key:
+            overrides[key] = _value(raw)
+        elif key not in SETTABLE:
+            near = get_close_matches(key, SETTABLE, n=3, cutoff=0.5)
+            problems.append(f"--set knows no {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else
+                                                            f"there are: {', '.join(SETTABLE)}, and part.option"))
+        else:
+            values[key] = _typed(key, _value(raw), suite, problems)
+    if values.get("warmup_epochs", 0) >= (request.epochs or values.get("epochs", suite.protocol["epochs"])):
+        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
+    for key in ("epochs", "batch_size"):
+        if getattr(request, key) is not None:
+            values[key] = _typed(key, getattr(request, key), suite, problems)
+    return values, overrides
+
+
+def recipe_of(method: MethodText) -> dict[str, Any]:
+    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one."""
+    stated = [dict(part.info.facts["recipe"]) for part in method.parts if part.info.facts.get("recipe")]
+    return stated[-1] if stated else {}
+
+
+def fit_warmup(protocol: dict[str, Any], chosen: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Whoever names epochs of warm-up means them; a shorter run warms up for the same share of it, or not at all."""
+    told = {**chosen, **typed}
+    if "warmup_epochs" in told and "warmup_steps" not in told:
+        protocol["warmup_steps"] = 0
+    if "warmup_epochs" not in typed:
+        protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
+
+
+def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
+    """A spec field's value, of its type and in its range."""
+    kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            problems.append(f"{key} must be True or False, not {value!r}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    low = 1 if key in ("epochs", "batch_size", "threads", "image_size") else 0  # eval_batch_size=0: by memory
+    high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, WHOLE if kind == "int" else MOST)
+    if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
+        wanted = "a whole number" if kind == "int" else "a number"
+        bound = f" and at most {high}" if high < 1 or (number and value > high) else ""  # type: ignore[operator]
+        problems.append(f"{key} must be {wanted} of {low:g} or more{bound}, not {shown(value)}")
+        return suite.protocol.get(key, 1)
+    return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
+
+
+def whole(text: str) -> int:
+    """A whole number that every record, table and index can hold: argparse's type of all of them."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {shown(text)}") from None
+    if abs(value) > WHOLE:
+        raise argparse.ArgumentTypeError(f"takes a whole number of at most {WHOLE}, not {shown(text)}")
+    return value
+
+
+def shown(value: Scalar) -> str:
+    """What was given, as a message repeats it: not hundreds of digits."""
+    if type(value) is int and abs(value) >= 10**40:  # Python writes no number of thousands of digits
+        return "a number of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]} ..."
+
+
+def _value(raw: str) -> Scalar:
+    import ast
+
+    try:
+        value = ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        return raw
+    return value if isinstance(value, str | int | float | bool | None) else raw
+
+
+def unused(overrides: dict[str, Scalar], methods: list[tuple[str, MethodText]], problems: list[str]) -> None:
+    parts = {p.name for _, m in methods for p in m.parts}
+    for key in overrides:
+        part = key.partition(".")[0]
+        if methods and part not in parts:
+            problems.append(f"--set {key}: none of the methods has the part {part!r}; they have: "
+                            f"{', '.join(sorted(parts))}")

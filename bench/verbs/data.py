@@ -1,0 +1,134 @@
+"""`data check|standin|convert|vtab1k`: verify what lies on disk, write miniatures, turn raw forms into list layouts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import registry
+from datasets.card import Card, DataError, Group
+
+from .. import checkout
+from ..planning.request import UsageError
+from .words import Verb
+
+
+def check_data(cards: Sequence[Card], root: Path) -> int:
+    """Every promise of every card against the folder; all problems, exit 1 when there are any."""
+    from datasets.check import check
+
+    from ..progress import Bar
+
+    problems = 0
+    with Bar(len(cards), "checking") as bar:
+        for one in cards:
+            found = check(one.name, root)
+            problems += len(found)
+            print("\n".join(f"{p.dataset}: {p.text}" for p in found) if found else f"{one.name}: as promised")
+            bar.one_more(one.name)
+    return 1 if problems else 0
+
+DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
+
+ORDER = 140  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The verb and its options."""
+    data = verb("data", act, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
+                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data")
+    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k"))
+    data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named; food101, "
+                      "aircraft, flowers102: all cards of the few-shot set")
+    data.add_argument("--out", type=Path, help="convert, vtab1k: where to write")
+    data.add_argument("--codec", choices=("jpeg75", "png"), default="png",
+                      help="convert, vtab1k: lossless, or the community export's JPEG of quality 75 (default: png)")
+    data.add_argument("--raw", action="store_true", help="standin: the raw forms, as convert and vtab1k read them")
+    data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin); "
+                      "convert, vtab1k: where the raw form lies")
+
+
+def act(args: argparse.Namespace) -> int:
+    cards = list({card.name: card for name in args.names for card in _cards(name, args.action)}.values())
+    if args.raw and args.action != "standin":
+        raise UsageError([f"--raw goes with standin, not with {args.action}"])
+    if args.action == "standin":
+        return _standins(cards, args.root, args.raw)
+    root = args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None)
+    if root is None:
+        raise UsageError([f"say which folder to {_DOES[args.action]} with --root DIR (or the variable DATA)"])
+    if not root.is_dir():
+        raise UsageError([f"the data folder {str(root)!r} " + ("is a file" if root.exists() else "does not exist")])
+    if args.action == "check":
+        return check_data(cards or registry.cards(*DEMO_GROUPS), root)
+    if not cards:
+        raise UsageError([f"name the data sets that {args.action} should make; `python -m bench list datasets` names "
+                          "them all"])
+    if args.out is None:
+        raise UsageError([f"say where {args.action} should write with --out DIR"])
+    _folder(args.out, "--out")
+    return _made(cards, root, args)
+
+
+_DOES = {"check": "check", "convert": "convert from", "vtab1k": "cut from"}
+
+
+def _cards(name: str, action: str) -> Sequence[Card]:
+    """The card of that name; of a few-shot set, which is no card, every card to check and one for all else."""
+    found = [card for card in registry.cards("fewshot") if card.facts["set"] == name]
+    try:
+        return [registry.get(name)]
+    except DataError:
+        if not found:
+            raise
+    return found if action == "check" else found[:1]
+
+
+def _folder(path: Path, option: str) -> None:
+    if path.exists() and not path.is_dir():
+        raise UsageError([f"{option} {str(path)!r} is a file; name a folder"])
+
+
+def _made(cards: Sequence[Card], root: Path, args: argparse.Namespace) -> int:
+    """Convert each; what cannot be converted is told at the end and stops no other."""
+    from datasets.convert import convert
+    from datasets.vtab.cut import vtab1k
+
+    problems = []
+    for card in cards:
+        try:
+            folder = (vtab1k if args.action == "vtab1k" else convert)(card.name, root, args.out, args.codec)
+            print(f"{card.name}: written to {folder.name}/ below {args.out.name}/")
+        except DataError as error:
+            problems.append(str(error))
+    for problem in problems:
+        print(f"regatta: {problem}", file=sys.stderr)
+    return 0 if not problems else 1 if len(problems) < len(cards) else 2
+
+
+def _standins(cards: Sequence[Card], root: Path | None, raw: bool) -> int:
+    from datasets.standins import has_standin, write
+    from datasets.standins.raw import write_raw
+
+    from ..progress import Bar
+
+    target = root or (checkout.STANDINS.parent / "raw" if raw else checkout.STANDINS)
+    _folder(target, "--root")
+    bare = [card.name for card in cards if not has_standin(card.name)]
+    chosen = [card.name for card in cards or registry.cards(*DEMO_GROUPS) if card.name not in bare]
+    for name in bare:
+        card = registry.get(name)
+        print(f"{name} needs no stand-in: {card.layout}" if card.group == "real" else
+              f"{name} has no stand-in: it is read as {card.layout}")
+    folders = []
+    with Bar(len(chosen), "stand-ins") as bar:
+        for name in chosen:
+            folders.append((write_raw if raw and registry.get(name).group != "shift" else write)(name, target))
+            bar.one_more(name)
+    if folders:
+        print(f"{len(chosen)} stand-in{'s are' if len(chosen) > 1 else ' is'} in {target.name}/: "
+              + ", ".join(dict.fromkeys(f"{folder.name}/" for folder in folders)))
+    return 0

@@ -1,0 +1,117 @@
+"""Runs carried out on this machine, as the options say; shared by the commands that run things."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.schema import RunResult
+
+from .. import checkout
+from ..planning.plan import Plan, make
+from ..planning.request import UsageError
+from ..planning.resolve import Planned
+from .words import request_of, workers
+
+if TYPE_CHECKING:
+    from ..dispatch.local import Tally
+
+
+def claims() -> Any:
+    from ..dispatch.state import Claims
+
+    return Claims(checkout.CLAIMS)
+
+
+def made(args: argparse.Namespace) -> Plan:
+    return make(request_of(args), alive=claims().living())
+
+
+def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callable[[float, str], None]) -> Tally:
+    """Do these runs on this machine; `report(runs done, what is at work)` as things move."""
+    from ..dispatch.local import Job, run_all
+
+    device = device_of(args.device)
+    need_standins(todo)
+    where = {root: where_of(args, root, device) for root in {r.data_root for r in todo}}
+    jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
+            for r in todo]
+    return run_all(jobs, checkout.RUNS, claims(), min(workers(args), len(jobs)) if device == "cpu" else 1, report)
+
+
+def tell_failures(failures: Sequence[RunResult]) -> None:
+    """A line for each run that did not end well, on stderr."""
+    for record in failures:
+        message = record.failure.message if record.failure else ""
+        print(f"regatta: {record.spec.dataset} {record.method.text} seed {record.spec.seed}: {record.status}: "
+              f"{message}", file=sys.stderr)
+
+
+def tell_uncompiled(runs: Sequence[Planned]) -> None:
+    """One line when runs that were to be compiled could not be."""
+    from results import store
+
+    paths = [store.path_of(r.spec, checkout.RUNS) for r in runs if r.spec.compiled]
+    count = sum(store.load(p).diagnostics.get("compiled") == 0 for p in paths if p.exists())
+    if count:
+        print(f"regatta: torch.compile failed in {count} of {len(paths)} runs, which went on uncompiled and say so in "
+              "their records (diagnostics: compiled 0)", file=sys.stderr)
+
+
+def report() -> int:
+    """Rewrite the tables from every record and suite there is."""
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "reports", "build", "--keep-going"], check=False)
+    return done.returncode
+
+
+def device_of(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = wanted.partition(":")[0]
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        there = "cpu, cuda" if torch.cuda.is_available() else "cpu alone"
+        raise UsageError([f"there is no device {wanted!r} here; this machine has {there}"])
+    return wanted
+
+
+def where_of(args: argparse.Namespace, root: Path, device: str) -> Any:
+    from ..engine.where import Where
+
+    return Where(data_root=root, cache_root=None if args.no_cache else checkout.CACHE, weights_file=None, device=device,
+                 deterministic=args.strict or device == "cpu", checkpoints=checkout.RUNS.parent / "checkpoints",
+                 checkpoint_every_s=max(0.0, args.checkpoint_every), checkpoint_every_epochs=args.checkpoint_epochs,
+                 time_limit_s=args.time_limit, keep_weights=args.keep_weights)
+
+
+def need_standins(todo: Sequence[Planned]) -> None:
+    """Write the stand-ins that the runs need and that are not there yet."""
+    from datasets.standins import write_all
+
+    from ..progress import Bar
+
+    names = list(dict.fromkeys(n for r in todo if r.spec.standin for n in (r.spec.dataset, *r.spec.also_test)))
+    if names:
+        with Bar(len(names), "stand-ins") as bar:
+            write_all(names, checkout.STANDINS, bar.one_more)
+
+
+def tell_inflation(runs: Path) -> None:
+    """What peeking at test would have gained, per method, from every record of phase peek."""
+    from tabulate import tabulate
+
+    from results.index import read
+    from results.peeking import inflation
+
+    found = inflation(read(runs, on_error=lambda error: None))
+    if found:
+        print("\nWhat keeping the best epoch on test would have gained (no leaderboard accepts these):")
+        print(tabulate([(r.method, r.datasets, f"{100 * r.last:.1f}", f"{100 * r.best:.1f}", f"{100 * r.gain:+.1f}",
+                         f"{r.worst} {100 * r.worst_gain:+.1f}") for r in found],
+                       ("method", "data sets", "last epoch", "best epoch", "gain", "most on"), disable_numparse=True))

@@ -1,0 +1,137 @@
+"""`list`: a line for each method, data set, backbone or suite. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import textwrap
+from collections.abc import Sequence
+
+from datasets import registry
+from datasets.card import Card
+from methods.catalog import catalog
+
+from ..engine.backbones import KNOWN
+from ..suites import GROUPS, SUITES
+from .words import Verb
+
+KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
+
+ORDER = 10  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The command and its options."""
+    listing = verb("list", act, "a line each of " + ", ".join(KINDS))
+    listing.add_argument("kind", choices=KINDS)
+    listing.add_argument("--json", action="store_true")
+    listing.add_argument("--all", action="store_true", help="datasets: a line for each card, the folded ones too")
+
+
+def act(args: argparse.Namespace) -> int:
+    rows = listing(args.kind)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    if args.kind == "datasets":
+
+        print(text(args.all))
+        return 0
+    width = max((len(r["name"]) for r in rows), default=0)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['about']}")
+    return 0
+
+PART_KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
+
+
+def listing(kind: str) -> list[dict[str, str]]:
+    """Rows with `name` and `about`."""
+    if kind == "datasets":
+        return [{"name": c.name, "about": f"{c.title}: {c.classes} classes, {c.group}"
+                 + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
+    if kind == "backbones":
+        return [{"name": name, "about": about} for name, about in KNOWN.items()] + [
+            {"name": "any timm name", "about": "ViT, Swin or ResNet, with its weights tag after a dot"}]
+    if kind == "suites":
+        return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]
+    parts = [p for p in catalog().values() if kind == "methods" or p.kind == PART_KINDS[kind]]
+    return [{"name": p.name, "about": (f"{p.kind}: " if kind == "methods" else "") + p.doc
+             + (f" (short: {', '.join(p.aliases)})" if p.aliases else "")} for p in parts]
+
+WIDTH = 116
+
+
+def text(every: bool = False) -> str:
+    """The data sets by group; `every` gives each card its line."""
+    blocks = []
+    for group in registry.ORDER:
+        cards = registry.cards(group)
+        if not cards:
+            continue
+        lines = [(card.name, _about(card)) for card in cards] if every else _folded(cards)
+        width = max(len(name) for name, _ in lines) + 2
+        told = [textwrap.fill(about, WIDTH, initial_indent=f"  {name:<{width}}", subsequent_indent=" " * (width + 4))
+                for name, about in lines]
+        blocks.append("\n".join([f"{GROUPS.get(group, group)}: {_count(len(cards))}", *told]))
+    shown = "`--all` gives each card its line; " if not every else ""
+    return "\n\n".join([*blocks, f"{shown}`python -m bench show NAME` prints a card, `--json` gives all to a program."])
+
+
+def _count(number: int) -> str:
+    return f"{number} card{'s' if number != 1 else ''}"
+
+
+def _about(card: Card) -> str:
+    note = f" ({card.note})" if card.note else ""
+    return f"{card.title}: {card.classes:,} classes, {_sizes(card)}{note}"
+
+
+def _sizes(card: Card) -> str:
+    """What is trained on before the test, and what is tested on."""
+    trained = card.splits.get("trainval")
+    return (f"{trained:,} + " if trained is not None else "test only, ") + f"{card.splits['test']:,} images"
+
+
+def _folded(cards: Sequence[Card]) -> list[tuple[str, str]]:
+    """(names, about): cards that differ in shots, lists, corruption, severity or share alone stand together."""
+    families: dict[str, list[Card]] = {}
+    for card in cards:
+        families.setdefault(_family(card), []).append(card)
+    return [_line(name, found) for name, found in families.items()]
+
+
+def _family(card: Card) -> str:
+    facts = card.facts
+    if "set" in facts:
+        return f"{facts['set']}_<shots>shot_s<list>"
+    if "shots" in facts:
+        return card.name.rpartition("_s")[0] + "_s<list>"
+    if "corruption" in facts:
+        return "imagenet_c_<corruption>_<severity>"
+    if "share" in facts and facts["share"] != "100":
+        return card.name.rpartition("_")[0] + "_<percent>"
+    return card.name
+
+
+def _line(name: str, cards: Sequence[Card]) -> tuple[str, str]:
+    first = cards[0]
+    if len(cards) == 1:
+        return name, _about(first)
+    note = f" ({first.note})" if first.note and "corruption" not in first.facts else ""
+    values = {key: list(dict.fromkeys(card.facts[key] for card in cards if key in card.facts))
+              for key in ("shots", "seed", "share", "corruption", "severity")}
+    said = []
+    if values["corruption"]:
+        said = [f"{len(values['corruption'])} corruptions ({', '.join(values['corruption'])}) at severities 1 to 5"]
+    else:
+        said = [f"{word} {', '.join(values[key])}" for key, word in (("shots", "shots"), ("seed", "lists"),
+                                                                    ("share", "percent of the training images"))
+                if values[key]]
+    title = first.title.split(", ")[0] if "shots" in first.facts else first.title.rpartition(" ")[0].removesuffix(" 1")
+    if values["corruption"]:
+        title = "ImageNet-C"
+    tested = {card.splits["test"] for card in cards}
+    return name, (f"{title}: {first.classes:,} classes, {'; '.join(said)}; test {max(tested):,} images; "
+                  f"{len(cards)} cards{note}")

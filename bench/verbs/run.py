@@ -1,0 +1,59 @@
+"""`run`: do here what the plan lists, then write the tables."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import checkout
+from .here import carry_out, made, report, tell_failures, tell_uncompiled
+from .words import Verb, how, what, which, workers
+
+ORDER = 40  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The command and its options."""
+    running = verb("run", act, "run here what the plan lists, then write the tables")
+    what(running)
+    which(running)
+    how(running)
+    running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
+                         help="also run what is stale or failed, or everything, once more")
+    running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
+
+
+def act(args: argparse.Namespace) -> int:
+    workers(args)
+    from results.suites import amending, save_suite
+
+    from ..progress import Bar
+
+    with amending():
+        plan = made(args)
+        if args.phase == "final":
+            save_suite(plan.view)
+
+    wanted = {"stale": ("missing", "stale"), "failed": ("missing", "failed"),
+              "all": ("missing", "stale", "failed", "done")}.get(args.again or "", ("missing",))
+    todo = [r for r in plan.runs if r.state in wanted]
+    status = 0
+    if todo:
+        with Bar(len(todo), f"{plan.view.name}: runs") as bar:
+            tally = carry_out(args, todo, bar.to)
+        print(f"suite {plan.view.name}: " + ", ".join(f"{n} {s}" for s, n in sorted(tally.done.items()))
+              + (f", {tally.elsewhere} done by another runner" if tally.elsewhere else ""))
+        tell_failures(tally.failures)
+        tell_uncompiled(todo)
+        status = 1 if tally.failures else 0
+    else:
+        counts = plan.count()
+        print(f"suite {plan.view.name}: nothing to run; "
+              + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
+        status = 1 if counts["failed"] else 0
+    if args.phase == "peek":
+        from .here import tell_inflation
+
+        tell_inflation(checkout.RUNS)
+    if not args.no_report:
+        status = max(status, report())
+    return status

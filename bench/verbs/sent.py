@@ -1,0 +1,124 @@
+"""Runs handed to a scheduler, as the options say; shared by submit, retry and cancel. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.schema import RunResult
+
+from .. import checkout
+from ..planning.request import UsageError
+from ..planning.settings import whole
+
+if TYPE_CHECKING:
+    from ..dispatch.jobs import Submission
+    from ..dispatch.local import Job
+    from ..planning.profile import Profile
+
+CLUSTERS = ("slurm", "local", "debug")
+
+
+def to_whom(parser: argparse.ArgumentParser) -> None:
+    """To whom, and what to ask for."""
+    parser.add_argument("--cluster", choices=CLUSTERS, default=None, help="slurm (default), processes on this machine, "
+                        "or debug: here, now, one after the other")
+    parser.add_argument("--profile", metavar="NAME", help="of cluster.yaml")
+    parser.add_argument("--cluster-file", type=Path, metavar="FILE", help="another file than cluster.yaml")
+    for name in ("partition", "account", "qos", "constraint"):
+        parser.add_argument(f"--{name}", help="as sbatch takes it")
+    for name, about in (("cpus", "per task"), ("gpus", "per task"), ("time-min", "minutes, a task's limit; over 10"),
+                        ("max-array", "tasks in an array at most"), ("parallel", "tasks of an array at work together")):
+        parser.add_argument(f"--{name}", type=whole, metavar="N", help=about)
+    parser.add_argument("--mem-gb", type=float, metavar="GB", help="per task")
+    parser.add_argument("--setup", nargs="+", action="extend", default=[], metavar="LINE",
+                        help="shell lines before the task, for instance 'module load cuda'")
+    parser.add_argument("--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="any further option of sbatch")
+    parser.add_argument("--no-srun", action="store_true", help="where srun is unwanted inside batch jobs")
+    parser.add_argument("--dry-run", action="store_true", help="print what sbatch would get; submit nothing")
+
+
+def pack(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or whole(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes auto or a number of 1 or more, not {text!r}")
+    return whole(text)
+
+
+def check_cluster(cluster: str, dry_run: bool) -> None:
+    from ..dispatch import slurm
+
+    if cluster == "slurm" and not dry_run:
+        slurm.need_slurm()
+
+
+def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequence[Job], known: Sequence[RunResult],
+               wanted: Profile) -> int:
+    """Pack, copy the code, write the ledger, submit, say how to look."""
+    from .. import checkout
+    from ..dispatch import jobs, packing, slurm, snapshot
+    from . import words
+
+    times = packing.Known(known)
+    seconds = {j.spec.id: times.seconds(j.spec) for j in ready}
+    name = jobs.new_id()
+    most = min(wanted.max_array, slurm.max_array_size(guess=args.dry_run)) if cluster == "slurm" else len(ready)
+    size: int | None = args.pack
+    if cluster == "local":  # as many tasks as may work together, each with its share of the runs
+        at_once = words.workers(args) if hasattr(args, "jobs") else 1
+        size = -(-len(ready) // at_once)
+    elif cluster == "debug":
+        size = len(ready)
+    arrays = packing.arrays(ready, wanted, seconds, size, most, name)
+    tasks = sum(len(a.tasks) for a in arrays)
+    print(f"suite {suite}: {_many(len(ready), 'run')} in {_many(tasks, 'task')}, {_many(len(arrays), 'array')}")
+    if args.dry_run:
+        for array in arrays:
+            print(f"\n# array {array.number}: {_many(len(array.tasks), 'task')}, "
+                  f"{_many(sum(map(len, array.tasks)), 'run')}")
+            print(slurm.script(array, checkout.JOBS / name, checkout.SNAPSHOTS / "HASH", wanted.parallel).rstrip())
+        return 0
+    copy = snapshot.make()
+    roots = jobs.Roots(checkout.RUNS, checkout.CLAIMS, checkout.ROOT)
+    made = jobs.create(checkout.JOBS, suite, cluster, copy.hash, arrays, ready, roots, sys.argv[1:], name)
+    if cluster == "debug":
+        failed = slurm.run_debug(made)
+        print(f"suite {suite}: {len(ready) - failed} ok" + (f", {failed} did not end well" if failed else ""))
+        return 1 if failed else 0
+    made = slurm.submit(made, copy.folder, wanted.parallel, print)
+    if cluster == "local":
+        print(f"processes {', '.join(str(pid) for a in made.arrays for pid, _ in a.pids)} work in the background")
+    print(f"submission {made.id}, code {copy.hash}\n"
+          f"look:   python -m bench status --suite {suite} --watch\n"
+          f"logs:   {_short(made.folder / 'submitit')}\n"
+          f"cancel: python -m bench cancel {made.id}\n"
+          "again:  python -m bench retry   (what was lost, killed or cut short)")
+    return 0
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(checkout.ROOT) if path.is_relative_to(checkout.ROOT) else path
+
+
+def named_among(words: Sequence[str], every: Sequence[Submission]) -> list[Submission]:
+    if list(words) == ["all"]:
+        return list(every)
+    found, problems = [], []
+    for word in words:
+        fitting = [s for s in every if s.id.startswith(word) or s.id.endswith(word)]
+        if not fitting:
+            problems.append(f"there is no submission {word!r}; the last are: "
+                            f"{', '.join(s.id for s in list(every)[-3:]) or 'none'}")
+        found += fitting
+    if problems:
+        raise UsageError(problems)
+    return list({s.id: s for s in found}.values())

@@ -1,0 +1,176 @@
+"""`show`: the card of a method, data set, backbone, suite, or the record of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from datasets import registry
+from datasets.card import Card, DataError
+from methods.catalog import PartInfo, aliases, broken_part, catalog
+from methods.grammar import FEATURES, parse
+from results import store
+
+from .. import checkout
+from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size
+from ..planning.request import UsageError
+from ..suites import SUITES, find
+from ..suites.base import Suite, about
+from .words import Verb
+
+ORDER = 20  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The command and its options."""
+    card = verb("show", act, "the card of a method, data set, backbone or suite, or the record of a run")
+    card.add_argument("name")
+    card.add_argument("--backbone", help="count a method's trained weights on this backbone (imports torch)")
+
+
+def act(args: argparse.Namespace) -> int:
+    print(card(args.name, args.backbone, checkout.RUNS))
+    return 0
+
+
+def card(name: str, backbone: str | None, runs: Path) -> str:
+    """The card of whatever bears the name: a part or a whole method, a data set, a backbone, a suite, a run's id."""
+    make, part = find(name), catalog().get(aliases().get(name, name))
+    if make is not None and part is not None:  # `ugr` is both
+        return f"{_part(part, backbone)}\n\nThere is a suite of this name too:\n{_suite(name, make())}"
+    if make is not None:
+        return _suite(name, make())
+    if name in KNOWN:
+        return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"
+    record = _record(name, runs)
+    if record is not None:
+        return record
+    lead = name.partition("(")[0].partition("+")[0].strip().replace("-", "_")
+    if lead in catalog() or lead in aliases():
+        part = catalog()[aliases().get(lead, lead)]
+        if name == lead or part.kind != "adapter":
+            return _part(part, backbone)
+        return _method(name, backbone)
+    if why := broken_part(lead):
+        raise UsageError([why])
+    try:
+        return _dataset(registry.get(name))
+    except DataError as error:
+        if any(name in b.names for b in registry.broken()):
+            raise UsageError([str(error)]) from None
+    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *SUITES]
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    raise UsageError([f"nothing is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else
+                                                       "; `python -m bench list ...` names everything")])
+
+
+def _suite(name: str, suite: Suite) -> str:
+    further = dict.fromkeys(name for names in suite.also_test.values() for name in names)
+    return "\n".join([f"suite {suite.name}: {suite.title}", _wrap(about(name)),
+                      _wrap(suite.note), f"data sets: {', '.join(suite.datasets) or 'yours'}",
+                      f"methods: {', '.join(suite.methods) or 'yours'}", f"backbones: {', '.join(suite.backbones)}",
+                      f"seeds: {', '.join(map(str, suite.seeds))}", f"tuning: {suite.budget}",
+                      *([f"further test sets: {', '.join(further)}"] if further else []), f"cost: {suite.cost}",
+                      "protocol: " + ", ".join(f"{k}={v}" for k, v in suite.protocol.items())])
+
+
+def _part(part: PartInfo, backbone: str | None) -> str:
+    facts = part.facts
+    lines = [f"{part.kind} {part.name}" + (f" (short: {', '.join(part.aliases)})" if part.aliases else ""),
+             _wrap(part.doc)]
+    lines += [f"paper: {facts['paper']}"] if facts.get("paper") else []
+    lines += [_wrap(f"ours: {facts['ours']}")] if facts.get("ours") else []
+    lines.append("options:" if part.options else "options: none")
+    rows = [(f"  {o.name} = {o.default!r}", ", ".join(map(repr, o.choices)) or f"{o.type} {o.range}".strip(), o.doc)
+            for o in part.options]
+    wide = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+    lines += [f"{stated:<{wide[0]}}  {allowed:<{min(wide[1], 40)}}  {doc}" for stated, allowed, doc in rows]
+    if part.kind == "adapter":
+        lines.append(f"trained weights without the head: {facts.get('formula') or 'see the paper'}"
+                     " (d width, L blocks)")
+        lines.append(f"merges into the backbone: {'yes' if facts.get('mergeable') else 'no'}; at the start its output "
+                     f"is {_START[str(facts.get('at_start', 'exact'))]}")
+        lines.append(f"runs on: {', '.join(sorted(part.families))}")
+        lines.append("offers: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.offers)) or "nothing"))
+        fits = [p.name for p in catalog().values() if p.kind != "adapter" and p.takes(part)]
+        lines.append(f"composes with: {', '.join(fits) or 'nothing'}")
+        if backbone:
+            lines.append(_count(part.name, backbone))
+    else:
+        lines.append("needs: " + (", ".join(f"{f} ({FEATURES[f]})" for f in sorted(part.needs)) or "nothing"))
+        fits = [p.name for p in catalog().values() if p.kind == "adapter" and part.takes(p)]
+        lines.append(f"composes with: {', '.join(fits)}")
+    return "\n".join(lines)
+
+
+_START = {"exact": "the pre-trained function", "near": "near the pre-trained function",
+          "never": "not the pre-trained function"}
+
+
+def _method(text: str, backbone: str | None) -> str:
+    method = parse(text)
+    lines = [f"method {method.text()}", f"fully resolved: {method.text(full=True)}",
+             *(f"  {p.name}: {p.info.doc}" for p in method.parts),
+             *(_wrap(f"{p.name}, ours: {p.info.facts['ours']}") for p in method.parts if p.info.facts.get("ours")),
+             f"options and their meaning: {', '.join(f'show {p.name}' for p in method.parts)}"]
+    return "\n".join(lines + ([_count(text, backbone)] if backbone else []))
+
+
+def _count(text: str, backbone: str) -> str:
+    """Trained weights of the live model, counted on the meta device. Raises BackboneError where it cannot be built."""
+    from ..engine import carry
+    from ..engine.count import trained_weights
+
+    check_name(backbone)
+    problems = [] if backbone in KNOWN else carry.problems(backbone, [parse(text)], image_size(backbone))
+    if problems:
+        raise BackboneError(problems[0])
+    adapter, head = trained_weights(parse(text), backbone, classes=100)
+    from ..planning.memory import line
+
+    return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
+            + _wrap(line(text, backbone, classes=100)))
+
+
+def _dataset(found: Card) -> str:
+    sizes = ", ".join(f"{split} {n:,}" for split, n in found.splits.items())
+    lines = [f"data set {found.name}" + (f" (also: {', '.join(found.aliases)})" if found.aliases else ""),
+             f"{found.title}; {found.classes} classes; group {found.group}; metric {found.metric}",
+             f"images: {sizes}", f"folder: {found.folder}/  ({found.layout})", f"source: {found.source}",
+             f"licence: {found.license}", f"cite: {found.cite}"]
+    lines += [f"by hand: {found.by_hand}"] if found.by_hand else []
+    lines += [f"note: {found.note}"] if found.note else []
+    return "\n".join(_wrap(line) for line in lines)
+
+
+def _record(name: str, runs: Path) -> str | None:
+    """A run by its id, or by enough of its first digits."""
+    if len(name) < 6 or not all(c in "0123456789abcdef" for c in name):
+        return None
+    hits = [p for p in store.record_files(runs) if p.stem.rpartition("-")[2].startswith(name)]
+    if not hits:
+        raise UsageError([f"no run is called {name!r}; the ids stand in `plan --why` and in the records' names"])
+    if len(hits) > 1:
+        raise UsageError([f"{name!r} begins {len(hits)} ids; give more digits"])
+    run = store.load(hits[0])
+    spec = {k: v for k, v in asdict(run.spec).items() if k not in ("options", "also_test")}
+    shown: dict[str, Any] = {"status": run.status, "method": run.method.text, "metrics": run.metrics,
+                             "params": asdict(run.params) if run.params else None,
+                             "memory": asdict(run.memory) if run.memory else None, "time": asdict(run.time),
+                             "failure": asdict(run.failure) if run.failure else None,
+                             "provenance": asdict(run.provenance)}
+    return "\n".join([f"run {run.run_id}: {run.status}", "spec:", _pairs(spec), _pairs(dict(run.spec.options)),
+                      "result:", json.dumps(shown, indent=1)])
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return textwrap.fill("  " + ", ".join(f"{k}={v}" for k, v in values.items()), 110, subsequent_indent="  ")
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 110, subsequent_indent="  ")

@@ -1,0 +1,81 @@
+"""`tune`: search settings on validation images, one budget for all methods."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from results.selections import Effort
+
+from ..planning.request import UsageError
+from ..planning.resolve import Planned
+from ..planning.settings import whole
+from ..tuning.samplers import SAMPLERS
+from .words import Verb, how, what
+
+ORDER = 90  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The command and its options."""
+    tuning = verb("tune", act, "search settings on the validation split, one budget for all methods; every trial is "
+                  "an ordinary record of phase tune")
+    what(tuning)
+    how(tuning)
+    tuning.add_argument("--budget", type=whole, required=True, metavar="N",
+                        help="configurations per method and data set")
+    tuning.add_argument("--sampler", choices=SAMPLERS, help="default: the suite's, else tpe")
+    tuning.add_argument("--folds", type=whole, default=0, metavar="K",
+                        help="cross-validate over train and val together")
+    tuning.add_argument("--per", choices=("dataset", "suite"), help="a setting for each data set, or one for all of "
+                        "them together (default: the suite's choice, else dataset)")
+    tuning.add_argument("--again", choices=("failed",), help="also run failed trials once more")
+    tuning.add_argument("--sampler-seed", type=whole, default=0, metavar="N", help="of random and tpe (default: 0)")
+
+
+def act(args: argparse.Namespace) -> int:
+    from .. import checkout
+    from ..planning import resolve
+    from ..progress import Bar
+    from ..tuning.search import run, searches
+    from . import here, words
+
+    request = words.request_of(args)
+    chosen = resolve.suite_of(request).tuning
+    args.sampler = args.sampler or chosen.sampler
+    effort = _effort(args)
+    words.workers(args)
+    if chosen.datasets and not request.datasets and args.per != "dataset":
+        args.per, request = "suite", replace(request, datasets=chosen.datasets)
+    suite, moving = searches(request, effort, args.per == "suite", args.sampler_seed)
+    failures: list[Any] = []
+    expected = sum(len(one.base) for one in moving) * effort.budget
+    before = 0.0
+    with Bar(expected, f"{suite}: trials") as bar:
+        def carry_out(todo: list[Planned]) -> None:
+            nonlocal before
+            start = before
+            tally = here.carry_out(args, todo, lambda done, label: bar.to(start + done, label))
+            before += len(todo)
+            failures.extend(tally.failures)
+
+        lost = run(suite, moving, checkout.RUNS, carry_out, again=args.again == "failed")
+    tried = [len(one.trials) for one in moving]
+    studies = f"{len(moving)} {'study' if len(moving) == 1 else 'studies'}"
+    print(f"suite {suite}: {studies}, {sum(tried)} configurations ({effort.text()}), {before:.0f} runs done now"
+          + (f", {lost} configurations without a score" if lost else ""))
+    for one in moving:
+        if len(one.trials) < effort.budget:
+            print(f"{one.method} on {', '.join(one.datasets)}: {len(one.trials)} of {effort.budget}, its space "
+                  f"({'; '.join(f'{k}: {d.text()}' for k, d in one.space.items()) or 'empty'}) holds no more")
+    here.tell_failures(failures)
+    return 1 if lost else 0
+
+
+def _effort(args: argparse.Namespace) -> Effort:
+    problems = [f"--budget must be 1 or more, not {args.budget}"] * (args.budget < 1)
+    problems += [f"--folds must be 2 or more, not {args.folds}"] * (args.folds != 0 and args.folds < 2)
+    if problems:
+        raise UsageError(problems)
+    return Effort(args.budget, args.sampler, args.folds, tuple(dict.fromkeys(args.seeds)) or (0,))

@@ -1,0 +1,154 @@
+"""`verify`: a finished run's stored weights, on its backbone, tested again and compared with stored predictions.
+
+Whatever is wrong with a run is a sentence about that run; the others are verified all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results import evidence, store
+from results.schema import RecordError, RunResult
+
+from .. import checkout
+from ..engine.where import Where
+from ..planning.request import UsageError
+from .words import Verb
+
+ORDER = 120  # in the list of commands
+
+
+def add(verb: Verb) -> None:
+    """The command and its options."""
+    verify = verb("verify", act, "load the weights that a run stored, test again, compare with its predictions")
+    verify.add_argument("runs", nargs="+", metavar="RUN", help="ids, or enough of their first digits; 'all'")
+    verify.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
+    verify.add_argument("--weights", type=Path, help="the file of pre-trained weights")
+    verify.add_argument("--device", default="auto", help="auto, cpu, cuda")
+
+
+def act(args: argparse.Namespace) -> int:
+    from .. import checkout
+    from . import here
+
+    found = runs_of(args.runs, checkout.RUNS)
+    device = here.device_of(args.device)
+    problems = 0
+    for path in found:
+        good, words = check(path, args.data, args.weights, replace_device(device))
+        problems += not good
+        print(words)
+    return 1 if problems else 0
+
+
+def replace_device(device: str) -> Any:
+    """A place to run on, without data yet."""
+    from ..engine.where import Where
+
+    return replace(Where(Path(), None, None), device=device, deterministic=device == "cpu")
+
+CLOSE = 1e-4  # margins may differ so much where the device differs
+
+
+def runs_of(names: Sequence[str], runs: Path) -> list[Path]:
+    """Records by id, by the first digits of an id, or all that hold weights."""
+    by_id = {p.stem.rpartition("-")[2]: p for p in store.record_files(runs)}
+    found, problems = [], []
+    for name in names:
+        hits = [p for run_id, p in by_id.items() if run_id.startswith(name) or name == "all"]
+        if name == "all":
+            found += [p for p in hits if p.with_suffix(".safetensors").exists()]
+        elif len(hits) == 1:
+            found += hits
+        else:
+            problems.append(f"{name!r} begins {len(hits)} ids; give more digits" if hits
+                            else f"no run is called {name!r}")
+    if problems or not found:
+        raise UsageError(problems or ["no run has stored weights"])
+    return found
+
+
+def check(path: Path, data: str | None, weights: Path | None, where: Where) -> tuple[bool, str]:
+    """(the same predictions?, a sentence). First the hashes of all stored files, then the record's numbers against its
+    stored predictions, then the weights themselves."""
+    from datasets.card import DataError
+    from methods.grammar import MethodError
+    from methods.weights import StoredError
+
+    from ..engine.backbones import BackboneError
+
+    try:
+        record = store.load(path)
+    except RecordError as error:
+        return False, str(error)
+    told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
+    if record.status != "ok" or record.spec.phase != "final":
+        return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
+    problem = _files(path, record) or _numbers(path, record)
+    if problem:
+        return False, f"{told}: {problem}"
+    try:
+        return _again(path, record, told, data, weights, where)
+    except (StoredError, DataError, MethodError, BackboneError, evidence.PredictionError, OSError) as error:
+        return False, f"{told}: {error}"
+
+
+def _files(path: Path, record: RunResult) -> str:
+    """What is wrong with a stored file, or nothing."""
+    kinds = {a.kind for a in record.artifacts}
+    for kind in ("adapter", "predictions"):
+        if kind not in kinds:
+            return f"the run stored no {kind}" + ("; `run --keep-weights all` does" if kind == "adapter" else "")
+    for artifact in record.artifacts:
+        try:
+            evidence.stored(path.parent, artifact.path, artifact.sha256)
+        except evidence.PredictionError as error:
+            return f"{artifact.path} {error}"
+    return ""
+
+
+def _numbers(path: Path, record: RunResult) -> str:
+    """Whether the record says what its stored predictions give; a sentence when it does not."""
+    files = [(a.kind, a.path, a.sha256) for a in record.artifacts]
+    found = evidence.faults(path.parent, record.spec.phase, record.metrics, files)
+    return next((why for _, why in found.values()), "")
+
+
+def _again(path: Path, record: RunResult, told: str, data: str | None, weights: Path | None,
+           where: Where) -> tuple[bool, str]:
+    from datasets import registry
+
+    from ..engine import backbones
+    from ..engine.session import Session
+
+    kept = {a.kind: a for a in record.artifacts}
+    root = checkout.STANDINS if record.spec.standin else Path(data or os.environ.get("DATA") or "")
+    random = record.spec.weights == "random"
+    backbone = backbones.find_weights(record.spec.model, weights, random)
+    if backbone.sha256 != record.spec.weights:
+        return False, f"{told}: the weights of {record.spec.model} on this machine are others than the run's"
+    session = Session(record.spec, registry.get(record.spec.dataset), replace(where, data_root=root,
+                                                                              weights_file=backbone.file))
+    found, items = session.test_again(path.with_name(kept["adapter"].path))
+    predictions = kept["predictions"]
+    stored = evidence.arrays(evidence.stored(path.parent, predictions.path, predictions.sha256),
+                             ("pred", "label", "margin", "items"))
+    return _compare(record, told, stored, found.pred, found.margin, items)
+
+
+def _compare(record: RunResult, told: str, stored: Mapping[str, np.ndarray], pred: np.ndarray, margin: np.ndarray,
+             items: str) -> tuple[bool, str]:
+    if str(stored["items"]) != items or len(stored["pred"]) != len(pred):
+        return False, f"{told}: the test images are others, or in another order"
+    same = int((stored["pred"] == pred).sum())
+    drift = float(np.abs(stored["margin"] - margin).max())
+    words = f"{same} of {len(pred)} predictions are the same, margins differ by {drift:.1e} at most"
+    top1 = record.metrics.get("test.top1")
+    return same == len(pred) and drift <= CLOSE, f"{told}: {words} (test top-1 {100 * (top1 or 0):.2f} %)"

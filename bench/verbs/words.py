@@ -1,0 +1,119 @@
+"""The words that name a set of runs, and how it is carried out; shared by the commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from ..planning import config, settings
+from ..planning.request import Request, UsageError
+
+Verb = Callable[..., argparse.ArgumentParser]  # (name, action, help) -> the parser of a command
+
+
+def what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", help="demo, vtab1k, fgvc, ...: `list suites`")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
+    parser.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
+    parser.add_argument("--epochs", type=settings.whole)
+    parser.add_argument("--batch-size", type=settings.whole)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
+                        help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
+                        "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
+                        "the speed, after 30 to 46 s)")
+    parser.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
+                        "'standin' for generated miniatures")
+    parser.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "
+                        "every number of them is marked")
+    parser.add_argument("--weights", type=Path, help="a file of pre-trained weights")
+    parser.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
+    parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
+    parser.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
+                        "published one")
+    parser.add_argument("--jobs", type=settings.whole, default=0, help="processes at once (default: one per core)")
+    parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
+
+
+def which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tuned", action="store_true", help="with the settings that `select` chose, as a suite of its "
+                        "own (NAME-tuned)")
+    parser.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
+                        "and shows what that would have gained; no leaderboard accepts its records")
+
+
+def how(parser: argparse.ArgumentParser) -> None:
+    """How runs are carried out: nothing of this changes their numbers."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--no-cache", action="store_true", help="keep no decoded images and no stored prefixes on "
+                        "disk")
+    parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
+                        "is an error (on a CPU this holds always)")
+    parser.add_argument("--checkpoint-every", type=seconds, default=60.0, metavar="SECONDS",
+                        help="a killed run goes on from its last checkpoint (default: every 60 s)")
+    parser.add_argument("--checkpoint-epochs", type=settings.whole, default=0, metavar="N",
+                        help="also after every N epochs")
+    parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of one run; then it is stored where it "
+                        "stands (timeout), and the same command goes on")
+    parser.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
+                        "weights beside the record: those small beside the model (default), all, none")
+
+
+def seconds(text: str) -> float:
+    """More than nothing and less than for ever."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
+    return value
+
+
+def words_of(text: str) -> list[str]:
+    """Cut at spaces outside brackets and quotes, so that one make variable can hold several methods."""
+    return re.findall(r"(?:[^\s('\"]|\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)|'[^']*'|\"[^\"]*\"|[('\"])+", text)
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """The request that was typed, laid over the file of --config."""
+    told = config.config(args.config) if args.config else {}
+
+    def pick(name: str, default: Any) -> Any:
+        typed = getattr(args, name, None)
+        return told.get(name, default) if typed is None or typed is False or typed == [] else typed
+
+    seeds = pick("seeds", ())
+    if any(s < 0 for s in seeds):
+        raise UsageError([f"seeds are whole numbers of 0 or more, not {min(seeds)}"])
+    weights = pick("weights", None)
+    methods = tuple(m for text in pick("methods", ()) for m in words_of(text))
+    listed = [name for name in (*methods, *pick("datasets", ()), *pick("backbones", ()))
+              if "," in re.sub(r"\([^()]*\)", "", name)]
+    if listed:
+        raise UsageError([f"names are separated by spaces, not by commas: {name.replace(',', ' ')}" for name in listed])
+    return Request(
+        suite=pick("suite", None), datasets=tuple(pick("datasets", ())), methods=methods,
+        backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
+        epochs=pick("epochs", None), batch_size=pick("batch_size", None),
+        data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
+        no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
+        partial=bool(pick("partial", False)),
+        recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
+        phase=getattr(args, "phase", "final"))
+
+
+def _recipe(name: Any) -> Literal["common", "paper"]:
+    if name not in ("common", "paper"):
+        raise UsageError([f"there is no recipe {name!r}; there are: common, paper"])
+    return name  # type: ignore[no-any-return]
+
+
+def workers(args: argparse.Namespace) -> int:
+    """Processes at once."""
+    if args.jobs < 0:
+        raise UsageError([f"--jobs must be 1 or more, not {args.jobs}"])
+    return args.jobs or len(os.sched_getaffinity(0))
+
