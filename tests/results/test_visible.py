@@ -122,4 +122,4 @@ def test_no_other_module_prints_past_the_guard() -> None:
     root = Path(__file__).resolve().parents[2]
     users = {p.relative_to(root).as_posix() for folder in ("bench", "reports") for p in (root / folder).rglob("*.py")
              if "bare(" in p.read_text()}
-    assert users == {"bench/progress.py", "bench/status.py", "bench/perf/verb.py", "reports/cli.py"}
+    assert users == {"bench/progress.py", "bench/verbs/status.py", "bench/verbs/perf.py", "reports/cli.py"}
