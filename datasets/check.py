@@ -11,8 +11,8 @@ from typing import NamedTuple
 from . import door, registry
 from .card import Card, DataError, Item, Source
 from .door import sha256_of
+from .encoded import H5Image
 from .folder import MANIFEST, MARK, compare_manifest
-from .h5 import H5Image
 from .identity import equal_bytes
 from .images import name_of, open_rgb
 from .promises import TRAINING, broken, splits_of

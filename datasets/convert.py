@@ -8,11 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from . import door, fewshot_raw, registry
+from . import door, registry
 from .card import Card, DataError
-from .fgvc_raw import READERS
 from .folder import link_or_copy, publish
 from .lists import Tree
+from .raw import fewshot
+from .raw.fgvc import READERS
 from .vtab.cut import Codec, vtab1k
 from .vtab.export import LISTS
 
@@ -30,7 +31,7 @@ def convert(name: str, root: Path, out: Path, codec: Codec = "jpeg75") -> Path:
     if card.name in READERS:
         return fgvc(card, Path(root), Path(out))
     if card.group == "fewshot":
-        return fewshot_raw.convert(card, Path(root), Path(out))
+        return fewshot.convert(card, Path(root), Path(out))
     raise DataError(f"{card.name} needs no conversion: it is read as it is distributed ({card.layout})")
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from . import door, h5
+from . import door, encoded
 from .card import Card, DataError, Item
 from .lists import Problems, Tree, complain, find_folder, read_list
 from .registry import register
@@ -44,8 +44,8 @@ def items(
         raise DataError(f"no split is called {split!r}; there are: {', '.join(SPLITS)}")
     base = find_folder(root, folders, LAYOUT)
     tree, file = Tree(base), base / "annotations" / list_name(split, shots, seed)
-    if (base / h5.FILE).is_file() and not (base / "images").is_dir():
-        found = h5.read_list(file, base / h5.FILE, classes, LAYOUT, problems)
+    if (base / encoded.FILE).is_file() and not (base / "images").is_dir():
+        found = encoded.read_list(file, base / encoded.FILE, classes, LAYOUT, problems)
     else:
         found = read_list(file, tree, classes, LAYOUT, problems, first_prefix(file, tree, ("images/", "")))
     unique = list(dict.fromkeys(found))

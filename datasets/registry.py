@@ -29,7 +29,7 @@ ORDER: tuple[Group, ...] = (
 )
 
 # hold no cards; skipped so that listing stays instant
-TOOLS = ("check", "convert", "fetch", "fewshot_raw", "fgvc_raw", "folder", "identity", "promises", "standins")
+TOOLS = ("check", "convert", "fetch", "folder", "identity", "promises", "raw", "standins")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}

@@ -230,7 +230,7 @@ def _recompute(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from results.publish import pack
+    from results.bundling import pack
     from results.store import record_files
     from results.suites import load_suite
 

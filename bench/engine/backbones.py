@@ -129,13 +129,13 @@ def check_file(name: str, weights: Weights) -> None:
 def _file_problem(name: str, file: Path, sha256: str) -> str:
     import torch
 
-    from .checkpoints import CheckpointError, fitted
+    from .pretrained import PretrainedError, fitted
 
     try:
         with torch.device("meta"):
             model = create(name)
         fitted(file, model, name)
-    except (BackboneError, CheckpointError) as error:
+    except (BackboneError, PretrainedError) as error:
         return str(error)
     return ""
 
@@ -230,13 +230,13 @@ def load(name: str, weights: Weights, drop_path: float = 0.0) -> Backbone:
 
     Raises BackboneError when the file does not fit the model, or holds anything but tensors.
     """
-    from .checkpoints import CheckpointError, fitted
+    from .pretrained import PretrainedError, fitted
 
     model, adjusted = create(name, drop_path), ""
     if weights.file is not None:
         try:
             state, adjusted = fitted(weights.file, model, name)
-        except CheckpointError as error:
+        except PretrainedError as error:
             raise BackboneError(str(error)) from None
         model.load_state_dict(state, strict=False)
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]

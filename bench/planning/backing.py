@@ -1,7 +1,7 @@
 """Which backbones are asked for, with which weights, and what they can carry: all their problems at once.
 
 No torch for the backbones that we know at their own size; for others, and for a file that the user named, the model is
-built without numbers and asked (`engine.carry`, `engine.checkpoints`).
+built without numbers and asked (`engine.carry`, `engine.pretrained`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .. import h5
+from .. import encoded
 from ..card import DataError, Item
 from ..lists import Problems, Tree, find_folder, read_list
 
@@ -37,9 +37,9 @@ def items(
     if split not in LISTS:
         raise DataError(f"no split is called {split!r}; there are: {', '.join(LISTS)}")
     base = find_folder(root, folders, LAYOUT)
-    packed = base / h5.FILE
+    packed = base / encoded.FILE
     if packed.is_file() and not (base / "images").is_dir():
-        return h5.read_list(base / f"{LISTS[split]}.txt", packed, classes, LAYOUT, problems, drop="images/")
+        return encoded.read_list(base / f"{LISTS[split]}.txt", packed, classes, LAYOUT, problems, drop="images/")
     return read_list(base / f"{LISTS[split]}.txt", Tree(base), classes, LAYOUT, problems)
 
 

@@ -15,7 +15,7 @@ from bench.engine.record import classify
 from bench.planning.plan import make
 from bench.planning.request import Request, UsageError
 from datasets.card import Card, Item
-from datasets.h5 import H5Image
+from datasets.encoded import H5Image
 from datasets.identity import list_hash
 from methods.grammar import parse
 from results import store

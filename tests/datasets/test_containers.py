@@ -17,7 +17,7 @@ from scipy.io import loadmat, savemat
 
 from datasets import door, hdf5, matlab, npz
 from datasets.card import DataError
-from datasets.h5 import H5Image
+from datasets.encoded import H5Image
 from datasets.images import open_rgb
 from datasets.vtab import arrays, folders, scenes
 from datasets.vtab.pools import reading

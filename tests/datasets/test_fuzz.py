@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from datasets import fewshot_raw, fgvc_raw, registry
+from datasets import registry
 from datasets.card import DataError
 from datasets.fgvc import read_json
 from datasets.folder import MANIFEST, compare_manifest
+from datasets.raw import fewshot, fgvc
 from datasets.vtab import scenes, tfrecord
 from datasets.vtab.arrays import read_norb
 
@@ -85,7 +86,7 @@ def test_raw_tables_in_json(data: bytes, fuzz_root: Path) -> None:
     for split in ("train", "val"):
         (fuzz_root / f"CLEVR_v1.0/scenes/CLEVR_{split}_scenes.json").write_bytes(data)
     with contextlib.suppress(DataError):
-        fewshot_raw.food101(fuzz_root)
+        fewshot.food101(fuzz_root)
     for task in ("count", "dist"):
         with contextlib.suppress(DataError):
             scenes.clevr(fuzz_root, task)
@@ -102,14 +103,14 @@ def test_raw_tables_in_text(rows: list[bytes], fuzz_root: Path) -> None:
     for name in ("variants", "images_variant_train", "images_variant_val", "images_variant_test"):
         (fuzz_root / f"data/{name}.txt").write_bytes(data)
     with contextlib.suppress(DataError):
-        fgvc_raw.cub(fuzz_root)
+        fgvc.cub(fuzz_root)
     with contextlib.suppress(DataError):
-        fewshot_raw.aircraft(fuzz_root)
+        fewshot.aircraft(fuzz_root)
     (fuzz_root / "food-101/meta").mkdir(parents=True, exist_ok=True)
     for name, text in (("classes.txt", data), ("train.json", b"{}"), ("test.json", b"{}")):
         (fuzz_root / "food-101/meta" / name).write_bytes(text)
     with contextlib.suppress(DataError):
-        fewshot_raw.food101(fuzz_root)
+        fewshot.food101(fuzz_root)
 
 
 RECORD = tfrecord.encode({"image": b"picture" * 3, "filename": b"name", "label": 3})

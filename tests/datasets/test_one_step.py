@@ -10,9 +10,10 @@ import torch
 from PIL.Image import Resampling
 from timm.models.vision_transformer import VisionTransformer
 
-from datasets import fewshot_raw, fgvc_raw, registry
+from datasets import registry
 from datasets.card import Card, Item
 from datasets.images import ImageList, to_array
+from datasets.raw import fewshot, fgvc
 from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS
 from datasets.vtab import scenes
 from datasets.vtab.raw import RAW
@@ -54,13 +55,13 @@ def raw_items(key: str, root: Path) -> Sequence[Item]:
     if key in RAW:
         pools = RAW[key].read(folder)
         return [Item(record.image, record.label) for record in pools.get("train", pools.get("all", []))]
-    if key in fgvc_raw.READERS:
+    if key in fgvc.READERS:
         base = next((b for b in (folder, *folder.iterdir()) if (b / "images").is_dir()), folder)
-        rows = fgvc_raw.READERS[key](folder)["train"]
+        rows = fgvc.READERS[key](folder)["train"]
         rank = {identifier: label for label, identifier in enumerate(sorted({i for _, i in rows}))}
         return [Item(base / path, rank[identifier]) for path, identifier in rows]
-    if key in fewshot_raw.READERS:
-        images = fewshot_raw.split(fewshot_raw.READERS[key](folder))["train"]
+    if key in fewshot.READERS:
+        images = fewshot.split(fewshot.READERS[key](folder))["train"]
         return [Item(image.source, image.label) for image in images]
     assert key == "imagenet1k"  # its class folders are its raw form
     return registry.get(key).items(root, "train")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from datasets import fewshot_raw, fgvc_raw, registry
+from datasets import registry
 from datasets.card import DataError
 from datasets.check import check
 from datasets.convert import convert
 from datasets.fewshot import SEEDS, SHOTS, list_name
 from datasets.folder import MARK
 from datasets.images import content_hash, open_rgb, to_array
+from datasets.raw import fewshot, fgvc
 from datasets.standins.raw import FINE_WRITERS, write_raw
 
 SETS = ("food101", "cars", "flowers102", "aircraft", "pets")
@@ -33,7 +34,7 @@ def converted(name: str, raw: Path, out: Path) -> Path:
 def test_fine_grained_tables_become_vpts_files_of_the_same_pictures(name: str, raw_root: Path, tmp_path: Path) -> None:
     raw = raw_root / FINE_WRITERS[name][0]
     converted(name, raw, tmp_path)
-    card, official = registry.get(name), fgvc_raw.READERS[name](raw)
+    card, official = registry.get(name), fgvc.READERS[name](raw)
     rank = {identifier: label for label, identifier in enumerate(sorted({i for _, i in official["train"]}))}
     test = card.items(tmp_path, "test")
     assert [item.label for item in test] == [rank[identifier] for _, identifier in official["test"]]
@@ -61,7 +62,7 @@ def test_imagenets_flat_validation_folder_is_labelled_through_the_kit(raw_root: 
 def test_raw_fewshot_sets_become_lists_of_every_size_and_seed(key: str, raw_root: Path, tmp_path: Path) -> None:
     folder = converted(f"{key}_16shot_s0", raw_root / FINE_WRITERS[key][0], tmp_path)
     assert "not NOAH's" in (folder / "ORIGIN.txt").read_text()
-    label = {image.path: image.label for images in fewshot_raw.READERS[key](raw_root / FINE_WRITERS[key][0]).values()
+    label = {image.path: image.label for images in fewshot.READERS[key](raw_root / FINE_WRITERS[key][0]).values()
              for image in images}  # fmt: skip
     for shots in SHOTS:
         for seed in SEEDS:
@@ -80,20 +81,20 @@ def test_raw_fewshot_sets_become_lists_of_every_size_and_seed(key: str, raw_root
 
 
 def test_official_splits_are_kept_where_coop_keeps_them(raw_root: Path) -> None:
-    aircraft = fewshot_raw.split(fewshot_raw.aircraft(raw_root / "aircraft"))
+    aircraft = fewshot.split(fewshot.aircraft(raw_root / "aircraft"))
     assert {split: len(found) for split, found in aircraft.items()} == {"train": 160, "val": 32, "test": 48}
-    pets = fewshot_raw.pets(raw_root / "pets")
-    cut = fewshot_raw.split(pets)
+    pets = fewshot.pets(raw_root / "pets")
+    cut = fewshot.split(pets)
     assert {one.path for one in cut["test"]} == {one.path for one in pets["test"]}
     assert {one.path for one in cut["train"] + cut["val"]} == {one.path for one in pets["train"]}
 
 
 def test_shares_of_a_class_are_half_a_fifth_and_the_rest(tmp_path: Path) -> None:
     """Food-101 has 1,000 images of each class: 50,500, 20,200 and 30,300 are its card's promises over 101 classes."""
-    images = [fewshot_raw.Image(f"{i}.jpg", 7, tmp_path) for i in range(1000)]
-    cut = fewshot_raw.split({"all": images})
+    images = [fewshot.Image(f"{i}.jpg", 7, tmp_path) for i in range(1000)]
+    cut = fewshot.split({"all": images})
     assert {split: len(found) for split, found in cut.items()} == {"train": 500, "val": 200, "test": 300}
-    again = fewshot_raw.split({"all": images[::-1]})
+    again = fewshot.split({"all": images[::-1]})
     assert {split: set(found) for split, found in again.items()} == {split: set(found) for split, found in cut.items()}
 
 
@@ -122,31 +123,31 @@ def test_what_is_wrong_in_raw_tables_is_named(raw_root: Path, tmp_path: Path) ->
     listed = json.loads(file.read_text())
     file.write_text(json.dumps(listed | {"unheard_of": ["unheard_of/1"]}))
     with pytest.raises(DataError, match=r"train\.json: 'unheard_of' is no class of classes\.txt"):
-        fewshot_raw.food101(raw)
+        fewshot.food101(raw)
     file.write_text(json.dumps(listed | {"apple_pie": ["../../x"]}))
     with pytest.raises(DataError, match=r"'\.\./\.\./x\.jpg' leaves the folder"):
-        fewshot_raw.food101(raw)
+        fewshot.food101(raw)
     file.write_text("[1, 2]")
     with pytest.raises(DataError, match=r"train\.json cannot be read as an object of class"):
-        fewshot_raw.food101(raw)
+        fewshot.food101(raw)
     raw = tmp_path / "planes"
     shutil.copytree(raw_root / "aircraft", raw)
     table = raw / "fgvc-aircraft-2013b" / "data" / "images_variant_val.txt"
     table.write_text(table.read_text() + "1000037 No Plane\n")
     with pytest.raises(DataError, match=r"images_variant_val\.txt:33: 'No Plane' is no variant"):
-        fewshot_raw.aircraft(raw)
+        fewshot.aircraft(raw)
     for key in SETS:
         with pytest.raises(DataError, match="is missing; expected there: "):
-            fewshot_raw.READERS[key](tmp_path)
+            fewshot.READERS[key](tmp_path)
 
 
 def test_names_with_a_slash_are_no_folders_and_a_tenth_of_foods_training_labels_is_wrong(raw_root: Path) -> None:
     data = raw_root / "aircraft" / "fgvc-aircraft-2013b" / "data"
     assert any(row.endswith("F/A-18") for row in (data / "images_variant_train.txt").read_text().splitlines())
-    assert {image.label for image in fewshot_raw.aircraft(raw_root / "aircraft")["train"]} >= {40}
+    assert {image.label for image in fewshot.aircraft(raw_root / "aircraft")["train"]} >= {40}
     drawn = {int(image.path.split("/")[1].split(".")[0]) // 1000: [] for image in
-             fewshot_raw.food101(raw_root / "food101")["all"]}  # fmt: skip
-    for image in fewshot_raw.food101(raw_root / "food101")["all"]:
+             fewshot.food101(raw_root / "food101")["all"]}  # fmt: skip
+    for image in fewshot.food101(raw_root / "food101")["all"]:
         number = int(image.path.split("/")[1].split(".")[0])
         if number % 1000 < 500:
             drawn[number // 1000].append(image.label)

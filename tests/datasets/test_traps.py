@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import fewshot_raw, fgvc_raw, registry
+from datasets import registry
 from datasets.card import DataError, Item
 from datasets.check import check
 from datasets.convert import convert
 from datasets.images import open_rgb
+from datasets.raw import fewshot, fgvc
 from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS
 from datasets.vtab.cut import vtab1k
 from datasets.vtab.raw import RAW
@@ -192,12 +193,12 @@ def test_a_raw_table_that_leads_out_is_refused_and_nothing_is_written(
 
 def test_every_reader_of_raw_tables_goes_through_the_tree(raw_root: Path) -> None:
     """What the readers hand out lies below the raw root, links followed."""
-    for key in (*fgvc_raw.READERS, *fewshot_raw.READERS, *RAW):
+    for key in (*fgvc.READERS, *fewshot.READERS, *RAW):
         root = raw_root / (VTAB_WRITERS | FINE_WRITERS)[key][0]
         if key in RAW:
             images = [Item(r.image, r.label).image for records in RAW[key].read(root).values() for r in records[:3]]
-        elif key in fewshot_raw.READERS:
-            images = [one.source for found in fewshot_raw.READERS[key](root).values() for one in found[:3]]
+        elif key in fewshot.READERS:
+            images = [one.source for found in fewshot.READERS[key](root).values() for one in found[:3]]
         else:
             images = []
         assert all(image.resolve().is_relative_to(root.resolve()) for image in images if isinstance(image, Path))

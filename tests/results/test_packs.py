@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reports import cli
-from results import evidence, index, metrics, packs, publish, store
+from results import bundling, evidence, index, metrics, packs, store
 from results.schema import RecordError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pack(folder: Path, tmp_path: Path) -> Path:
-    publish.pack(store.record_files(folder), tmp_path / "pack")
+    bundling.pack(store.record_files(folder), tmp_path / "pack")
     return tmp_path / "pack"
 
 
@@ -63,8 +63,8 @@ def test_members_have_the_hashes_that_their_records_name(pack: Path) -> None:
 
 
 def test_packing_again_and_packing_a_pack_give_the_same_bytes(folder: Path, pack: Path, tmp_path: Path) -> None:
-    publish.pack(list(reversed(store.record_files(folder))), tmp_path / "again")
-    publish.pack(store.record_files(pack), tmp_path / "of-a-pack")
+    bundling.pack(list(reversed(store.record_files(folder))), tmp_path / "again")
+    bundling.pack(store.record_files(pack), tmp_path / "of-a-pack")
     assert _files(pack) == _files(tmp_path / "again") == _files(tmp_path / "of-a-pack")
 
 
@@ -82,7 +82,7 @@ def test_readers_do_not_tell_a_pack_from_a_folder(folder: Path, pack: Path) -> N
 
 def test_a_changed_pack_is_read_anew(folder: Path, pack: Path) -> None:
     assert len(index.read(pack)) == 6
-    publish.pack(store.record_files(folder)[:4], pack)
+    bundling.pack(store.record_files(folder)[:4], pack)
     assert len(index.read(pack)) == 4
 
 
@@ -145,7 +145,7 @@ def test_what_may_not_be_published_is_named_and_nothing_is_written(folder: Path,
     ):
         change()  # type: ignore[no-untyped-call]
         with pytest.raises(RecordError, match=words):
-            publish.pack(store.record_files(folder), tmp_path / "out")
+            bundling.pack(store.record_files(folder), tmp_path / "out")
         assert not (tmp_path / "out").exists()
         path.write_text(good)
 
@@ -161,6 +161,6 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("suite", sorted(p.parent.name for p in REFERENCE.glob("*/suite.json")))
 def test_the_repositorys_own_runs_are_packed_as_this_program_packs(suite: str, tmp_path: Path) -> None:
-    publish.pack(store.record_files(REFERENCE / suite), tmp_path / "again")
+    bundling.pack(store.record_files(REFERENCE / suite), tmp_path / "again")
     for name in (packs.RECORDS, packs.FILES):
         assert (tmp_path / "again" / name).read_bytes() == (REFERENCE / suite / name).read_bytes()

@@ -1,4 +1,4 @@
-"""PACE's HDF5 form of image lists: encoded bytes under the path that the list names."""
+"""Encoded images inside one HDF5 file, under the path that a list names: PACE's form of image lists."""
 
 from __future__ import annotations
 

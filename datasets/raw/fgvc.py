@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import door, matlab
-from .card import DataError
-from .vtab.arrays import whole
-from .vtab.pools import place, reading
+from .. import door, matlab
+from ..card import DataError
+from ..vtab.arrays import whole
+from ..vtab.pools import place, reading
 
 Official = dict[str, list[tuple[str, int]]]  # train, test and (Flowers only) val
 
@@ -57,7 +57,7 @@ def nabirds(root: Path) -> Official:
 
 def flowers(root: Path) -> Official:
     """The split of the VTAB task, under FGVC's rules."""
-    from .vtab.folders import flowers as pools
+    from ..vtab.folders import flowers as pools
 
     names = {"train": "train", "validation": "val", "test": "test"}
     return {names[pool]: [(f"jpg/{record.key!s}", record.label + 1) for record in records]

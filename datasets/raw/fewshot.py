@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import door, fgvc_raw
-from .card import Card, DataError
-from .fewshot import SEEDS, SHOTS, list_name
-from .folder import link_or_copy, publish
-from .lists import Tree, lines
-from .vtab import folders
-from .vtab.pools import Pools, place, reading
+from .. import door
+from ..card import Card, DataError
+from ..fewshot import SEEDS, SHOTS, list_name
+from ..folder import link_or_copy, publish
+from ..lists import Tree, lines
+from ..vtab import folders
+from ..vtab.pools import Pools, place, reading
+from . import fgvc
 
 VAL_SHARE, TEST_SHARE = 0.2, 0.3
 
@@ -86,7 +87,7 @@ def aircraft(root: Path) -> Official:
 
 def cars(root: Path) -> Official:
     """The development kit's splits; a list's path names the folder."""
-    listed = fgvc_raw.cars(root)
+    listed = fgvc.cars(root)
     first = listed["train"][0][0]
     places = (root, root / "Stanford-cars", root / "stanford_cars")
     base = next((found for found in places if (found / first).is_file()), root)

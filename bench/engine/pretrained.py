@@ -26,14 +26,14 @@ SAVE_ALONE = ("in a program that trusts it, save the tensors alone: torch.save({
               "safetensors.torch.save_file")
 
 
-class CheckpointError(ValueError):
+class PretrainedError(ValueError):
     """The file cannot be used for this model; one sentence for the user."""
 
 
 def fitted(file: Path, model: nn.Module, name: str) -> tuple[dict[str, Tensor], str]:
     """(the model's tensors in float32, what was chosen or resized). The model may lie on the meta device.
 
-    Raises CheckpointError for whatever is no file of this model's weights.
+    Raises PretrainedError for whatever is no file of this model's weights.
     """
     state, told = _unwrapped(file, read(file, name), [])
     state, prefix = _stripped(file, state, model)
@@ -58,9 +58,9 @@ def read(file: Path, name: str) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in as many ways as there are bytes
         if "GLOBAL" in str(error) or "can still be loaded" in str(error):  # torch's words for both cases differ so
-            raise CheckpointError(f"{_shown(file)} holds Python objects beside tensors, which are not loaded because "
+            raise PretrainedError(f"{_shown(file)} holds Python objects beside tensors, which are not loaded because "
                                   f"that can run code; {SAVE_ALONE}") from None
-        raise CheckpointError(f"{_shown(file)} is damaged, or no file of tensors; give safetensors, or a torch "
+        raise PretrainedError(f"{_shown(file)} is damaged, or no file of tensors; give safetensors, or a torch "
                               "checkpoint of tensors") from None
 
 
@@ -70,9 +70,9 @@ def _kind(file: Path, name: str) -> str:
         with file.open("rb") as stream:
             start = stream.read(64)
     except OSError as error:
-        raise CheckpointError(f"{_shown(file)} cannot be read: {error.strerror}") from None
+        raise PretrainedError(f"{_shown(file)} cannot be read: {error.strerror}") from None
     if not start:
-        raise CheckpointError(f"{_shown(file)} is empty; fetch it again")
+        raise PretrainedError(f"{_shown(file)} is empty; fetch it again")
     if start[8:9] == b"{":
         return "safetensors"
     for magic, words in ((b"\x89HDF", "an HDF5 file, as Keras writes"), (b"\x1f\x8b", "compressed; unpack it first"),
@@ -80,17 +80,17 @@ def _kind(file: Path, name: str) -> str:
                          (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
                          (b"\x93NUMPY", "one numpy array, not a network")):
         if start.startswith(magic):
-            raise CheckpointError(f"{_shown(file)} is {words}")
+            raise PretrainedError(f"{_shown(file)} is {words}")
     if start.startswith(b"PK"):
         try:
             inside = zipfile.ZipFile(file).namelist()
         except (zipfile.BadZipFile, OSError):
-            raise CheckpointError(f"{_shown(file)} is cut off or damaged; fetch it again") from None
+            raise PretrainedError(f"{_shown(file)} is cut off or damaged; fetch it again") from None
         if any(n.endswith(".npy") for n in inside):
-            raise CheckpointError(f"{_shown(file)} is a numpy archive, as the authors' JAX programs write; "
+            raise PretrainedError(f"{_shown(file)} is a numpy archive, as the authors' JAX programs write; "
                                   f"{_same(name)}")
         if any("/code/" in n for n in inside):
-            raise CheckpointError(f"{_shown(file)} is a TorchScript program, not a checkpoint of tensors; "
+            raise PretrainedError(f"{_shown(file)} is a TorchScript program, not a checkpoint of tensors; "
                                   f"{_same(name)}")
     return "torch"
 
@@ -119,16 +119,16 @@ def _unwrapped(file: Path, found: Any, told: list[str]) -> tuple[dict[str, Tenso
 
     if not isinstance(found, dict):
         kind = "a list" if isinstance(found, list | tuple) else "one value"
-        raise CheckpointError(f"{_shown(file)} holds {kind}, not tensors by name; {SAVE_ALONE}")
+        raise PretrainedError(f"{_shown(file)} holds {kind}, not tensors by name; {SAVE_ALONE}")
     tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
     inner = [k for k, v in found.items() if isinstance(v, dict) and _deep(v)]
     if not inner or len(tensors) > 2:  # a step counter may stand beside the wrapped weights
         if not tensors:
-            raise CheckpointError(f"{_shown(file)} holds no tensors" + (f" (only {_keys(found)})" if found else ""))
+            raise PretrainedError(f"{_shown(file)} holds no tensors" + (f" (only {_keys(found)})" if found else ""))
         return tensors, told
     known = [k for k in WRAPPERS if k in inner]
     if not known and len(inner) > 1:
-        raise CheckpointError(f"{_shown(file)} holds several sets of tensors ({_keys(inner)}); save the network's "
+        raise PretrainedError(f"{_shown(file)} holds several sets of tensors ({_keys(inner)}); save the network's "
                               "alone")
     key = known[0] if known else inner[0]
     others = [k for k in known[1:] if k not in ("params",)]
@@ -152,7 +152,7 @@ def _stripped(file: Path, state: dict[str, Tensor], model: nn.Module) -> tuple[d
     if "" in found:
         return state, ""
     if len(found) > 1:
-        raise CheckpointError(f"{_shown(file)} holds several networks (under {_keys(found)}); save the one that you "
+        raise PretrainedError(f"{_shown(file)} holds several networks (under {_keys(found)}); save the one that you "
                               "mean alone")
     plain = [p for p in ("module.", "_orig_mod.") if all(k.startswith(p) for k in state)]  # timm's filter does the rest
     for prefix in found or plain:
@@ -165,7 +165,7 @@ def _check_patches(file: Path, state: dict[str, Tensor], model: nn.Module, name:
     ours: Any = model.state_dict().get("patch_embed.proj.weight")
     theirs = next((v for k, v in state.items() if k.endswith(PATCHES) and v.ndim == 4), None)
     if ours is not None and ours.ndim == 4 and theirs is not None and ours.shape[-2:] != theirs.shape[-2:]:
-        raise CheckpointError(f"{_shown(file)} has patches of {theirs.shape[-1]} pixels, {name!r} has patches of "
+        raise PretrainedError(f"{_shown(file)} has patches of {theirs.shape[-1]} pixels, {name!r} has patches of "
                               f"{ours.shape[-1]}; name the backbone that it belongs to")
 
 
@@ -197,7 +197,7 @@ def _named(file: Path, state: dict[str, Tensor], model: nn.Module, name: str) ->
     try:
         state = dict(keep(dict(state), model)) if keep else state
     except Exception:  # the filter reads names that it expects; other networks' files lack them
-        raise CheckpointError(f"{_shown(file)} does not fit {name!r}: its names are those of another network "
+        raise PretrainedError(f"{_shown(file)} does not fit {name!r}: its names are those of another network "
                               f"({_keys(state)})") from None
     own = model.state_dict()
     heads = {*classifiers(model), "head", "fc", "head_dist"}
@@ -223,21 +223,21 @@ def _filter(name: str, model: nn.Module) -> Any:
 
 
 def _compare(file: Path, state: dict[str, Tensor], model: nn.Module, name: str) -> None:
-    """Raises CheckpointError unless every weight of the model is there, in its shape, and nothing else."""
+    """Raises PretrainedError unless every weight of the model is there, in its shape, and nothing else."""
     own = model.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]  # a counter, not a weight
     unknown = [k for k in state if k not in own]
     lead = f"{_shown(file)} does not fit {name!r}: "
     if missing or unknown:
-        raise CheckpointError(f"{lead}{len(missing)} weights are missing and {len(unknown)} unknown, first "
+        raise PretrainedError(f"{lead}{len(missing)} weights are missing and {len(unknown)} unknown, first "
                               f"{_keys([*missing, *unknown][:1])}; name the backbone that it belongs to")
     shaped = [k for k in state if state[k].shape != own[k].shape]
     if shaped:
-        raise CheckpointError(f"{lead}another size in {len(shaped)} of the weights, first {_keys(shaped[:1])}: "
+        raise PretrainedError(f"{lead}another size in {len(shaped)} of the weights, first {_keys(shaped[:1])}: "
                               f"{'x'.join(map(str, state[shaped[0]].shape))} for "
                               f"{'x'.join(map(str, own[shaped[0]].shape))}")
     for key, value in state.items():
         if value.is_complex() or value.is_sparse or value.is_quantized or (
                 value.is_floating_point() and not bool(value.isfinite().all())):
-            raise CheckpointError(f"{_shown(file)} holds numbers that no weight can be (not finite, or not real), "
+            raise PretrainedError(f"{_shown(file)} holds numbers that no weight can be (not finite, or not real), "
                                   f"first in {_keys([key])}; fetch it again")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.engine import backbones
 from bench.engine.backbones import BackboneError, Weights
-from bench.engine.checkpoints import CheckpointError, fitted
+from bench.engine.pretrained import PretrainedError, fitted
 
 NAME = "test_vit"
 State = dict[str, Tensor]
@@ -167,7 +167,7 @@ def test_safetensors_under_another_ending_load_and_a_cut_file_does_not(state: St
 def test_the_archive_of_the_authors_vit_is_answered_with_timms_names_of_the_same_weights(tmp_path: Path) -> None:
     file = tmp_path / "ViT-B_16.npz"
     file.write_bytes(_numpy())
-    with pytest.raises(CheckpointError, match=re.escape("vit_base_patch16_224.orig_in21k")):
+    with pytest.raises(PretrainedError, match=re.escape("vit_base_patch16_224.orig_in21k")):
         fitted(file, on_meta(NAME), "vit_base_patch16_224.augreg_in21k")
 
 
