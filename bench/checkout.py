@@ -9,7 +9,5 @@ STANDINS = ROOT / "data" / "standins"
 CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 CLAIMS = ROOT / "results" / "claims"
-
 JOBS = ROOT / "results" / "jobs"
-
 SNAPSHOTS = ROOT / ".snapshots"

@@ -9,8 +9,6 @@ from itertools import product
 from math import prod
 from typing import Any, Literal
 
-import optuna
-
 from .spaces import Config, Options, Range, Space
 
 Sampler = Literal["grid", "random", "tpe"]
@@ -92,6 +90,7 @@ class Proposer:
 
 
 def _study(sampler: Sampler, seed: int) -> Any:
+    import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     made = optuna.samplers.RandomSampler(seed) if sampler == "random" else optuna.samplers.TPESampler(
@@ -100,6 +99,7 @@ def _study(sampler: Sampler, seed: int) -> Any:
 
 
 def _pruned() -> Any:
+    import optuna
 
     return optuna.trial.TrialState.FAIL
 

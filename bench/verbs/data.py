@@ -15,24 +15,8 @@ from .. import checkout
 from ..planning.request import UsageError
 from .words import Verb
 
-
-def check_data(cards: Sequence[Card], root: Path) -> int:
-    """Every promise of every card against the folder; all problems, exit 1 when there are any."""
-    from datasets.check import check
-
-    from ..progress import Bar
-
-    problems = 0
-    with Bar(len(cards), "checking") as bar:
-        for one in cards:
-            found = check(one.name, root)
-            problems += len(found)
-            print("\n".join(f"{p.dataset}: {p.text}" for p in found) if found else f"{one.name}: as promised")
-            bar.one_more(one.name)
-    return 1 if problems else 0
-
 DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
-
+_DOES = {"check": "check", "convert": "convert from", "vtab1k": "cut from"}
 ORDER = 140  # in the list of commands
 
 
@@ -73,7 +57,20 @@ def act(args: argparse.Namespace) -> int:
     return _made(cards, root, args)
 
 
-_DOES = {"check": "check", "convert": "convert from", "vtab1k": "cut from"}
+def check_data(cards: Sequence[Card], root: Path) -> int:
+    """Every promise of every card against the folder; all problems, exit 1 when there are any."""
+    from datasets.check import check
+
+    from ..progress import Bar
+
+    problems = 0
+    with Bar(len(cards), "checking") as bar:
+        for one in cards:
+            found = check(one.name, root)
+            problems += len(found)
+            print("\n".join(f"{p.dataset}: {p.text}" for p in found) if found else f"{one.name}: as promised")
+            bar.one_more(one.name)
+    return 1 if problems else 0
 
 
 def _cards(name: str, action: str) -> Sequence[Card]:

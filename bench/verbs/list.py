@@ -17,7 +17,8 @@ from ..suites import GROUPS, SUITES
 from .words import Verb
 
 KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
-
+PART_KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
+WIDTH = 116
 ORDER = 10  # in the list of commands
 
 
@@ -35,16 +36,12 @@ def act(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     if args.kind == "datasets":
-
         print(text(args.all))
         return 0
     width = max((len(r["name"]) for r in rows), default=0)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['about']}")
     return 0
-
-PART_KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
-
 
 def listing(kind: str) -> list[dict[str, str]]:
     """Rows with `name` and `about`."""
@@ -59,9 +56,6 @@ def listing(kind: str) -> list[dict[str, str]]:
     parts = [p for p in catalog().values() if kind == "methods" or p.kind == PART_KINDS[kind]]
     return [{"name": p.name, "about": (f"{p.kind}: " if kind == "methods" else "") + p.doc
              + (f" (short: {', '.join(p.aliases)})" if p.aliases else "")} for p in parts]
-
-WIDTH = 116
-
 
 def text(every: bool = False) -> str:
     """The data sets by group; `every` gives each card its line."""

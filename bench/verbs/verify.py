@@ -10,18 +10,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from results import evidence, store
 from results.schema import RecordError, RunResult
 
 from .. import checkout
-from ..engine.where import Where
 from ..planning.request import UsageError
+from . import here
 from .words import Verb
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..engine.where import Where
+
+CLOSE = 1e-4  # margins may differ so much where the device differs
 ORDER = 120  # in the list of commands
 
 
@@ -35,27 +39,21 @@ def add(verb: Verb) -> None:
 
 
 def act(args: argparse.Namespace) -> int:
-    from .. import checkout
-    from . import here
-
     found = runs_of(args.runs, checkout.RUNS)
     device = here.device_of(args.device)
     problems = 0
     for path in found:
-        good, words = check(path, args.data, args.weights, replace_device(device))
+        good, words = check(path, args.data, args.weights, _place(device))
         problems += not good
         print(words)
     return 1 if problems else 0
 
 
-def replace_device(device: str) -> Any:
+def _place(device: str) -> Where:
     """A place to run on, without data yet."""
     from ..engine.where import Where
 
     return replace(Where(Path(), None, None), device=device, deterministic=device == "cpu")
-
-CLOSE = 1e-4  # margins may differ so much where the device differs
-
 
 def runs_of(names: Sequence[str], runs: Path) -> list[Path]:
     """Records by id, by the first digits of an id, or all that hold weights."""
@@ -145,6 +143,8 @@ def _again(path: Path, record: RunResult, told: str, data: str | None, weights: 
 
 def _compare(record: RunResult, told: str, stored: Mapping[str, np.ndarray], pred: np.ndarray, margin: np.ndarray,
              items: str) -> tuple[bool, str]:
+    import numpy as np
+
     if str(stored["items"]) != items or len(stored["pred"]) != len(pred):
         return False, f"{told}: the test images are others, or in another order"
     same = int((stored["pred"] == pred).sum())

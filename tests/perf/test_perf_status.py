@@ -24,8 +24,8 @@ SEEDS = 48  # x 26 data sets x 8 methods of the demo
 ASK = f"""
 import sys, time
 from pathlib import Path
-from bench import plan, cli
-plan.RUNS, plan.CLAIMS = Path(sys.argv[1]) / "runs", Path(sys.argv[1]) / "claims"
+from bench import checkout, cli
+checkout.RUNS, checkout.CLAIMS = Path(sys.argv[1]) / "runs", Path(sys.argv[1]) / "claims"
 sys.exit(cli.main(["status", "--suite", "demo", "--seeds", *map(str, range({SEEDS}))]))
 """
 

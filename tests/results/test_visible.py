@@ -13,6 +13,8 @@ import pytest
 
 from bench import cli
 from bench.planning.request import UsageError
+from bench.verbs import list as verbs_list
+from bench.verbs import show as verbs_show
 from reports import draw, page, table
 from reports.latex import latex
 from reports.table import Field, Table
@@ -66,9 +68,9 @@ def test_no_result_of_the_program_repeats_them(capsys: pytest.CaptureFixture[str
     def refuse(*_: object) -> None:
         raise UsageError([HOSTILE])
 
-    monkeypatch.setattr(cli.show, "listing", lambda kind: [{"name": HOSTILE, "about": HOSTILE}])
+    monkeypatch.setattr(verbs_list, "listing", lambda kind: [{"name": HOSTILE, "about": HOSTILE}])
     assert cli.main(["list", "methods"]) == 0
-    monkeypatch.setattr(cli.show, "card", refuse)
+    monkeypatch.setattr(verbs_show, "card", refuse)
     assert cli.main(["show", "x"]) == 2
     said = capsys.readouterr()
     assert SHOWN in said.out and SHOWN in said.err and not hidden(said.out + said.err)
@@ -112,7 +114,7 @@ def test_numbers_stay_numbers(number: float) -> None:
 
 
 def test_json_for_programs_stays_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.show, "listing", lambda kind: [{"name": HOSTILE, "about": ""}])
+    monkeypatch.setattr(verbs_list, "listing", lambda kind: [{"name": HOSTILE, "about": ""}])
     assert cli.main(["list", "methods", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == HOSTILE
 
