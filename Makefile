@@ -61,8 +61,9 @@ status: setup ## how far a suite is; ARGS=--watch follows it
 report: setup ## rewrite the tables from the records; SUITE= narrows
 	@$(CUT) $(PY) -m reports build $(if $(SUITE),--suite "$$SUITE") $(MORE)
 
-check: setup ## prove that the committed tables follow from the committed records
+check: setup ## prove that committed tables follow from committed records, and pages of docs/ from the registry
 	@$(CUT) $(PY) -m reports check $(MORE)
+	@$(PY) -m bench docs --check
 
 recompute: setup ## hold every record against its stored predictions; ARGS='--records results/reference', ARGS=--write
 	@$(CUT) $(PY) -m reports recompute $(MORE)

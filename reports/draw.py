@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from results.visible import visible
 
+from .colours import BAR, FAINT, INK, NAMES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, BAR, FRONT, POINT, ON_MARK = "#1f2328", "#d0d7de", "#8c959f", "#b35900", "#0550ae", "#fefefe"
-NAMES = {INK: "--ink", FAINT: "--faint", BAR: "--bar", FRONT: "--front", POINT: "--point", ON_MARK: "--on-mark"}
-# eight hues that stay apart for most kinds of colour vision (Okabe and Ito 2008), then again with dashes
-HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#999933")
 DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 SETTINGS: Any = {"svg.hashsalt": "regatta", "svg.fonttype": "none", "font.family": "sans-serif",
                  "font.sans-serif": ["DejaVu Sans"], "text.parse_math": False}  # a name with $ is a name

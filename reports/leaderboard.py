@@ -11,7 +11,7 @@ from results.schema import RecordError
 from results.store import write_text
 from results.suites import SuiteView, load_suite
 
-from . import front
+from . import contents
 from .kept import kept, key_maker, records_hash
 from .table import md
 
@@ -69,7 +69,8 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
     if len(suites) > 1:
         parts.append("\n".join(f"- {md(s.title)} (`{s.name}`)" for s in suites))
     page = "\n\n".join(parts) + "\n\n" + "\n".join(sections)
-    written.append(put(site / front.NAME, front.front(suites, by_run, hashes, [str(e) for e in columns.unreadable])))
+    unreadable = [str(error) for error in columns.unreadable]
+    written.append(put(site / contents.NAME, contents.contents(suites, by_run, hashes, unreadable)))
     return [put(out / "LEADERBOARD.md", page), *written]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from results.suites import SuiteView
 
 from . import draw, fields, tables
+from .colours import page_style
 from .draw import escape
 from .pictures import label_of
 from .plots import Plot
@@ -38,7 +39,7 @@ class Section:
 
 def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section]) -> str:
     """The whole file."""
-    script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    script, style = (HERE / "page.js").read_text(encoding="utf-8"), page_style()
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
                         "img-src data:", "base-uri 'none'", "form-action 'none'"])
     possible = sum(not e.refused for e in suite.entries)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from results.suites import Row
 
 from . import draw, fields
-from .draw import BAR, FRONT, INK, ON_MARK, POINT
+from .colours import BAR, FRONT, INK, ON_MARK, POINT
 from .tables import World, several_backbones
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 from results.suites import Column
 
 from . import draw, fields, stats
-from .draw import BAR, DASHES, HUES, INK, POINT
+from .colours import BAR, HUES, INK, POINT
+from .draw import DASHES
 from .effects import Effects
 from .pictures import label_of, short
 from .squares import squares

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .draw import INK
+from .colours import INK
 from .pictures import short
 
 SIDE, TALL = 30.0, 21.6  # points: widest and usual height of a square

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from results.suites import SuiteView
 
+from .colours import page_style
 from .draw import escape
 
 NAME = "index.html"
 HEADS = ("Suite", "Data", "Methods", "Data sets", "Runs", "Records")
 
 
-def front(suites: Sequence[SuiteView], by_run: Mapping[str, int], hashes: Mapping[str, str],
+def contents(suites: Sequence[SuiteView], by_run: Mapping[str, int], hashes: Mapping[str, str],
           unreadable: Sequence[str] = ()) -> str:
     """HTML; `hashes` holds the records' hash of every suite that has a page, `unreadable` names records."""
-    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    style = page_style()
     rows = "\n".join(_row(suite, by_run, hashes.get(suite.name, "")) for suite in suites)
     heads = "".join(f'<th scope="col"{_number(i)}>{name}</th>' for i, name in enumerate(HEADS))
     missing = "".join(f"<li>{escape(text)}</li>" for text in unreadable)
