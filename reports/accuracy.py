@@ -11,16 +11,16 @@ from statistics import fmean
 
 from results.suites import Column, Row
 
-from . import fields, rules, tables
+from . import fields, rules, summary
 from .table import Field, Table, legend_of
-from .tables import World, name_header, names, title_of
+from .world import World, name_header, names, title_of
 
 UNADAPTED = "metrics.test:noadapt.top1"  # the same weights on the same images as they are
 
 
 def accuracies(world: World) -> list[Table]:
     """A summary and every cell; then the same of rows that adapt at test, apart."""
-    found = [tables.summary(world)] if world.plain or not world.adapting else []
+    found = [summary.summary(world)] if world.plain or not world.adapting else []
     if world.plain:
         found += details(world, world.plain)
     if world.adapting:
@@ -37,7 +37,7 @@ def details(world: World, rows: tuple[Row, ...]) -> list[Table]:
     told = {c.name for _, columns in special for c in columns}
     rest = [(g, title, own) for g, title, columns in world.groups()
             if (own := tuple(c for c in columns if c.name not in told))]
-    return [*(table for table, _ in special), *(tables.detail(world, *group, rows) for group in rest)]
+    return [*(table for table, _ in special), *(summary.detail(world, *group, rows) for group in rest)]
 
 
 def _apart(table: Table) -> Table:
@@ -53,7 +53,7 @@ def adapting(world: World) -> Table:
     for row in world.adapting:
         cells = [world.grid.cell(row, c) for c in world.columns]
         mean = fields.mean_of(world.grid, row, world.columns) if many else fields.accuracy(cells[0], whole=True)
-        body.append((*names(world, row), *tables.ranks(world, row), mean, *_gain(world, row),
+        body.append((*names(world, row), *summary.ranks(world, row), mean, *_gain(world, row),
                      Field(f"{sum(c.complete for c in cells)}/{len(cells)}", sum(c.complete for c in cells))))
     start = len(name_header(world)) + 2
     header = (*name_header(world), "Rank", "Tie", f"Mean of {len(world.columns)}" if many else world.columns[0].title,
@@ -61,9 +61,9 @@ def adapting(world: World) -> Table:
     words = ("these rows have seen the test images, though not their labels: they are ranked among themselves and "
              "never beside rows that leave test alone",
              "without adapting: the same weights on the same images as they are; means over the data sets where both "
-             "are known", *(tables.rank_legend(world) if world.ranked else ()), *legend_of(body, rules.LEGEND))
-    return Table(f"{world.key}-adapting", title_of(world, "Methods that adapt at test"), tables.caption(world), header,
-                 tuple(body), words, tuple(tables.notes(world, world.adapting)), frozenset(range(start, start + 4)),
+             "are known", *(summary.rank_legend(world) if world.ranked else ()), *legend_of(body, rules.LEGEND))
+    return Table(f"{world.key}-adapting", title_of(world, "Methods that adapt at test"), summary.caption(world), header,
+                 tuple(body), words, tuple(summary.notes(world, world.adapting)), frozenset(range(start, start + 4)),
                  world.adapting, {} if many else {start: world.columns[0]})
 
 
@@ -128,7 +128,7 @@ def _wide(world: World, rows: tuple[Row, ...], key: str, what: str, heads: Seque
     start = len(name_header(world))
     body = tuple((*names(world, row), *(fields.accuracy(world.grid.cell(row, c[0])) if len(c) == 1
                                         else fields.mean_of(world.grid, row, c) for c in cells)) for row in rows)
-    return Table(f"{world.key}-accuracy-{key}", title_of(world, what), tables.short(world),
+    return Table(f"{world.key}-accuracy-{key}", title_of(world, what), summary.short(world),
                  (*name_header(world), *heads), body, legend_of(body, rules.LEGEND), (),
                  frozenset(range(start, start + len(heads))), rows,
                  {start + j: c[0] for j, c in enumerate(cells) if len(c) == 1})

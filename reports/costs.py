@@ -9,7 +9,7 @@ from results.suites import Row
 
 from . import fields, rules
 from .table import Field, Table, legend_of
-from .tables import World, foreign, name_header, names, title_of
+from .world import World, foreign, name_header, names, title_of
 
 TRAIN = "throughput.train_images_per_s"
 STEADY = 2.0  # runs of one row that differ by more were timed on a machine that did other things too

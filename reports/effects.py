@@ -18,7 +18,7 @@ from . import fields, stats
 from .pairs import PLAIN, Predictions, answers_of, split
 from .spread import Array, Spread, spread_of
 from .table import Field, Table
-from .tables import World, key_of, title_of
+from .world import World, key_of, title_of
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from results.suites import Column, Row
 from . import fields, plots, rules
 from .pictures import label_of
 from .table import Field, Table, legend_of
-from .tables import World, key_of, name_header, names, title_of
 from .tuning import Tuned
+from .world import World, key_of, name_header, names, title_of
 
 LOSS = "train.loss"
 REPORT = "diagnostics.report."

@@ -28,7 +28,7 @@ from results.suites import Column, Row
 
 from . import fields
 from .table import Field, Table
-from .tables import World
+from .world import World
 
 COLUMNS = {"cub200": "cub", "flowers102": "flowers_fgvc", "imagenet": "imagenet1k", "imagenet_v2": "imagenetv2",
            "vtab_cifar100": "cifar100", "oxford_pets": "pets_fewshot", "oxford_flowers102@": "flowers_fewshot@"}

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from results.suites import SuiteView
 
-from . import draw, fields, tables
+from . import draw, fields
 from .colours import page_style
 from .draw import escape
 from .pictures import label_of
 from .plots import Plot
 from .table import Field, Table, cut
-from .tables import World
+from .world import World, banner
 
 HERE = Path(__file__).parent
 
@@ -98,7 +98,7 @@ def _section(section: Section) -> str:
     partial = dict.fromkeys(label_of(world, r).lower() for r in world.rows if not world.grid.complete(r, world.columns))
     return f"""<section class="world" id="{key}" aria-labelledby="{key}-title"
 data-partial="{escape(json.dumps(list(partial)))}">
-<h2 id="{key}-title"><span{css}>{escape(tables.banner(world))}</span></h2>
+<h2 id="{key}-title"><span{css}>{escape(banner(world))}</span></h2>
 <div class="tools">
 <label>Filter tables and pictures
 <input type="search" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>

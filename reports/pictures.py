@@ -14,7 +14,7 @@ from results.suites import Row
 
 from . import draw, fields
 from .colours import BAR, FRONT, INK, ON_MARK, POINT
-from .tables import World, several_backbones
+from .world import World, several_backbones
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

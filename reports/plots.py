@@ -17,7 +17,7 @@ from .draw import DASHES
 from .effects import Effects
 from .pictures import label_of, short
 from .squares import squares
-from .tables import World, key_of
+from .world import World, key_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,14 +12,14 @@ from results.published import PrintedTable, load_published
 from results.schema import RecordError
 from results.suites import SuiteView
 
-from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tables, tuning
+from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tuning
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
 from .latex import latex
 from .pairs import Predictions
 from .table import Table, markdown, md, to_csv
-from .tables import World
+from .world import World, banner, worlds
 
 LEARNING_RUNS = 1000  # more runs than this would make a page of many megabytes
 
@@ -48,11 +48,11 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     if with_page:
         parts.append(f"[Page with sortable tables and more pictures]({folder}/{suite.name}.html)")
     sections = []
-    for world in tables.worlds(grid(suite, records, by_run, predictions.luck), predictions):
+    for world in worlds(grid(suite, records, by_run, predictions.luck), predictions):
         prices = pictures.pictures(world)
         section = _section(world, predictions, papers, tuned, prices if with_page else None)
         sections.append(section)
-        parts.append(f"### {md(tables.banner(world))}")
+        parts.append(f"### {md(banner(world))}")
         for table in section.tables:
             parts.append(markdown(table).rstrip())
             built.files[f"{suite.name}-{table.key}.csv"] = to_csv(table, built.records)
@@ -106,7 +106,7 @@ def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, fo
         name = f"{built.suite.name}-{picture.key}.svg"
         built.files[name] = pictures.svg(picture, world, built.records)
         front = ", ".join(md(label) for label in picture.front) or "none is marked, as rows differ in protocol"
-        parts.append(f"![{md(picture.title)}]({folder}/{name})\n\n{md(picture.title)}, {md(tables.banner(world))}. "
+        parts.append(f"![{md(picture.title)}]({folder}/{name})\n\n{md(picture.title)}, {md(banner(world))}. "
                      f"Pareto rows (no other row is both cheaper and better): {front}.")
     return parts
 

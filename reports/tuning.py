@@ -34,7 +34,7 @@ from . import fields, plots, rules
 from .cells import RowKey
 from .pictures import label_of
 from .table import Field, Table, legend_of
-from .tables import World, key_of, name_header, names, title_of
+from .world import World, key_of, name_header, names, title_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from reports.apart import apart, identities
 from reports.cells import Grid, grid
 from reports.pairs import Predictions
-from reports.tables import World, worlds
+from reports.world import World, worlds
 from results.index import read
 from results.suites import Column, SuiteView
 from tests.reports import fakes

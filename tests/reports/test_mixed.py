@@ -12,7 +12,7 @@ from reports.cells import grid
 from reports.pairs import Predictions
 from reports.pictures import pictures
 from reports.plots import heat_map
-from reports.tables import World, worlds
+from reports.world import World, worlds
 from results.index import read
 from results.suites import SuiteView
 from tests.reports import fakes

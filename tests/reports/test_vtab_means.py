@@ -9,8 +9,9 @@ import pytest
 from reports.cells import grid
 from reports.fields import mean_of
 from reports.pairs import Predictions
-from reports.tables import VTAB as GROUPS
-from reports.tables import summary, worlds
+from reports.summary import VTAB as GROUPS
+from reports.summary import summary
+from reports.world import worlds
 from results.index import read
 from results.published import VTAB
 from results.suites import Column

@@ -1,179 +1,20 @@
-"""Accuracy tables of a suite: a summary, then every cell by groups of data sets; in the suite's row order."""
+"""The summary of a suite and every cell by groups of data sets, as accuracies; in the suite's row order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from results.suites import Column, Row
 
 from . import fields, rules, stats
-from .cells import Grid, RowKey
-from .pairs import PLAIN, Against, Predictions, Ranked, against, rank, split
+from .cells import RowKey
+from .pairs import PLAIN, split
 from .table import Field, Table, legend_of
+from .world import ASIDE, World, foreign, key_of, name_header, names, partial_of, title_of
 
 VTAB = ("natural", "specialized", "structured")
-ASIDE = "ood_all"  # group whose cells repeat another column's images: shown, counted in no mean
-
-
-@dataclass(frozen=True)
-class World:
-    """The columns of one kind (stand-in or real) with everything that tables, pictures and pages show of them."""
-
-    grid: Grid
-    standin: bool
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    against: dict[RowKey, Against]
-    ranked: dict[RowKey, tuple[Ranked, int]]
-    problems: tuple[str, ...]
-    aside: tuple[Column, ...] = ()  # shown in a table of their own, counted in no mean
-
-    @property
-    def key(self) -> str:
-        return "standin" if self.standin else "real"
-
-    @cached_property
-    def partial(self) -> tuple[str, ...]:
-        """Data sets with runs on data that are not what their cards promise."""
-        return tuple(c.title for c in (*self.columns, *self.aside)
-                     if any("broken" in self.grid.cell(row, c).signs for row in self.rows))
-
-    @cached_property
-    def runs(self) -> dict[RowKey, list[int]]:
-        """Records behind each row's cells."""
-        return {key_of(row): self.grid.runs(row, self.columns) for row in self.rows}
-
-    @cached_property
-    def by_run(self) -> dict[str, int]:
-        """run_id -> record."""
-        return {run_id: run for run, run_id in enumerate(self.grid.records.text.get("run_id", []))}
-
-    @cached_property
-    def adapting(self) -> tuple[Row, ...]:
-        """Rows whose weights move on unlabelled test images: never beside rows that leave test alone."""
-        return tuple(row for row in self.rows if self.words("method.adapts_at_test", row))
-
-    @cached_property
-    def plain(self) -> tuple[Row, ...]:
-        """The others."""
-        return tuple(row for row in self.rows if row not in self.adapting)
-
-    @cached_property
-    def headings(self) -> dict[RowKey, list[Field]]:
-        return {key_of(row): _heading(self, row) for row in self.rows}
-
-    def values(self, row: Row, name: str) -> list[float]:
-        """A number of every record of a row that has it."""
-        column = self.grid.records.number.get(name)
-        return [] if column is None else [v for run in self.runs[key_of(row)] if (v := column[run]) == v]
-
-    def words(self, name: str, row: Row | None = None) -> list[str]:
-        """The different values of a field over a row's records or all."""
-        runs = self.runs[key_of(row)] if row is not None else [run for own in self.runs.values() for run in own]
-        texts, numbers = self.grid.records.text.get(name), self.grid.records.number.get(name)
-        if texts is not None:
-            return sorted({texts[run] for run in runs} - {""})
-        return [] if numbers is None else [f"{v:g}" for v in sorted({numbers[run] for run in runs}) if v == v]
-
-    def groups(self) -> list[tuple[str, str, tuple[Column, ...]]]:
-        """(key, title, columns) in the suite's order."""
-        found = [(g, t, tuple(c for c in (*self.columns, *self.aside) if c.group == g))
-                 for g, t in self.grid.suite.groups.items()]
-        return [part for part in found if part[2]]
-
-    @cached_property
-    def foreign(self) -> tuple[Row, ...]:
-        """Rows whose protocol is not their reference row's: neither ranked nor compared with it."""
-        return tuple(row for row in self.rows if (other := self.reference(row)) is not None
-                     and self.grid.alike(row, other, self.columns) is False)
-
-    @cached_property
-    def mixed(self) -> bool:
-        """Whether complete rows of one backbone have different protocols: no line may join them."""
-        found: dict[str, set[str]] = {}
-        for row in self.plain:
-            if self.grid.complete(row, self.columns):
-                found.setdefault(row.backbone, set()).add(self.grid.protocol(row, self.columns))
-        return any(len(protocols) > 1 for protocols in found.values())
-
-    def reference(self, row: Row) -> Row | None:
-        """The row on the same backbone that others are compared with."""
-        name = self.grid.suite.reference
-        return next((r for r in self.rows if r.method == name and r.backbone == row.backbone), None)
-
-
-def key_of(row: Row) -> RowKey:
-    return row.method, row.backbone
-
-
-def worlds(grid: Grid, predictions: Predictions) -> list[World]:
-    """Stand-in and real columns of a suite, each with its comparisons and ranks."""
-    found = []
-    for standin, every in grid.worlds():
-        columns = tuple(c for c in every if c.group != ASIDE) or every
-        rows = tuple(grid.rows(columns))
-        world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
-        for other in dict.fromkeys(filter(None, map(world.reference, rows))):
-            same = [r for r in rows if r != other and r.backbone == other.backbone and r not in world.foreign]
-            world.against.update(against(grid, predictions, same, other, columns))
-        for peers in (world.plain, world.adapting):
-            for ranked in rank(grid, predictions, peers, columns):
-                world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
-        problems = list(predictions.problems)
-        if not world.ranked and sum(grid.complete(row, columns) for row in rows) > 1:
-            problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
-        found.append(replace(world, problems=tuple(problems)))
-        predictions.problems.clear()
-    return found
-
-
-def banner(world: World) -> str:
-    if world.standin:
-        return ("STAND-IN DATA (generated miniatures in the real formats): says nothing about the real data sets")
-    named = ", ".join(c.title for c in world.columns)
-    return f"Real data: {named}" + (f" ({_partial(world)})" if world.partial else "")
-
-
-def _partial(world: World) -> str:
-    """Which data sets are not what their cards promise."""
-    return f"PARTIAL DATA of {', '.join(world.partial)}, not what the card promises"
-
-
-def title_of(world: World, what: str) -> str:
-    """Every title says what the data are, as a table is read and copied alone."""
-    kind = ("STAND-IN DATA, generated miniatures that say nothing about the real data sets" if world.standin
-            else "real data" + (f"; {_partial(world)}" if world.partial else ""))
-    return f"{what} ({kind})"
-
-
-def names(world: World, row: Row) -> list[Field]:
-    """The row's heading: method, label of test-time adaptation, backbone when there is more than one."""
-    return world.headings[key_of(row)]
-
-
-def _of_partial(world: World, row: Row) -> bool:
-    return any("broken" in world.grid.cell(row, column).signs for column in world.columns)
-
-
-def _heading(world: World, row: Row) -> list[Field]:
-    label, ours = world.words("method.adapts_at_test", row), world.words("method.ours", row)
-    tail = (f" {rules.OURS}" if ours else "") + (" (partial data)" if _of_partial(world, row) else "")
-    tail += f" (adapts at test: {', '.join(label)})" if label else ""
-    marks = " ".join(mark for mark, holds in (("ours", ours), ("adapts", label)) if holds)
-    method = Field(row.method, code=True, tail=tail, hint=row.note, mark=marks)
-    return [method, Field(row.backbone, code=True)] if several_backbones(world) else [method]
-
-
-def name_header(world: World) -> list[str]:
-    return ["Method", "Backbone"] if several_backbones(world) else ["Method"]
-
-
-def several_backbones(world: World) -> bool:
-    return len({r.backbone for r in world.rows}) > 1
 
 
 def summary(world: World) -> Table:
@@ -242,13 +83,6 @@ def of_parts(world: World) -> dict[RowKey, Field]:
             found[key_of(row)] = fields.effect(stats.effects(ranked.spread, rows[i] - rows[j])[0])
     homes = {split(method)[0] for method, _ in found}
     return found if homes - {world.grid.suite.reference} else {}
-
-
-def foreign(world: World) -> list[str]:
-    """Why some rows have a dash where the others are compared with the reference row."""
-    rows = list(dict.fromkeys(row.method for row in world.foreign))
-    return [f"{', '.join(rows)}: not compared with {world.grid.suite.reference}, whose runs have another protocol"
-            ] if rows else []
 
 
 def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -> tuple[str, ...]:
@@ -339,7 +173,7 @@ def short(world: World) -> str:
     """Unit and protocol hashes."""
     hashes = world.words("protocol_id")
     shown = ", ".join(hashes[:4]) + (f" and {len(hashes) - 4} more" if len(hashes) > 4 else "")
-    marked = f" {_partial(world)}." if world.partial else ""
+    marked = f" {partial_of(world)}." if world.partial else ""
     return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}.{marked}"
 
 
