@@ -65,7 +65,7 @@ check: setup ## prove that committed tables follow from committed records, and p
 	@$(CUT) $(PY) -m reports check $(MORE)
 	@$(PY) -m bench docs --check
 
-recompute: setup ## hold every record against its stored predictions; ARGS='--records results/reference', ARGS=--write
+recompute: setup ## hold every record against its stored predictions; own and committed; ARGS='--records FOLDER', ARGS=--write
 	@$(CUT) $(PY) -m reports recompute $(MORE)
 
 test: setup ## the tests

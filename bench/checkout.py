@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "data" / "standins"
 CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
+REFERENCE = ROOT / "results" / "reference"  # the committed runs, a pack for each suite
 CLAIMS = ROOT / "results" / "claims"
 JOBS = ROOT / "results" / "jobs"
 SNAPSHOTS = ROOT / ".snapshots"

@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     runs.set_defaults(run=_runs)
     again = verbs.add_parser("recompute", help="metrics from stored predictions: lists what a record says otherwise, "
                                                "and files that are others than were stored; exit 1 then")
-    again.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs), or of "
-                       "suites (results/reference)")
+    again.add_argument("--records", type=Path, help="folder of records, or of suites (default: results/runs, then the "
+                       "committed ones of results/reference)")
     again.add_argument("--write", action="store_true", help="store the new metrics in the records; exit 0 when all "
                        "files could be judged")
     again.set_defaults(run=_recompute)
@@ -208,21 +208,24 @@ def _runs(args: argparse.Namespace) -> int:
 def _recompute(args: argparse.Namespace) -> int:
     from results.metrics import recompute, records_below
 
-    _records(args.records)
+    roots = [args.records] if args.records else [r for r in (ROOT / "runs", ROOT / "reference") if r.is_dir()]
+    _records(roots[0] if roots else ROOT / "runs")
     metrics = 0
     records: set[str] = set()
     problems: list[RecordError] = []
-    for found in recompute(args.records, args.write, problems.append):
-        metrics, records = metrics + 1, records | {found.record}
-        print(f"{found.record}: {found.metric} is stored as {_value(found.stored)}, its predictions give "
-              f"{_value(found.now)}{'; mended' if args.write else ''}")
+    for root in roots:
+        for found in recompute(root, args.write, problems.append):
+            metrics, records = metrics + 1, records | {f"{root.name}/{found.record}"}
+            print(f"{found.record}: {found.metric} is stored as {_value(found.stored)}, its predictions give "
+                  f"{_value(found.now)}{'; mended' if args.write else ''}")
     for problem in problems:
         print(f"not judged: {problem}")
     if problems:
         print(f"{len(problems)} files could not be judged")
     if not metrics:
         if not problems:
-            print(f"ok: the metrics of {len(records_below(args.records))} records follow from their predictions")
+            print(f"ok: the metrics of {sum(len(records_below(root)) for root in roots)} records follow from their "
+                  "predictions")
         return 1 if problems else 0
     print(f"{metrics} metrics of {len(records)} records " + ("are mended" if args.write else "differ; `--write` stores "
                                                              "what the predictions give"))

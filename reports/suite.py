@@ -12,7 +12,7 @@ from results.published import PrintedTable, load_published
 from results.schema import RecordError
 from results.suites import SuiteView
 
-from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, tuning
+from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, ran, tuning
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
@@ -61,6 +61,9 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
                                                    or row in world.foreign])
         parts += _pictures(world, prices, built, folder)
         parts.append(_links(suite, section.tables, folder))
+        name = f"{suite.name}-{world.key}-runs.csv"
+        built.files[name] = ran.runs_csv(world, built.records)
+        parts += filter(None, [ran.sentence(world, f"{folder}/{name}")])
     if with_page:
         built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections)
     built.section = "\n\n".join(p for p in parts if p) + "\n"

@@ -15,12 +15,15 @@ from datasets.card import Card, DataError
 from methods.catalog import PartInfo, aliases, broken_part, catalog
 from methods.grammar import FEATURES, parse
 from results import store
+from results.schema import RunResult
 
 from .. import checkout
 from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size
+from ..planning.again import again
 from ..planning.request import UsageError
 from ..suites import SUITES, find
 from ..suites.base import Suite, about
+from . import recorded
 from .words import Verb
 
 ORDER = 20  # in the list of commands
@@ -150,22 +153,37 @@ def _dataset(found: Card) -> str:
 
 def _record(name: str, runs: Path) -> str | None:
     """A run by its id, or by enough of its first digits."""
-    if len(name) < 6 or not all(c in "0123456789abcdef" for c in name):
+    if len(name) < recorded.FEWEST or not all(c in "0123456789abcdef" for c in name):
         return None
-    hits = [p for p in store.record_files(runs) if p.stem.rpartition("-")[2].startswith(name)]
-    if not hits:
-        raise UsageError([f"no run is called {name!r}; the ids stand in `plan --why` and in the records' names"])
-    if len(hits) > 1:
-        raise UsageError([f"{name!r} begins {len(hits)} ids; give more digits"])
-    run = store.load(hits[0])
+    path, *others = recorded.find(name, runs)
+    run = store.load(path)
     spec = {k: v for k, v in asdict(run.spec).items() if k not in ("options", "also_test")}
     shown: dict[str, Any] = {"status": run.status, "method": run.method.text, "metrics": run.metrics,
                              "params": asdict(run.params) if run.params else None,
                              "memory": asdict(run.memory) if run.memory else None, "time": asdict(run.time),
                              "failure": asdict(run.failure) if run.failure else None,
                              "provenance": asdict(run.provenance)}
-    return "\n".join([f"run {run.run_id}: {run.status}", "spec:", _pairs(spec), _pairs(dict(run.spec.options)),
-                      "result:", json.dumps(shown, indent=1)])
+    return "\n".join([f"run {run.run_id}: {run.status}{_committed(path)}", *map(_other, others), "spec:", _pairs(spec),
+                      _pairs(dict(run.spec.options)), "result:", json.dumps(shown, indent=1), *_again(run)])
+
+
+def _committed(path: Path) -> str:
+    suite = recorded.suite_of(path)
+    return f", a committed run of suite {suite} (results/reference/{suite})" if suite else ""
+
+
+def _other(path: Path) -> str:
+    """A line on a further record of the same run."""
+    top1 = store.load(path).metrics.get("test.top1")
+    return f"{_committed(path).removeprefix(', ')} has the same id: test top-1 " + (
+        "unknown" if top1 is None else f"{100 * top1:.2f} %") + " there"
+
+
+def _again(run: RunResult) -> list[str]:
+    """How to make the run again: the commit, and the command."""
+    how = again(run)
+    return ["make it again:", f"  git checkout {how.commit}", *([f"  {how.command}"] if how.command else []),
+            *(f"  ({word})" for word in how.told)]
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from results import evidence, store
 from results.schema import RecordError, RunResult
 
 from .. import checkout
+from ..planning.again import again
 from ..planning.request import UsageError
-from . import here
+from . import here, recorded
 from .words import Verb
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..engine.where import Where
 
 CLOSE = 1e-4  # margins may differ so much where the device differs
+KINDS = ("adapter", "predictions")  # that a run must have stored
 ORDER = 120  # in the list of commands
 
 
@@ -55,22 +57,21 @@ def _place(device: str) -> Where:
 
     return replace(Where(Path(), None, None), device=device, deterministic=device == "cpu")
 
+
 def runs_of(names: Sequence[str], runs: Path) -> list[Path]:
-    """Records by id, by the first digits of an id, or all that hold weights."""
-    by_id = {p.stem.rpartition("-")[2]: p for p in store.record_files(runs)}
+    """Records by id or its first digits, own and committed ones; 'all': every own one that holds weights."""
     found, problems = [], []
     for name in names:
-        hits = [p for run_id, p in by_id.items() if run_id.startswith(name) or name == "all"]
         if name == "all":
-            found += [p for p in hits if p.with_suffix(".safetensors").exists()]
-        elif len(hits) == 1:
-            found += hits
-        else:
-            problems.append(f"{name!r} begins {len(hits)} ids; give more digits" if hits
-                            else f"no run is called {name!r}")
+            found += [p for p in store.record_files(runs) if p.with_suffix(".safetensors").exists()]
+            continue
+        try:
+            found += recorded.find(name, runs)
+        except UsageError as error:
+            problems += error.problems
     if problems or not found:
         raise UsageError(problems or ["no run has stored weights"])
-    return found
+    return list(dict.fromkeys(found))
 
 
 def check(path: Path, data: str | None, weights: Path | None, where: Where) -> tuple[bool, str]:
@@ -89,22 +90,36 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
     told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
     if record.status != "ok" or record.spec.phase != "final":
         return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
-    problem = _files(path, record) or _numbers(path, record)
+    committed = bool(recorded.suite_of(path))
+    problem = _files(path, record, ("predictions",) if committed else KINDS) or _numbers(path, record)
     if problem:
         return False, f"{told}: {problem}"
+    if committed:
+        return True, f"{told}: {_published(record)}"
     try:
         return _again(path, record, told, data, weights, where)
     except (StoredError, DataError, MethodError, BackboneError, evidence.PredictionError, OSError) as error:
         return False, f"{told}: {error}"
 
 
-def _files(path: Path, record: RunResult) -> str:
-    """What is wrong with a stored file, or nothing."""
+def _published(record: RunResult) -> str:
+    """What can be said of a committed run whose numbers follow."""
+    how = again(record)
+    words = f"git checkout {how.commit} && {how.command}" if how.command else "; ".join(how.told)
+    top1 = 100 * (record.metrics.get("test.top1") or 0)
+    return (f"its numbers follow from its stored predictions (test top-1 {top1:.2f} %); its trained weights are not "
+            f"published, so nothing can be tested again: to make it again, {words}")
+
+
+def _files(path: Path, record: RunResult, wanted: Sequence[str] = KINDS) -> str:
+    """What is wrong with a stored file, or nothing; weights and logs of committed runs are not published."""
     kinds = {a.kind for a in record.artifacts}
-    for kind in ("adapter", "predictions"):
+    for kind in wanted:
         if kind not in kinds:
             return f"the run stored no {kind}" + ("; `run --keep-weights all` does" if kind == "adapter" else "")
     for artifact in record.artifacts:
+        if wanted != KINDS and not artifact.kind.startswith("predictions"):
+            continue
         try:
             evidence.stored(path.parent, artifact.path, artifact.sha256)
         except evidence.PredictionError as error:

@@ -32,8 +32,8 @@ STAIRS = {
 }
 GROUND = {"bench", "bench.checkout", "bench.progress", "bench.units"}  # under every room, and importing none
 # Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
-PLANNING = (("request", "written", "config", "settings"), ("held", "backing", "inputs", "resolve"), ("existing",),
-            ("profile", "memory", "price"), ("standing", "tuned"), ("plan",))
+PLANNING = (("request", "written", "config", "settings"), ("held", "backing", "inputs", "resolve"),
+            ("existing", "again"), ("profile", "memory", "price"), ("standing", "tuned"), ("plan",))
 
 
 def _imports(path: Path) -> set[str]:
