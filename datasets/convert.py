@@ -1,4 +1,4 @@
-"""Raw data to the list layouts: VTAB-1k's export, VPT's split files, NOAH's lists, PACE's HDF5 form of an export."""
+"""Raw data to the list layouts: VTAB-1k's export, VPT's split files, NOAH's lists."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from . import door, registry
+from . import registry
 from .card import Card, DataError
 from .folder import link_or_copy, publish
 from .lists import Tree
 from .raw import fewshot
 from .raw.fgvc import READERS
 from .vtab.cut import Codec, vtab1k
-from .vtab.export import LISTS
 
 VAL_SHARE = 10  # percent of each class; VPT drew its tenth at random, so ours is another split of the same size
 
@@ -68,29 +66,3 @@ def fgvc(card: Card, root: Path, out: Path) -> Path:
         ours = "" if card.name == "flowers_fgvc" else "; val is our own tenth of train, by hash order, not VPT's"
         (folder / "ORIGIN.txt").write_text(f"converted from the raw tables{ours}\n")
     return out / card.folder
-
-
-def to_hdf5(name: str, root: Path) -> Path:
-    """PACE's `images.hdf5` of an export: a group per split, a dataset of encoded bytes per file name.
-
-    Bytes are stored as vectors of uint8; fixed-length strings, which PACE wrote, lose trailing zero bytes.
-    """
-    import h5py
-    import numpy as np
-
-    card = registry.get(name)
-    base = Path(root) / card.folder
-    with NamedTemporaryFile(dir=base, prefix=".images.", suffix=".part", delete=False) as part:
-        pass
-    try:
-        with h5py.File(part.name, "w") as handle:
-            for split, group in LISTS.items():
-                for item in card.items(Path(root), split):
-                    assert isinstance(item.image, Path)
-                    data = np.frombuffer(door.read(item.image, "image"), np.uint8)
-                    handle.create_dataset(f"{group}/{item.image.name}", data=data)
-        Path(part.name).replace(base / "images.hdf5")
-    except BaseException:
-        Path(part.name).unlink(missing_ok=True)
-        raise
-    return base / "images.hdf5"

@@ -55,11 +55,6 @@ def look(card: Card, root: Path, keep: Path | None = None) -> Looked:
     return found
 
 
-def list_hash(card: Card, root: Path) -> str:
-    """Of every split's names and labels, of the size of every file, and of a sample of what it holds."""
-    return look(card, root).hash
-
-
 def file_of(image: Path | Source) -> Path | None:
     """The file that holds an image: its own, or its container; None for one that lies in none."""
     file = image if isinstance(image, Path) else getattr(image, "file", None)

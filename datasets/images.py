@@ -41,12 +41,6 @@ def name_of(image: Path | Source, root: Path | None = None) -> str:
     return image.name
 
 
-def size_of(image: Path | Source) -> int:
-    """Bytes of the file that holds an image: its own, or its container's; 0 for one that lies in none."""
-    file = image if isinstance(image, Path) else getattr(image, "file", None)
-    return file.stat().st_size if isinstance(file, Path) else 0
-
-
 def to_rgb(image: Image) -> Image:
     """Any mode to 8-bit RGB; alpha is dropped, not blended, as every peer does."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255

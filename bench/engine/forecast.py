@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,20 +79,6 @@ class _NormStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.native_layer_norm.default and args[2] is not None:
             return out[0], *(t.to(args[2].dtype) for t in out[1:])
         return out
-
-
-def marginal(spec: RunSpec, classes: int) -> tuple[float, float] | None:
-    """(bytes kept for backward per further image, bytes once per step whatever the batch); None where not known.
-
-    Autocast's copies of weights are kept once per step: two batch sizes tell them from what each image adds.
-    """
-    sizes = (spec.batch_size, 2 * spec.batch_size)
-    found = [forecast(replace(spec, batch_size=size), classes).memory for size in sizes]
-    if any(m is None or m.saved_bytes is None for m in found):
-        return None
-    small, large = (m.saved_bytes for m in found)  # type: ignore[union-attr]
-    each = (large - small) / spec.batch_size  # type: ignore[operator]
-    return each, small - each * spec.batch_size  # type: ignore[operator]
 
 
 def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Module, set[str]]:

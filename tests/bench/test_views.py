@@ -16,7 +16,7 @@ from bench.planning.plan import make
 from bench.planning.request import Request, UsageError
 from datasets.card import Card, Item
 from datasets.encoded import H5Image
-from datasets.identity import list_hash
+from datasets.identity import look
 from methods.grammar import parse
 from results import store
 from results.suites import load_suite, save_suite
@@ -82,11 +82,11 @@ def test_images_inside_a_container_change_the_id_and_the_cache_with_it(tmp_path:
     card = Card("packed", "Packed", "real", 1, {"test": 1}, "", "", "", "", "", lambda root, split: items)
     write(10, 50)
     cache = ImageCache(tmp_path / "cache")
-    before, pixels = list_hash(card, tmp_path), cache.pixels("packed-test", items, 16)
+    before, pixels = look(card, tmp_path).hash, cache.pixels("packed-test", items, 16)
     assert pixels is not None and int(pixels.max()) < 20
     write(200, 90)
     after = cache.pixels("packed-test", items, 16)
-    assert list_hash(card, tmp_path) != before and after is not None and int(after.min()) > 180
+    assert look(card, tmp_path).hash != before and after is not None and int(after.min()) > 180
 
 
 @pytest.mark.parametrize("text", ["lr=1e999", "epochs=1e999", "lr=-1e999"])

@@ -53,7 +53,6 @@ EXCEPTIONS = {  # file, function: what it calls, and why no file of a data root 
     ("digits.py", "_load", "gzip.open"): "scikit-learn's own file, none of a data root",
     ("folder.py", "locked", "(target.parent / f'.{target.name}.lock').open"): "a lock that we write",
     ("folder.py", "link_or_copy", "target.open"): "writes",
-    ("convert.py", "to_hdf5", "h5py.File"): "writes",
     ("identity.py", "_read", "path.read_text"): "a note that we wrote, outside any data root",
     ("identity.py", "_write", "os.fdopen"): "writes it",
     ("registry.py", "_set_aside", "path.read_text"): "a module that cannot be imported, for the names in it; no data",

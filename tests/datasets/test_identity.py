@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasets import check, identity, registry
 from datasets.card import Card, DataError
-from datasets.identity import list_hash, look
+from datasets.identity import look
 from datasets.promises import splits_of
 from datasets.vtab import export
 
@@ -68,7 +68,7 @@ def rewrite(file: Path, change: object) -> None:
 
 def test_a_set_that_keeps_its_card_has_a_name_and_no_fault(root: Path) -> None:
     found = look(card(), root)
-    assert found.broken == () and len(found.hash) == 16 and list_hash(card(), root) == found.hash
+    assert found.broken == () and len(found.hash) == 16 and look(card(), root).hash == found.hash
     moved = root / "elsewhere"
     shutil.copytree(root / "toys", moved / "toys")
     assert look(card(), moved) == found, "the name is of what lies there, not of where or when"
@@ -76,7 +76,7 @@ def test_a_set_that_keeps_its_card_has_a_name_and_no_fault(root: Path) -> None:
 
 @pytest.mark.parametrize("place", ["first", "middle", "last", "all"])
 def test_other_contents_of_the_same_names_labels_and_sizes_are_another_name(root: Path, place: str) -> None:
-    before = list_hash(card(), root)
+    before = look(card(), root).hash
     victim = root / "toys/images/test/000007.png"
     data = bytearray(victim.read_bytes())
     spots = {"first": [0], "middle": [len(data) // 2], "last": [len(data) - 1], "all": range(0, len(data), 2)}
@@ -85,7 +85,7 @@ def test_other_contents_of_the_same_names_labels_and_sizes_are_another_name(root
     stat = victim.stat()
     victim.write_bytes(data)
     os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert victim.stat().st_size == len(data) and list_hash(card(), root) != before
+    assert victim.stat().st_size == len(data) and look(card(), root).hash != before
 
 
 def test_two_whole_sets_of_equal_byte_counts_are_two_names(root: Path) -> None:
@@ -93,7 +93,7 @@ def test_two_whole_sets_of_equal_byte_counts_are_two_names(root: Path) -> None:
     shutil.copytree(root / "toys", other / "toys")
     for file in (other / "toys/images").rglob("*.png"):
         file.write_bytes(os.urandom(file.stat().st_size))
-    assert list_hash(card(), root) != list_hash(card(), other)
+    assert look(card(), root).hash != look(card(), other).hash
 
 
 def test_a_large_file_gives_three_pieces_and_a_container_a_thousand(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_training_lists_that_a_card_promises_no_count_of_are_part_of_the_name(su
     assert set(splits_of(registry.get("domainnet_sketch"))) == {"test"}
     shutil.copytree(suite_root / few.folder, tmp_path / few.folder)
     (tmp_path / few.folder / ".standin.json").unlink()
-    before = list_hash(few, tmp_path)
+    before = look(few, tmp_path).hash
     image = few.items(tmp_path, "train")[0].image
     assert isinstance(image, Path)
     image.write_bytes(image.read_bytes()[::-1])
-    assert list_hash(few, tmp_path) != before
+    assert look(few, tmp_path).hash != before
