@@ -52,7 +52,7 @@ def effects(world: World, predictions: Predictions) -> Effects | None:
     """None when the complete rows of one backbone and protocol hold no full table, or predictions are missing."""
     groups: dict[tuple[str, str], dict[str, int]] = {}
     for i, row in enumerate(world.rows):
-        if row in world.adapting:
+        if row in world.adapting or row in world.stale:
             continue
         if world.grid.complete(row, world.columns):
             protocol = world.grid.protocol(row, world.columns)

@@ -1,5 +1,8 @@
 """Accuracy against its price, Pareto rows marked: for files of their own and for the inside of a page.
 
+A star says that a row buys accuracy that is shown, not that its point lies highest: of rows that are not told apart the
+dearer ones have none, and a row that may be a constant answer has none either.
+
 Points carry numbers and a list names them, as method names would cover each other.
 """
 
@@ -7,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from results.suites import Row
 
 from . import draw, fields
 from .colours import BAR, FRONT, INK, ON_MARK, POINT
-from .world import World, several_backbones
+from .world import World, key_of, several_backbones
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,25 +57,53 @@ PRICES = (
 )
 
 
-def pareto(prices: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Which points no other point beats: none is at most as dear and at least as good, and better in one."""
-    return [not any((p <= q and g >= h) and (p < q or g > h) for p, g in zip(prices, gains, strict=True))
-            for q, h in zip(prices, gains, strict=True)]
+STARRED = "surely better than every row that is as cheap or cheaper, and than a constant answer"
+
+
+def stars(world: World, rows: Sequence[Row], points: Sequence[Point]) -> list[bool]:
+    """Which rows are surely better than every other row that is as cheap or cheaper; all above a constant answer.
+
+    Stale rows have no star and take none away. Where complete rows of a backbone differ in protocol there is none.
+    """
+    fit = [row not in world.stale for row in rows]
+
+    def best(i: int) -> bool:
+        rivals = [j for j, point in enumerate(points) if j != i and fit[j] and point.price <= points[i].price]
+        return fit[i] and _above_chance(world, rows[i], points[i]) and all(
+            _better(world, (rows[i], points[i]), (rows[j], points[j])) for j in rivals)
+
+    return [not world.mixed and best(i) for i in range(len(points))]
+
+
+def _above_chance(world: World, row: Row, point: Point) -> bool:
+    """Whether the interval of the mean lies above the mean of constant answers, as far as these are known."""
+    levels = [world.grid.cell(row, column).chance for column in world.columns]
+    known = [level for level in levels if level is not None]
+    return point.low is not None and (len(known) < len(levels) or point.low > 100 * fmean(known))
+
+
+def _better(world: World, one: tuple[Row, Point], other: tuple[Row, Point]) -> bool:
+    """Whether the first is surely better: as the ranks tell, or by intervals apart where no ranking holds both."""
+    (ranked, i), (held, j) = (world.ranked.get(key_of(row), (None, 0)) for row, _ in (one, other))
+    if ranked is not None and ranked is held:
+        return ranked.ranking.better(i, j)
+    low, high = one[1].low, other[1].high
+    return low is not None and high is not None and low > high
 
 
 def pictures(world: World) -> list[Picture]:
     """One picture per price that is known of at least two complete rows; rows that adapt at test are in none.
 
-    Pareto rows are marked only where all rows of a backbone have one protocol.
+    Pareto rows are marked (`stars`).
     """
     found = []
     for key, words, name in PRICES:
-        points = [p for row in world.plain if (p := _point(world, row, key, name)) is not None]
+        found_rows = [(row, p) for row in world.plain if (p := _point(world, row, key, name)) is not None]
+        rows, points = [row for row, _ in found_rows], [point for _, point in found_rows]
         if len(points) < 2:
             continue
         unit, size = fields.unit_of([p.price for p in points]) if key == "saved" else ("", 1)
-        best = [False] * len(points) if world.mixed else pareto([p.price for p in points],
-                                                                [p.accuracy for p in points])
+        best = stars(world, rows, points)
         label = {"saved": f"{words}, {unit} per image", "speed": f"{words}, ms", "params": words}[key]
         drawn = tuple(Point(p.label, p.price / size, p.accuracy, p.low, p.high, b)
                       for p, b in zip(points, best, strict=True))
@@ -83,7 +114,7 @@ def pictures(world: World) -> list[Picture]:
 def label_of(world: World, row: Row) -> str:
     """A row's name in pictures."""
     name = f"{row.method} · {row.backbone}" if several_backbones(world) else row.method
-    return name + (" (adapts at test)" if row in world.adapting else "")
+    return name + (" (stale)" if row in world.stale else "") + (" (adapts at test)" if row in world.adapting else "")
 
 
 def _point(world: World, row: Row, key: str, name: str) -> Point | None:
@@ -100,7 +131,7 @@ def _point(world: World, row: Row, key: str, name: str) -> Point | None:
 
 def _tip(picture: Picture, point: Point) -> str:
     interval = f" [{point.low:.1f}, {point.high:.1f}]" if point.low is not None and point.high is not None else ""
-    star = "\non the Pareto line: no other row is both cheaper and better" if point.best else ""
+    star = f"\non the Pareto line: {STARRED}" if point.best else ""
     return f"{point.label}\n{point.accuracy:.1f} %{interval}\n{picture.x_label}: " \
            f"{fields.significant(point.price)}{star}"
 

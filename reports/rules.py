@@ -38,7 +38,8 @@ LEGEND = {
     "wrong": "refused †: a record that no leaderboard accepts, see the notes",
     "contradicted": "contradicted †: the record says another score than its stored predictions, see the notes",
     "empty": "no score †: the record holds no test score",
-    "stale": "§: stale, the method's source changed since this run",
+    "stale": "§: stale, the method's source changed since this run; a row that holds one is neither ranked nor "
+             "compared until it is run again",
     "chance": "°: not better than a constant answer (the interval reaches it)",
     "dirty": "*: run from a tree with uncommitted changes",
     "unproven": "‡: its stored predictions are missing, damaged or others: nothing supports the number, see the notes",

@@ -109,6 +109,11 @@ class Ranking:
     likely: tuple[tuple[int, int], ...]  # middle 95 % of ranks drawn from the estimated errors, for the picture
     of_runs: bool  # somewhere no method has two seeds: the ranks are those of these runs
     lent: tuple[int, ...]  # methods of one seed that have the spread of others
+    level: float = LEVEL
+
+    def better(self, one: int, other: int) -> bool:
+        """Whether the first is told apart from the second, as ranks and letters do, and is the better of the two."""
+        return bool(self.adjusted[one, other] <= 1 - self.level and self.mean[one] > self.mean[other])
 
 
 def ranking(spread: Spread, level: float = LEVEL) -> Ranking:
@@ -123,7 +128,7 @@ def ranking(spread: Spread, level: float = LEVEL) -> Ranking:
     better = [int(np.sum(sure[i] & (means > means[i]))) for i in range(k)]
     worse = [int(np.sum(sure[i] & (means < means[i]))) for i in range(k)]
     return Ranking(means, adjusted, tuple((1 + b, k - w) for b, w in zip(better, worse, strict=True)),
-                   tie_letters(means, sure), _likely(spread, level), spread.luck.alone, spread.luck.lent)
+                   tie_letters(means, sure), _likely(spread, level), spread.luck.alone, spread.luck.lent, level)
 
 
 def _likely(spread: Spread, level: float) -> tuple[tuple[int, int], ...]:

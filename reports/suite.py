@@ -86,7 +86,7 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section
-    section.plots = [plots.Plot(p.key, p.title, "★ no other row is both cheaper and better.",
+    section.plots = [plots.Plot(p.key, p.title, f"★ {pictures.STARRED}.",
                                 pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
     more = [plots.heat_map(world), plots.rank_ranges(world), plots.wins(world),
             plots.matrix(world, found) if found else None, plots.shots(world), *tuning.curves(world, tuned.trials),
@@ -108,9 +108,10 @@ def _pictures(world: World, prices: Sequence[pictures.Picture], built: Built, fo
     for picture in found:
         name = f"{built.suite.name}-{picture.key}.svg"
         built.files[name] = pictures.svg(picture, world, built.records)
-        front = ", ".join(md(label) for label in picture.front) or "none is marked, as rows differ in protocol"
+        front = ", ".join(md(label) for label in picture.front) or (
+            "none is marked, as rows differ in protocol" if world.mixed else "none")
         parts.append(f"![{md(picture.title)}]({folder}/{name})\n\n{md(picture.title)}, {md(banner(world))}. "
-                     f"Pareto rows (no other row is both cheaper and better): {front}.")
+                     f"Pareto rows ({pictures.STARRED}): {front}.")
     return parts
 
 

@@ -59,6 +59,13 @@ class World:
         return tuple(row for row in self.rows if row not in self.adapting)
 
     @cached_property
+    def stale(self) -> tuple[Row, ...]:
+        """Rows with runs whose method has other source files now: shown with their sign, neither ranked nor compared
+        until they are run again."""
+        return tuple(row for row in self.rows if any("stale" in self.grid.cell(row, column).signs
+                                                     for column in (*self.columns, *self.aside)))
+
+    @cached_property
     def headings(self) -> dict[RowKey, list[Field]]:
         return {key_of(row): _heading(self, row) for row in self.rows}
 
@@ -113,14 +120,16 @@ def worlds(grid: Grid, predictions: Predictions) -> list[World]:
         columns = tuple(c for c in every if c.group != ASIDE) or every
         rows = tuple(grid.rows(columns))
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
+        apart = {*world.foreign, *world.stale}
         for other in dict.fromkeys(filter(None, map(world.reference, rows))):
-            same = [r for r in rows if r != other and r.backbone == other.backbone and r not in world.foreign]
-            world.against.update(against(grid, predictions, same, other, columns))
+            same = [r for r in rows if r != other and r.backbone == other.backbone and r not in apart]
+            if other not in world.stale:
+                world.against.update(against(grid, predictions, same, other, columns))
         for peers in (world.plain, world.adapting):
-            for ranked in rank(grid, predictions, peers, columns):
+            for ranked in rank(grid, predictions, [r for r in peers if r not in world.stale], columns):
                 world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
         problems = list(predictions.problems)
-        if not world.ranked and sum(grid.complete(row, columns) for row in rows) > 1:
+        if not world.ranked and sum(grid.complete(row, columns) and row not in world.stale for row in rows) > 1:
             problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
         found.append(replace(world, problems=tuple(problems)))
         predictions.problems.clear()
@@ -157,9 +166,11 @@ def _of_partial(world: World, row: Row) -> bool:
 
 def _heading(world: World, row: Row) -> list[Field]:
     label, ours = world.words("method.adapts_at_test", row), world.words("method.ours", row)
-    tail = (f" {rules.OURS}" if ours else "") + (" (partial data)" if _of_partial(world, row) else "")
+    stale = row in world.stale
+    tail = (f" {rules.OURS}" if ours else "") + (f" {rules.SIGNS['stale']}" if stale else "")
+    tail += (" (partial data)" if _of_partial(world, row) else "")
     tail += f" (adapts at test: {', '.join(label)})" if label else ""
-    marks = " ".join(mark for mark, holds in (("ours", ours), ("adapts", label)) if holds)
+    marks = " ".join(mark for mark, holds in (("ours", ours), ("stale", stale), ("adapts", label)) if holds)
     method = Field(row.method, code=True, tail=tail, hint=row.note, mark=marks)
     return [method, Field(row.backbone, code=True)] if several_backbones(world) else [method]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from reports import cli, effects, spread
-from reports.pictures import pareto
 from results.selections import Candidate, Choice, Effort, Selection, Study, Trial, Trials, save_selection, save_trials
 from results.suites import Column, save_suite
 from tests.reports import fakes
@@ -58,8 +57,6 @@ def test_the_interval_of_a_main_effect_covers_the_truth() -> None:
     assert 0.93 <= inside / trials <= 0.97
 
 
-def test_pareto_rows_are_those_that_no_row_beats() -> None:
-    assert pareto([1, 2, 3, 2, 1], [5, 7, 7, 6, 5]) == [True, True, False, False, True]
 
 
 def columns_of(kind: str) -> tuple[Column, ...]:
