@@ -10,5 +10,6 @@ CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 REFERENCE = ROOT / "results" / "reference"  # the committed runs, a pack for each suite
 CLAIMS = ROOT / "results" / "claims"
+SITE = ROOT / "reports" / "site"  # pages and their files
 JOBS = ROOT / "results" / "jobs"
 SNAPSHOTS = ROOT / ".snapshots"

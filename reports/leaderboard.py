@@ -38,6 +38,10 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
     before, key_of = kept(site), key_maker()
     sections, written, answered = [], [], None
     hashes: dict[str, str] = {}
+    empty = [s.name for s in suites if s.name not in broken and not any(e.run_id in by_run for e in s.entries)]
+    for name in [file for suite in empty for file in before.files(suite)]:  # nothing is left of what was shown before
+        (site / name).unlink(missing_ok=True)
+    suites = [s for s in suites if s.name not in empty]
     for suite in suites:
         if suite.name in broken:
             sections.append(f"## {md(suite.title)}\n\n**Not built:** {md(broken[suite.name])}; "
@@ -66,6 +70,9 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
     if columns.unreadable:
         parts.append(f"**{len(columns.unreadable)} records could not be read and are missing here:**\n\n"
                      + "\n".join(f"- {md(str(e))}" for e in columns.unreadable))
+    if empty:
+        parts.append(f"Not shown, as none of their runs has a record: {', '.join(f'`{name}`' for name in empty)}. "
+                     "`python -m bench forget NAME` removes a set.")
     if len(suites) > 1:
         parts.append("\n".join(f"- {md(s.title)} (`{s.name}`)" for s in suites))
     page = "\n\n".join(parts) + "\n\n" + "\n".join(sections)

@@ -111,8 +111,8 @@ def suite_from_json(text: str, where: str = "suite") -> SuiteView:
 
 def check_suite(suite: SuiteView, where: str = "suite") -> None:
     """Every entry has its row and column, no name or id twice, every group a title."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", suite.name) or suite.name.startswith("."):
-        raise RecordError(f"{where}: field 'name' is {suite.name!r}; use letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", suite.name) or suite.name.startswith("."):
+        raise RecordError(f"{where}: field 'name' is {suite.name!r}; use letters, digits, '_', '-', '+' and '.'")
     _unique((c.name for c in suite.columns), "columns", where)
     _unique(((r.method, r.backbone) for r in suite.rows), "rows", where)
     _unique((e.run_id for e in suite.entries if e.run_id), "entries (run_id)", where)

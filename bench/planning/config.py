@@ -8,10 +8,10 @@ from typing import Any
 
 from results.schema import WHOLE
 
-CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "epochs": int,
+CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "name": str, "epochs": int,
                                  "batch_size": int, "no_pretrained": bool, "download": bool, "partial": bool}
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
-               "no_pretrained", "download", "partial", "jobs", "recipe")
+               "no_pretrained", "download", "partial", "jobs", "recipe", "name")
 
 
 def config(path: Path) -> dict[str, Any]:

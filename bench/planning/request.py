@@ -35,4 +35,5 @@ class Request:
     partial: bool = False  # real data that break their card's promise are run, and marked
     phase: Literal["tune", "final", "peek"] = "final"
     tuned: bool = False  # settings come from the selection
+    name: str = ""  # of one's own experiment: its set, chapter and page
     recipe: Literal["common", "paper"] = "common"  # the suite's settings for all, or each method's published ones

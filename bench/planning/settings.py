@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from methods.catalog import Scalar
 from methods.grammar import MethodText
 from results.schema import WHOLE, RunSpec
 
-from ..suites import Suite
+from ..suites import Suite, find
 
 if TYPE_CHECKING:
     from .request import Request
@@ -52,6 +53,17 @@ def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str,
         if getattr(request, key) is not None:
             values[key] = _typed(key, getattr(request, key), suite, problems)
     return values, overrides
+
+
+def name_problem(name: str) -> str:
+    """Why no experiment may be called so, or nothing: it names files, and suites have their own."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}", name):
+        return ("--name takes at most 60 letters, digits and signs among . _ + -, the first a letter or a digit, not "
+                f"{shown(name)}")
+    if name.lower() == "index":
+        return "--name index: the first page is called so; take another name"
+    bare = name.removesuffix("-tuned").removesuffix("-paper")
+    return f"--name {name}: a suite is called so; take another name" if find(name) or find(bare) else ""
 
 
 def recipe_of(method: MethodText) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def _typed(found: Resolved) -> list[str]:
 
 def name_of(request: Request, found: Resolved) -> str:
     """The set's name. Other settings than the suite's are another table: rows of two protocols do not stand side by
-    side."""
+    side. One's own name has the last word."""
+    if request.name:
+        return request.name
     paper = ["paper"] if request.recipe == "paper" else []
     return "-".join([found.suite.name, *paper, *(re.sub(r"[^\w.+-]", "", w) for w in _typed(found))])
 
@@ -39,10 +41,10 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     entries = {key_of(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
     rows_before: dict[tuple[str, str], Row] = {}
-    if suite.name != "custom":
+    if suite.name != "custom" or request.name:
         whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
                         partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
-        if whole != request and request.phase == "final" and not paper and not typed:
+        if not request.name and whole != request and request.phase == "final" and not paper and not typed:
             entries = _whole(whole) | entries
         path = store.ROOT / "suites" / f"{name}.json"
         if path.exists():
@@ -66,7 +68,8 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
     counted, part = named(suite, [c.name for c in cards], [text for text, _ in rows], typed, paper)
-    title = ", ".join([counted, *(["published recipes"] if paper else []), *typed])
+    title = ", ".join([*([f"{name}: {counted}"] if request.name else [counted]),
+                       *(["published recipes"] if paper else []), *typed])
     protocol = "every method under its own published recipe" if paper else protocols_of(
         (p.text, p.spec) for p in entries.values())
     return fold(SuiteView(

@@ -28,6 +28,8 @@ def resolve_tuned(request: Request, folder: Path | None = None) -> tuple[Suite, 
     Raises UsageError.
     """
     suite = suite_of(request)
+    if request.name:
+        raise UsageError([f"--tuned names its set itself, {suite.name}-tuned; leave --name out"])
     selection = load_selection(suite.name, folder)
     if selection is None:
         raise UsageError([f"nothing has been selected in suite {suite.name!r}; first `tune`, then `select`"])

@@ -41,6 +41,8 @@ def what(parser: argparse.ArgumentParser) -> None:
 
 
 def which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="of your own experiment: a set with its own chapter and page, in place of a "
+                        "name made of the suite and its changed settings")
     parser.add_argument("--tuned", action="store_true", help="with the settings that `select` chose, as a suite of its "
                         "own (NAME-tuned)")
     parser.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
@@ -88,6 +90,8 @@ def request_of(args: argparse.Namespace) -> Request:
     seeds = pick("seeds", ())
     if any(s < 0 for s in seeds):
         raise UsageError([f"seeds are whole numbers of 0 or more, not {min(seeds)}"])
+    if told.get("name") and not hasattr(args, "name"):
+        raise UsageError([f"--config {args.config.name}: name is for run, plan, submit and status; leave it out here"])
     weights = pick("weights", None)
     methods = tuple(m for text in pick("methods", ()) for m in words_of(text))
     listed = [name for name in (*methods, *pick("datasets", ()), *pick("backbones", ()))
@@ -100,9 +104,16 @@ def request_of(args: argparse.Namespace) -> Request:
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
         no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
-        partial=bool(pick("partial", False)),
+        partial=bool(pick("partial", False)), name=_named(pick("name", None)),
         recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
         phase=getattr(args, "phase", "final"))
+
+
+def _named(name: Any) -> str:
+    """The name that was given, empty for none. Raises UsageError for one that no set may bear."""
+    if name is not None and (problem := settings.name_problem(str(name))):
+        raise UsageError([problem])
+    return str(name or "")
 
 
 def _recipe(name: Any) -> Literal["common", "paper"]:
