@@ -28,7 +28,8 @@ from .course import set_plain_attention
 from .evaluate import Splits
 from .feeding import Normaliser
 from .firstlook import FirstLook
-from .loaders import Batches, Endless, TuneData, as_scored, hold_out, normalisation
+from .holdout import as_scored, hold_out
+from .loaders import Batches, Endless, TuneData, normalisation
 from .optim import make_optimizer, warmup_steps
 from .seeds import seed_all
 from .where import Where

@@ -30,7 +30,8 @@ from results.schema import RunSpec
 
 from . import meter
 from .feeding import Normaliser
-from .loaders import Batches, Pictures
+from .loaders import Batches
+from .pictures import Pictures
 
 LARGEST, SHARE = 512, 0.25  # images of a batch by memory, and the part of free memory that it may take
 

@@ -7,23 +7,22 @@ Decoded images are kept as uint8 and shared between runs through a memory map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.card import Card, DataError, Item
+from datasets.card import Card, DataError
 from datasets.images import open_rgb
 from methods.base import Batch
 from results.schema import RunSpec
 
 from .cache import ImageCache
 from .feeding import Normaliser, ahead
+from .holdout import as_scored, stratified
+from .pictures import Pictures
 from .seeds import derive, generator
 from .transforms import evaluation, transformed
 
@@ -32,40 +31,6 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 class SealedTest(RuntimeError):
     """Something asked for the test split where the protocol forbids it."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A split, ready to be batched: items, their labels, and decoded pixels when they are held."""
-
-    items: Sequence[Item]
-    labels: Tensor  # (N,) int64
-    pixels: np.ndarray[Any, Any] | None  # (N, 3, S, S) uint8, or None when decoded on the fly
-    size: int
-    augment: str
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def take(self, keep: Sequence[int]) -> Pictures:
-        """The same pictures, fewer and in the given order; indices are counted anew."""
-        rows = list(keep)
-        pixels = None if self.pixels is None else self.pixels[rows]
-        return Pictures([self.items[i] for i in rows], self.labels[rows], pixels, self.size, self.augment)
-
-
-def as_scored(pictures: Pictures, spec: RunSpec) -> Pictures:
-    """The same pictures as something that scores sees them: as an evaluation does, where the spec says so."""
-    return replace(pictures, augment=evaluation(pictures.augment)) if spec.held_as == "evaluation" else pictures
-
-
-def hold_out(train: Pictures, spec: RunSpec, wanted: bool) -> tuple[Pictures, Pictures | None]:
-    """(what is trained on, a seeded, class-balanced share that is kept aside where one is wanted)."""
-    if not wanted:
-        return train, None
-    rows = stratified(train.labels, spec.holdout, spec.seed)
-    inside = set(rows)
-    return train.take([i for i in range(len(train)) if i not in inside]), as_scored(train.take(rows), spec)
 
 
 class TuneData:
@@ -176,19 +141,6 @@ def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) 
     pixels = None if augmented else cache.pixels(f"{card.name}-{split}-{spec.data}", items, spec.image_size)
     augment = spec.augment if split in ("train", "trainval") else evaluation(spec.augment)
     return Pictures(items, labels, pixels, spec.image_size, augment)
-
-
-def stratified(labels: Tensor, share: float, seed: int, part: int = 0) -> list[int]:
-    """Positions of a seeded, class-balanced share of a list, at least one in all; `part` takes the n-th such share."""
-    shuffled = torch.randperm(len(labels), generator=generator(seed, "holdout")).tolist()
-    by_class: dict[int, list[int]] = {}
-    for position in shuffled:
-        by_class.setdefault(int(labels[position]), []).append(position)
-    ordered = [p for rank in range(max(map(len, by_class.values()))) for c in sorted(by_class)
-               for p in by_class[c][rank:rank + 1]]
-    count = max(1, round(share * len(labels)))
-    # Ranks are dealt class by class, so that every window of this order is as balanced as it can be.
-    return sorted(ordered[part * count:(part + 1) * count])
 
 
 class Batches:

@@ -18,8 +18,9 @@ from . import backbones
 from .build import Built
 from .course import Course
 from .evaluate import Predictions
-from .loaders import Pictures, TuneData, normalisation
+from .loaders import TuneData, normalisation
 from .phases import Scores
+from .pictures import Pictures
 
 
 @dataclass

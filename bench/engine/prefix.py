@@ -37,7 +37,7 @@ from results.schema import RunSpec
 from . import env
 from .checkpoint import STOP, Interrupted
 from .feeding import Normaliser
-from .loaders import Pictures
+from .pictures import Pictures
 from .states import Shelf, StateCache
 
 States = dict[int, Tensor]

@@ -25,7 +25,7 @@ from results.schema import Memory, RunSpec
 from ..engine import backbones, carry, step
 from ..engine.build import Built, settle_torch
 from ..engine.course import Course, set_train_mode
-from ..engine.loaders import Pictures
+from ..engine.pictures import Pictures
 from ..engine.seeds import seed_all
 from ..engine.where import Where
 from ..planning.request import Request, UsageError

@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.engine.cache import ImageCache
-from bench.engine.loaders import IMAGENET, Batches, Normaliser, Pictures
+from bench.engine.loaders import IMAGENET, Batches, Normaliser
+from bench.engine.pictures import Pictures
 from bench.perf.timing import Work, in_turns
 from datasets.card import Item
 from tests.perf.claims import Script, tell

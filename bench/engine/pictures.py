@@ -1,0 +1,32 @@
+"""A split, ready to be batched: what lies between the loaders, which open it, and everything that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from datasets.card import Item
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A split, ready to be batched: items, their labels, and decoded pixels when they are held."""
+
+    items: Sequence[Item]
+    labels: Tensor  # (N,) int64
+    pixels: np.ndarray[Any, Any] | None  # (N, 3, S, S) uint8, or None when decoded on the fly
+    size: int
+    augment: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, keep: Sequence[int]) -> Pictures:
+        """The same pictures, fewer and in the given order; indices are counted anew."""
+        rows = list(keep)
+        pixels = None if self.pixels is None else self.pixels[rows]
+        return Pictures([self.items[i] for i in rows], self.labels[rows], pixels, self.size, self.augment)
