@@ -36,8 +36,10 @@ def act(args: argparse.Namespace) -> int:
             files = [p for p in (folder / f"{name}.json",) if p.exists()] + files_of(name, known, checkout.SITE)
             for path in files:
                 path.unlink(missing_ok=True)
-            print(f"set {name}: {len(files)} files removed; its records stay, and the leaderboard forgets it with the "
-                  "next `python -m reports build`")
+            print(f"set {name}: {len(files)} files removed; its records stay")
+    left = any(not p.name.startswith(".") for p in folder.glob("*.json"))
+    print("the leaderboard shows it until " + ("the next `python -m reports build`" if left else
+                                               "another set is run, as no set is left to build"))
     return 0
 
 

@@ -111,10 +111,13 @@ def test_a_set_is_forgotten_and_no_other(home: Path, capsys: pytest.CaptureFixtu
         (home / "site" / file).write_text("x")
     (home / "runs" / "record.json").write_text("x")
     assert cli.main(["forget", "mine"]) == 0
-    assert "set mine: 5 files removed; its records stay" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "set mine: 5 files removed; its records stay" in told and "until the next `python -m reports build`" in told
     assert {p.name for p in (home / "site").iterdir()} == set(OTHERS)
     assert {p.name for p in (home / "suites").glob("*.json")} == {"mine-2.json", "mine-standin.json"}
     assert (home / "runs" / "record.json").exists()
+    assert cli.main(["forget", "mine-2", "mine-standin"]) == 0
+    assert "no set is left to build" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "words"), [("mien", "did you mean mine?"), ("../mine", "no set is called"),
