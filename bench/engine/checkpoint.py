@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from methods.grammar import from_record
 from results import store
 from results.schema import Attempt, RunSpec, Status
 
+if TYPE_CHECKING:
+    import torch
+
+EVERY_S = 60.0  # seconds from one checkpoint to the next, unless the command line says otherwise
 KEEP = 2
 SHARE = 0.02  # of the time at most goes into writing checkpoints
 HERE = Path(__file__).resolve().parent
@@ -65,7 +64,7 @@ class Checkpoints:
     folder: Path
     key: str  # what a checkpoint must have been written by
     started: str  # of this attempt, UTC
-    every_s: float = 60.0  # 0: after every step
+    every_s: float = EVERY_S  # 0: after every step
     every_epochs: int = 0  # 0: by the clock alone
     job: str | None = None
     attempts: list[Attempt] = field(default_factory=list)  # earlier ones
@@ -83,6 +82,8 @@ class Checkpoints:
 
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write one, keep the newest two; False when it could not be written."""
+        import torch
+
         began = time.monotonic()
 
         def put(path: Path) -> None:
@@ -104,6 +105,8 @@ class Checkpoints:
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest whole checkpoint of this program, or None; reads the earlier attempts too."""
+        import torch
+
         self.attempts = [replace(a, reason="killed") if a.end is None else a for a in self._journal()]
         for path in self._files():
             try:
@@ -154,6 +157,8 @@ class Checkpoints:
 
 def key_of(spec: RunSpec, device: str) -> str:
     """What must be equal for a run to go on: the spec, the code that trains it, torch, the kind of device."""
+    import torch
+
     source = from_record(spec.method, spec.options).source_hash
     return "-".join((spec.id, source[:12], _code_hash(), torch.__version__, device.partition(":")[0]))
 
@@ -163,40 +168,3 @@ def _code_hash() -> str:
     """Of the engine and of what all methods share."""
     files = [*sorted(HERE.glob("*.py")), *sorted((HERE.parents[1] / "methods").glob("*.py"))]
     return sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
-
-
-def random_state() -> dict[str, Any]:
-    """Every global random stream."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, words, gauss = random.getstate()
-    return {"python": (version, torch.tensor(words), gauss), "torch": torch.get_rng_state(),
-            "numpy": (str(name), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss),
-                      float(cached)),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def restore_random(state: dict[str, Any]) -> None:
-    """Back to `random_state`."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """What training may change, not copied: weights that require a gradient, and every buffer."""
-    return ({f"p.{n}": p.detach() for n, p in model.named_parameters() if p.requires_grad}
-            | {f"b.{n}": b.detach() for n, b in model.named_buffers()})
-
-
-@torch.no_grad()
-def restore_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Back to `weights_of`."""
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            p.copy_(state[f"p.{name}"])
-    for name, b in model.named_buffers():
-        b.copy_(state[f"b.{name}"])

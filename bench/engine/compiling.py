@@ -25,7 +25,7 @@ from methods.base import Batch, Fit, cross_entropy
 from results.schema import RunSpec
 from results.visible import visible
 
-from .checkpoint import random_state, restore_random
+from .putback import random_state, restore_random
 
 BACKEND = "inductor"
 

@@ -9,12 +9,12 @@ from methods.compose import Method
 from methods.grammar import MethodError
 
 from .build import Built
-from .checkpoint import random_state, restore_random, weights_of
 from .course import Course, set_train_mode
 from .evaluate import predict
 from .holdout import stratified
 from .loaders import Batches, TuneData
 from .pictures import Pictures
+from .putback import random_state, restore_random, weights_of
 
 LOOKS = 20  # at most so many looks at a split along the way, evenly spread, the last epoch always among them
 

@@ -23,8 +23,8 @@ from methods.grammar import MethodError
 from methods.insertion import deltas, family
 from methods.vit import head_names
 
-from .checkpoint import random_state, restore_random
 from .formula import EVERYTHING, names_in, weights_of
+from .putback import random_state, restore_random
 
 NEAR = {"exact": 1e-3, "near": 0.5}  # how far features may be from the pre-trained ones, relative to their length
 IMAGES = 2

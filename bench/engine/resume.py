@@ -8,9 +8,10 @@ import time
 from results.schema import Status
 
 from .build import Built
-from .checkpoint import STOP, Checkpoints, Interrupted, random_state, restore_random, restore_weights, weights_of
+from .checkpoint import STOP, Checkpoints, Interrupted
 from .course import Course, set_train_mode
 from .loaders import TuneData
+from .putback import random_state, restore_random, restore_weights, weights_of
 from .seeds import seed_all
 
 

@@ -14,11 +14,11 @@ from methods.grammar import MethodError
 
 from . import step
 from .build import Built
-from .checkpoint import restore_weights
 from .course import Course, Diverged
 from .epochend import look, top1
 from .loaders import TuneData
 from .prefix import Prefix, open_prefix, serving
+from .putback import restore_weights
 from .resume import Standing
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from .checkpoint import EVERY_S
+
 
 @dataclass(frozen=True)
 class Where:
@@ -17,7 +19,7 @@ class Where:
     device: str = "cpu"
     deterministic: bool = True  # strict: an operation without a deterministic form is an error, not a difference
     checkpoints: Path | None = None  # folder; None: a killed run begins anew
-    checkpoint_every_s: float = 60.0
+    checkpoint_every_s: float = EVERY_S
     checkpoint_every_epochs: int = 0  # 0: by the clock alone
     time_limit_s: float | None = None  # then the run is stored where it stands, status timeout
     keep_weights: Literal["small", "all", "none"] = "small"  # which trained weights are stored beside the record

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from ..engine.checkpoint import EVERY_S
 from ..planning import config, settings
 from ..planning.request import Request, UsageError
 
@@ -56,8 +57,8 @@ def how(parser: argparse.ArgumentParser) -> None:
                         "disk")
     parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
                         "is an error (on a CPU this holds always)")
-    parser.add_argument("--checkpoint-every", type=seconds, default=60.0, metavar="SECONDS",
-                        help="a killed run goes on from its last checkpoint (default: every 60 s)")
+    parser.add_argument("--checkpoint-every", type=seconds, default=EVERY_S, metavar="SECONDS",
+                        help=f"a killed run goes on from its last checkpoint (default: every {EVERY_S:.0f} s)")
     parser.add_argument("--checkpoint-epochs", type=settings.whole, default=0, metavar="N",
                         help="also after every N epochs")
     parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of one run; then it is stored where it "

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.engine import firstlook
-from bench.engine.checkpoint import random_state
 from bench.engine.firstlook import FirstLook
 from bench.engine.formula import weights_of
+from bench.engine.putback import random_state
 from bench.engine.record import execute
 from bench.engine.where import Where
 from methods.base import Adapter, Delta, Feature, Fit
