@@ -5,6 +5,7 @@ The note lies beside the files (`site/.built.json`, deletable). Files that someo
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from results import door
 from results.columns import Columns
 from results.evidence import CONTRADICTED, UNPROVEN
 from results.selections import selection_path, trials_path
@@ -38,7 +40,7 @@ class Kept:
             return None
         try:
             for file, digest in note["files"].items():
-                if sha256((self.folder / file).read_bytes()).hexdigest() != digest:
+                if sha256(door.read(self.folder / file, door.LARGE)).hexdigest() != digest:
                     return None
             return str(note["section"])
         except (OSError, KeyError, AttributeError):
@@ -55,14 +57,15 @@ class Kept:
         self.notes[name] = {"key": key, "section": section, "files": digests}
         text = json.dumps(self.notes, indent=1, sort_keys=True) + "\n"
         path = self.folder / NOTE
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        if not door.holds(path, text):
+            with contextlib.suppress(IsADirectoryError):  # in a folder's place there is no note
+                write_text(path, text)
 
 
 def kept(folder: Path) -> Kept:
     """Read the note; one that is damaged counts as none."""
     try:
-        notes = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        notes = json.loads(door.read_text(folder / NOTE, door.LARGE))
     except (OSError, ValueError, RecursionError):
         notes = {}
     return Kept(folder, notes if isinstance(notes, dict) else {})
@@ -100,5 +103,15 @@ def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], 
             digest.update(f"{phase} {records.get_text('run_id', row)} {shas[row]}\n".encode())
     name = suite.name.removesuffix("-tuned")
     for path in (selection_path(name, selections), trials_path(name, selections)) if selections else ():
-        digest.update(path.read_bytes() if path.is_file() else b"")
+        digest.update(_content(path))
     return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    """Of a file that may be missing; what cannot be read is a content of its own, its reader says so."""
+    try:
+        return door.read(path)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        return type(error).__name__.encode()

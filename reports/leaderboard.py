@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from results import door
 from results.index import read
 from results.schema import RecordError
 from results.store import write_text
@@ -94,11 +95,7 @@ def _broken(suites: Sequence[SuiteView], errors: Sequence[RecordError]) -> dict[
 
 def put(path: Path, text: str) -> Path:
     """Write atomically, and only what changed."""
-    try:
-        same = path.read_bytes() == text.encode()
-    except OSError:
-        same = False
-    if not same:
+    if not door.holds(path, text):
         write_text(path, text)
     return path
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from . import packs
+from . import door, packs
 from .schema import RecordError
 
 if TYPE_CHECKING:
@@ -47,17 +45,12 @@ def split_of(kind: str, phase: str) -> str:
 def read_file(path: Path) -> bytes:
     """A regular file of bounded size, or a member of a pack; nothing is waited for. Raises PredictionError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as stream:
-            stat = os.fstat(handle)
-            if not S_ISREG(stat.st_mode) or stat.st_size > FILE_BYTES:
-                raise PredictionError("cannot be read (no regular file, or too large)")
-            return stream.read(FILE_BYTES)
+        return door.read(path, FILE_BYTES)
     except FileNotFoundError:
         return _packed(path)
+    except (door.NoRegularFileError, door.TooLargeError, IsADirectoryError):
+        raise PredictionError("cannot be read (no regular file, or too large)") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, PredictionError):
-            raise
         raise PredictionError(f"cannot be read ({type(error).__name__})") from None
 
 

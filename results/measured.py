@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from . import door
 from .parsing import parse
 from .schema import RecordError, Scalar, _build
 from .store import ROOT, write_text
@@ -113,7 +114,7 @@ def save(found: Measurement, folder: Path = FOLDER) -> Path:
 def load(path: Path) -> Measurement:
     """Strict: an unknown or missing field, a wrong type or an unknown schema raises RecordError."""
     try:
-        body: Any = parse(path.read_text(encoding="utf-8"))
+        body: Any = parse(door.read_text(path))
     except OSError as error:
         raise RecordError(f"{path.name}: cannot be read ({type(error).__name__})") from None
     except ValueError as error:

@@ -17,12 +17,14 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
+from . import door
 from .naming import name_of
 from .parsing import parse
 from .schema import RecordError
 
 RECORDS, FILES = "records.jsonl", "predictions.zip"
 MAX_BYTES = 1 << 30  # of one member: more than any predictions take
+ALL_BYTES = 1 << 32  # of all predictions of a pack
 _LOCK = Lock()  # a ZipFile's position is shared by those who read from it
 
 
@@ -48,7 +50,7 @@ class Pack:
         with _LOCK:
             try:
                 if self._zip is None:
-                    self._zip = zipfile.ZipFile(self.root / FILES)
+                    self._zip = zipfile.ZipFile(door.opened(self.root / FILES, ALL_BYTES))
                 info = self._zip.getinfo(name)
                 if info.file_size > MAX_BYTES:
                     raise OSError(f"{name} in {FILES} is larger than {MAX_BYTES} bytes")
@@ -62,7 +64,7 @@ class Pack:
 def find(root: Path) -> Pack | None:
     """The pack in this folder, or None; opened once for as long as its files stay as they are.
 
-    Raises RecordError naming the line that is no record.
+    Raises RecordError naming the line that is no record, or the file that cannot be read.
     """
     try:
         stamps = tuple((s.st_size, s.st_mtime_ns) for s in [(root / RECORDS).stat()])
@@ -79,7 +81,11 @@ def find(root: Path) -> Pack | None:
 @lru_cache(maxsize=64)
 def _opened(root: Path, stamps: tuple[tuple[int, int], ...]) -> Pack:
     lines: dict[str, bytes] = {}
-    for number, line in enumerate((root / RECORDS).read_bytes().splitlines(), 1):
+    try:
+        content = door.read(root / RECORDS, door.LARGE)
+    except OSError as error:
+        raise RecordError(f"{root.name}/{RECORDS}: cannot be read ({type(error).__name__})") from None
+    for number, line in enumerate(content.splitlines(), 1):
         try:
             name = name_of(parse(line.decode()))
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -103,7 +109,7 @@ def as_file(line: bytes) -> bytes:
 def read(path: Path) -> bytes:
     """The bytes of `<root>/<dataset>/<name>`, from its file or else from the pack in <root>; raises OSError."""
     try:
-        return path.read_bytes()
+        return door.read(path, door.SMALL if path.suffix == ".json" else MAX_BYTES)
     except FileNotFoundError:
         pack = find(path.parent.parent)
         if pack is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from . import door
 from .schema import RecordError
 from .store import ROOT
 from .vocabulary import (
@@ -127,7 +128,7 @@ def _parsed(path: Path) -> Any:
         raise RecordError(f"{path.name}: {name} is no number that a paper prints; leave out what is not known")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=single, parse_constant=refuse)
+        return json.loads(door.read_text(path), object_pairs_hook=single, parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, RecordError):
             raise

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from . import door
 from .parsing import parse
 from .schema import RecordError, RunSpec, Scalar, _build
 from .store import ROOT, write_text
@@ -206,7 +207,7 @@ def _load(kind: type, path: Path) -> Any:
         return None
     where = f"selections/{path.name}"
     try:
-        body = parse(path.read_text(encoding="utf-8"))
+        body = parse(door.read_text(path))
     except (OSError, ValueError) as error:
         raise RecordError(f"{where}: cannot be read ({type(error).__name__})") from None
     given = body.get("schema") if isinstance(body, dict) else None

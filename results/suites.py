@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 import sys
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from . import door
 from .parsing import parse
 from .schema import RecordError, _build
 from .store import ROOT, write_text
@@ -139,8 +139,7 @@ def amending(root: Path | None = None) -> Iterator[None]:
     """Alone from reading a suite file to writing it, so that two runners of one suite both find their rows in it."""
     folder = root if root is not None else ROOT / "suites"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with door.locked(folder / ".lock"):
         yield
 
 
@@ -148,7 +147,7 @@ def save_suite(suite: SuiteView, root: Path | None = None) -> Path:
     """Write <root>/<name>.json atomically (default: this folder's suites/); unchanged content is left alone."""
     path = (root if root is not None else ROOT / "suites") / f"{suite.name}.json"
     text = suite_to_json(suite)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not door.holds(path, text):
         write_text(path, text)
     return path
 
@@ -156,7 +155,7 @@ def save_suite(suite: SuiteView, root: Path | None = None) -> Path:
 def load_suite(path: Path) -> SuiteView:
     """Read one suite file. Raises RecordError naming the file and the field."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = door.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path.name}: cannot be read ({error.__class__.__name__})") from None
     return suite_from_json(text, f"{path.parent.name}/{path.name}")

@@ -14,7 +14,6 @@ twice. It is the user's own and git ignores it; paths in it are absolute. No tor
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -22,10 +21,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from results import store
+from results import door, store
 from results.parsing import parse
 from results.schema import RecordError, Scalar, _build, spec_from_json
 
@@ -185,13 +185,13 @@ def save(submission: Submission) -> None:
 def read(folder: Path) -> Submission:
     """One submission. Raises RecordError naming the file."""
     try:
-        body = parse((folder / "submission.json").read_text(encoding="utf-8"))
+        body = parse(door.read_text(folder / "submission.json"))
         if body.pop("schema") != 1:
             raise ValueError("another schema")
         arrays = tuple(_array(a) for a in body.pop("arrays"))
         body["words"] = tuple(body["words"])
         marked = folder / "cancelled"
-        body["cancelled"] = marked.read_text().strip() if marked.exists() else body["cancelled"]
+        body["cancelled"] = door.read_text(marked).strip() if marked.exists() else body["cancelled"]
         return Submission(folder=folder, arrays=arrays, **body)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{folder.name}/submission.json: cannot be read ({error}); remove the folder to forget that "
@@ -227,7 +227,7 @@ def tasks(submissions: Sequence[Submission]) -> list[Place]:
 def _lines(submission: Submission) -> Iterator[TextIO]:
     """The submission's runs, a line each; raises RecordError for what is damaged."""
     try:
-        with (submission.folder / "runs.jsonl").open(encoding="utf-8") as lines:
+        with TextIOWrapper(door.opened(submission.folder / "runs.jsonl"), encoding="utf-8") as lines:
             yield lines
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{submission.id}/runs.jsonl: cannot be read ({error}); remove the folder to forget that "
@@ -286,7 +286,7 @@ def write_beat(path: Path, beat: Beat) -> None:
 def read_beat(path: Path) -> Beat | None:
     """The task's last sign of life; None for none, and for what is none."""
     try:
-        beat: Beat = _build(Beat, parse(path.read_text()), path.name, "")
+        beat: Beat = _build(Beat, parse(door.read_text(path)), path.name, "")
         return beat
     except (OSError, ValueError):
         return None
@@ -297,6 +297,5 @@ def locked(folder: Path | None = None) -> Iterator[None]:
     """One at a time looks at what is queued and adds to it."""
     root = folder if folder is not None else checkout.JOBS
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with door.locked(root / ".lock"):
         yield

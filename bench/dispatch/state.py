@@ -8,7 +8,6 @@ as dead when its process is gone (same host), when it has not been touched for `
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
+
+from results import door
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
@@ -91,8 +92,7 @@ class Claims:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with door.locked(self.folder / ".lock"):
             yield
 
 

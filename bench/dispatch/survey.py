@@ -6,6 +6,7 @@ index of columns, not from the records themselves. Works where there is no squeu
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from methods.grammar import parse
-from results import store
+from results import door, store
 from results.columns import Columns
 from results.index import read
 from results.schema import RecordError
@@ -204,9 +205,10 @@ class _Look:
 def last_line(path: Path) -> str:
     """The last words of a task's log."""
     try:
-        with path.open("rb") as stream:
+        with door.opened(path, sys.maxsize) as stream:
             stream.seek(max(0, path.stat().st_size - 4000))
-            lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
+            text = stream.read(4000).decode(errors="replace").replace("\0", "")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except OSError:
         return ""
     return lines[-1][:160] if lines else ""
