@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from errno import ENAMETOOLONG
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,10 +24,12 @@ from results.visible import guarded
 
 from .engine.backbones import BackboneError
 from .planning.request import UsageError
+from .telling import few, short
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = short(message)
         if re.match("unrecognized arguments: [^-]", message):
             message += "; names stand before options"
         wrong = re.match("unrecognized arguments: (--[^ =]+)", message)
@@ -59,16 +62,16 @@ def _main(words: Sequence[str] | None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(words)
     if rest:
-        parser.of(args.verb).error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.of(args.verb).error("unrecognized arguments: " + " ".join(rest[:10]) + " ..." * (len(rest) > 10))
     tell_broken()
     try:
         return int(args.do(args))
     except UsageError as error:
-        for problem in error.problems:
+        for problem in few(error.problems):
             print(f"regatta: {problem}", file=sys.stderr)
         return 2
     except (MethodError, DataError, RecordError, BackboneError) as error:
-        print(f"regatta: {error}", file=sys.stderr)
+        print(f"regatta: {short(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "timm", "torchvision"):
@@ -85,8 +88,11 @@ def _main(words: Sequence[str] | None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        print(f"regatta: {error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}; what was "
-              "finished is stored, the same command goes on from here", file=sys.stderr)
+        what = short(f"{error.strerror}{f': {Path(str(error.filename)).name!r}' if error.filename else ''}")
+        if error.errno == ENAMETOOLONG:  # only a user writes such names
+            print(f"regatta: {what}", file=sys.stderr)
+            return 2
+        print(f"regatta: {what}; what was stored before stays, the same command goes on from here", file=sys.stderr)
         return 1
 
 

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from .faults import Broken, PartError, missing_import, told
+from .formula import problem as formula_problem
 
 Scalar = str | int | float | bool | None
 WHOLE = 2**53 - 1  # the largest whole number, as in results.schema; a test compares the two
 KINDS = {"adapters": "adapter", "regularizers": "regularizer", "constraints": "constraint"}
+_BOUND = r"\s*(?:>=|<=|>|<)\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\s*"
+RANGE = re.compile(f"{_BOUND}(?:,{_BOUND})*")
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -188,6 +191,10 @@ def _option(node: ast.AnnAssign) -> Option:
         raise PartError(f"line {node.lineno}: option {name!r} is of type {kind}; it must be int, float, bool, str or a "
                         "Literal")
     limit = next((w for w in words if _bounds(w) and not re.search(r"[a-df-z]", w)), "")
+    for word in words:
+        if word.lstrip()[:1] in tuple("<>=≤≥") and not (kind in ("int", "float") and RANGE.fullmatch(word)):
+            raise PartError(f"line {node.lineno}: the range {word[:60]!r} of option {name!r} must be signs and "
+                            "numbers, as in '>= 1' or '> 0, <= 1', of an int or a float")
     doc = next((w for w in words if w != limit), "")
     return Option(name, kind + ("?" if optional else ""), default, limit, choices, doc)
 
@@ -213,10 +220,19 @@ def _read(path: Path, kind: str) -> list[PartInfo]:
                     facts[targets[0].id] = _literal(line.value)  # type: ignore[union-attr, attr-defined]
                 except ValueError:
                     continue
+        _check_formula(node, names[0], options, facts.get("formula", ""))
         doc = (ast.get_docstring(node) or module_doc).split("\n\n")[0].replace("\n", " ")
         found.append(PartInfo(names[0], kind, node.name, f"{path.parent.name}.{path.stem}", path, doc,
                               tuple(names[1:]), tuple(options), facts))
     return found
+
+
+def _check_formula(node: ast.ClassDef, name: str, options: list[Option], formula: Any) -> None:
+    """What cannot be read was meant to be compared with the trained weights."""
+    if not isinstance(formula, str):
+        raise PartError(f"line {node.lineno}: the formula of {name!r} must be a text")
+    if why := formula_problem(formula, {"d", "L", *(o.name for o in options if o.type in ("int", "float"))}):
+        raise PartError(f"line {node.lineno}: the formula of {name!r} {why}")
 
 
 def catalog() -> dict[str, PartInfo]:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from .catalog import PartInfo, Scalar, aliases, broken_part, catalog
 
+LONGEST = 2000  # characters of a method's text
 FEATURES = {
     "delta": "marked residual branches to perturb",
     "anchor": "a state that is the pre-trained function",
@@ -84,6 +85,8 @@ def parse(text: str, overrides: dict[str, Scalar] | None = None) -> MethodText:
 
     Raises MethodError with one sentence that names what was given, what is possible, and the nearest right name.
     """
+    if len(text) > LONGEST:
+        raise MethodError(f"a method has at most {LONGEST} characters, not {len(text)}: {text!r:.80} ...")
     if not text.strip():
         raise MethodError("a method is empty; write for instance 'lora' or 'lora(rank=4)+pace'")
     chosen = [_choice(piece, text, overrides or {}) for piece in _split(text)]
@@ -175,7 +178,7 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
 def _keywords(call: str, piece: str, text: str) -> dict[str, Scalar]:
     try:
         tree = ast.parse("f" + call.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: a thousand signs
         raise MethodError(f"{piece.strip()!r} in {text!r} is not a name or a call such as lora(rank=4)") from None
     if not isinstance(tree, ast.Call) or tree.args or any(k.arg is None for k in tree.keywords):
         raise MethodError(f"options are written name=value, as in lora(rank=4), not {piece.strip()!r}")
@@ -183,7 +186,7 @@ def _keywords(call: str, piece: str, text: str) -> dict[str, Scalar]:
     for keyword in tree.keywords:
         try:
             value = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, MemoryError, RecursionError):
             value = ...
         if not isinstance(value, str | int | float | bool | None):
             raise MethodError(f"the value of {keyword.arg!r} in {piece.strip()!r} must be a number, a text in quotes, "

@@ -41,6 +41,7 @@ LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # of 2 MB where Linu
 POLL_S = 0.2
 PATIENCE_S = 20.0  # after Ctrl-C, for the runs to store where they stand; a second Ctrl-C does not wait
 ABANDONED_S = 3600.0
+FEW = 5  # runs that a message names
 SERVER_GONE = 255  # what multiprocessing gives as exit code when the fork server ended before the process
 
 
@@ -127,11 +128,17 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
     leaving: list[Any] = []  # processes whose runs are over
     finished, beat = 0.0, time.monotonic()
     interrupted = False
+    lost: list[OSError] = []  # what could not be stored: those at work end, nothing more begins
     try:
-        while running or ((waiting or claimed) and not crew.stopping):
-            while waiting and len(running) < workers and not crew.stopping:
+        while running or ((waiting or claimed) and not crew.stopping and not lost):
+            while waiting and len(running) < workers and not crew.stopping and not lost:
                 job = waiting.pop(0)
-                if not claims.take(job.spec.id):
+                try:
+                    taken = claims.take(job.spec.id)
+                except OSError as error:
+                    lost.append(OSError(error.errno, error.strerror, _named(job)))
+                    break
+                if not taken:
                     claimed.append(job)
                 elif _written(job, root) and not (job.again and _written(job, root) == before[job.spec.id]):
                     claims.release(job.spec.id)  # another runner finished it between our plan and now
@@ -155,7 +162,10 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
                 if _stored(one) or (one.process.exitcode is not None and not _lives(one)):
                     _listen(one)
                     finished += 1
-                    _close(one, root, tally)
+                    try:
+                        _close(one, root, tally)
+                    except OSError as error:
+                        lost.append(error)
                     # A process that is remembered keeps a file open; those that are gone are forgotten.
                     leaving = [p for p in (*leaving, one.process) if p.exitcode is None]
                     claims.release(run_id)
@@ -175,10 +185,13 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
             _kill(one)
             _listen(one)
             if interrupted and not one.outcome:
-                _note_interrupted(one, root)
+                with contextlib.suppress(OSError):  # a full disk; the others are to end all the same
+                    _note_interrupted(one, root)
             claims.release(run_id)
         for process in leaving:
             process.join()
+    if lost:
+        raise _unstored(lost)
     return tally
 
 
@@ -257,7 +270,10 @@ def _stored(one: _Running) -> bool:
 
 
 def _close(one: _Running, root: Path, tally: Tally) -> None:
-    """Take the child's outcome; a child that died without one gets a record that says so."""
+    """Take the child's outcome; a child that died without one gets a record that says so.
+
+    Raises OSError, whose filename is the run in words, where that cannot be stored.
+    """
     job, path = one.job, store.path_of(one.job.spec, root)
     found = None if one.outcome else _read(path)
     if found is not None and found.status == "ok" and _written(job, root) != one.before:
@@ -267,11 +283,25 @@ def _close(one: _Running, root: Path, tally: Tally) -> None:
         status: Status = "oom" if starved else "failed"
         one.outcome = status
         reason = _end_of(one) + (" while the kernel was short of memory" if starved else "")
-        path = store.save(died(job, status, Failure("memory" if starved else "killed", reason, "train")), root)
+        record = died(job, status, Failure("memory" if starved else "killed", reason, "train"))
+        try:
+            path = store.save(record, root)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _named(job)) from error
     tally.add(job.spec.id, one.outcome)
     if one.outcome != "ok":  # where an earlier result lies, the failure lies aside
         records = (_read(path), _read(store.aside_of(job.spec, root)))
         tally.failures += [r for r in records if r is not None and r.status != "ok"][:1]
+
+
+def _named(job: Job) -> str:
+    return f"{job.spec.dataset} {job.spec.method} seed {job.spec.seed}"
+
+
+def _unstored(lost: Sequence[OSError]) -> OSError:
+    """One error for all the runs whose record, or claim, could not be stored."""
+    runs = "; ".join(str(error.filename) for error in lost[:FEW]) + " ..." * (len(lost) > FEW)
+    return OSError(lost[0].errno, f"{lost[0].strerror}, so nothing is stored of {runs}")
 
 
 def _end_of(one: _Running) -> str:

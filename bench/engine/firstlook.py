@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Adapter, Fit
+from methods.formula import EVERYTHING, names_in, problem, weights_of
 from methods.grammar import MethodError
 from methods.insertion import deltas, family
 from methods.vit import head_names
 
-from .formula import EVERYTHING, names_in, weights_of
 from .putback import random_state, restore_random
 
 NEAR = {"exact": 1e-3, "near": 0.5}  # how far features may be from the pre-trained ones, relative to their length
@@ -140,6 +140,8 @@ def _expected(adapter: Adapter, backbone: nn.Module) -> int | None:
     if adapter.formula.startswith(EVERYTHING):
         return sum(p.numel() for p in backbone.parameters())
     numbers = _numbers(adapter)
+    if why := problem(adapter.formula, numbers | {"d", "L"}):  # one that was computed the catalog has not read
+        raise MethodError(f"{_name(adapter)}: its formula {why}")
     if not _is_plain(backbone) or not _as_by_default(adapter, names_in(adapter.formula) & numbers):
         return None
     width, depth = int(backbone.embed_dim), len(backbone.blocks)  # type: ignore[arg-type]

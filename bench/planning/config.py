@@ -9,7 +9,8 @@ from typing import Any
 from results.schema import WHOLE
 
 CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "name": str, "epochs": int,
-                                 "batch_size": int, "no_pretrained": bool, "download": bool, "partial": bool}
+                                 "batch_size": int, "jobs": int, "no_pretrained": bool, "download": bool,
+                                 "partial": bool}
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
                "no_pretrained", "download", "partial", "jobs", "recipe", "name")
 
@@ -26,9 +27,11 @@ def config(path: Path) -> dict[str, Any]:
     clean: dict[str, Any] = {}
     for key, value in told.items():
         name = str(key).replace("-", "_")
-        if name not in CONFIG_KEYS:
+        if name in clean:
+            problems.append(f"--config {path.name} has the key {name} twice, with - and with _")
+        elif name not in CONFIG_KEYS:
             near = get_close_matches(name, CONFIG_KEYS, n=1)
-            problems.append(f"--config {path.name} has the key {key!r}; "
+            problems.append(f"--config {path.name} has the key {written.shown(key)}; "
                             + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(CONFIG_KEYS)}"))
         elif name == "set":
             if not isinstance(value, dict) or not all(v is None or written.plain(v) for v in value.values()):
@@ -45,6 +48,9 @@ def config(path: Path) -> dict[str, Any]:
         elif name in CONFIG_TYPES and (not isinstance(value, CONFIG_TYPES[name])
                                        or (isinstance(value, bool) and CONFIG_TYPES[name] is not bool)):
             problems.append(f"--config {path.name}: {name} cannot be {written.shown(value)}")
+        elif name == "jobs" and not 0 <= value <= WHOLE:
+            problems.append(f"--config {path.name}: jobs must be a whole number of 1 or more, at most {WHOLE}, not "
+                            f"{written.shown(value)}")
         else:
             clean[name] = value
     if problems:

@@ -21,8 +21,11 @@ def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
         return [f"real data is needed for {', '.join(c.name for c in needed[:5])}"
                 f"{' ...' if len(needed) > 5 else ''}: say where it lies with DATA=folder (or --root), or use "
                 "DATA=standin for generated miniatures"]
-    if root.is_dir():
-        return []
+    try:
+        if root.is_dir():
+            return []
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        return [f"the data folder {given!r} cannot be read: {error.strerror}"]
     return [f"the data folder {given!r} does not exist; it should hold "
             + "; ".join(f"{c.folder}/ ({c.layout})" for c in needed[:3])
             + (f"; and {len(needed) - 3} more" if len(needed) > 3 else "")]

@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd", "sgd_plain"),
     "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all")}
+LONGEST = 1000  # characters of a value; what is longer is no number
 MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 
 def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str, Any], dict[str, Scalar]]:
@@ -47,11 +48,11 @@ def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str,
                                                             f"there are: {', '.join(SETTABLE)}, and part.option"))
         else:
             values[key] = _typed(key, _value(raw), suite, problems)
-    if values.get("warmup_epochs", 0) >= (request.epochs or values.get("epochs", suite.protocol["epochs"])):
-        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
     for key in ("epochs", "batch_size"):
         if getattr(request, key) is not None:
             values[key] = _typed(key, getattr(request, key), suite, problems)
+    if values.get("warmup_epochs", 0) >= values.get("epochs", suite.protocol["epochs"]):
+        problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
     return values, overrides
 
 
@@ -125,9 +126,11 @@ def shown(value: Scalar) -> str:
 def _value(raw: str) -> Scalar:
     import ast
 
+    if len(raw) > LONGEST:
+        return raw
     try:
         value = ast.literal_eval(raw)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: a thousand signs
         return raw
     return value if isinstance(value, str | int | float | bool | None) else raw
 

@@ -83,6 +83,8 @@ def words_of(text: str) -> list[str]:
 def request_of(args: argparse.Namespace) -> Request:
     """The request that was typed, laid over the file of --config."""
     told = config.config(args.config) if args.config else {}
+    if hasattr(args, "jobs"):
+        workers(args)
 
     def pick(name: str, default: Any) -> Any:
         typed = getattr(args, name, None)
@@ -124,8 +126,10 @@ def _recipe(name: Any) -> Literal["common", "paper"]:
 
 
 def workers(args: argparse.Namespace) -> int:
-    """Processes at once."""
+    """Processes at once: what was typed, else what the file of --config says, else one per core."""
     if args.jobs < 0:
         raise UsageError([f"--jobs must be 1 or more, not {args.jobs}"])
-    return args.jobs or len(os.sched_getaffinity(0))
+    file = getattr(args, "config", None)
+    told = 0 if args.jobs or not file else config.config(file).get("jobs", 0)
+    return args.jobs or told or len(os.sched_getaffinity(0))
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from bench.engine import firstlook
 from bench.engine.firstlook import FirstLook
-from bench.engine.formula import weights_of
 from bench.engine.putback import random_state
 from bench.engine.record import execute
 from bench.engine.where import Where
 from methods.base import Adapter, Delta, Feature, Fit
 from methods.catalog import catalog
 from methods.compose import create, part
+from methods.formula import problem, weights_of
 from methods.grammar import MethodError, parse
 from methods.vit import freeze, head_names, replace_head
 from results.schema import RunSpec
@@ -200,6 +200,29 @@ def test_the_look_leaves_no_trace() -> None:
     ("d (L", {"d": 1, "L": 1}, None), ("d / L", {"d": 7, "L": 2}, None), ("", {}, None), ("d / 0", {"d": 1}, None)])
 def test_a_formula_is_computed_or_is_words(text: str, values: dict[str, int], number: int | None) -> None:
     assert weights_of(text, values) == number
+
+
+@pytest.mark.parametrize(("text", "at"), [
+    ("(" * 20000, "has 20000 characters"), ("(" * 400, "bracket"), ("d q", "'q'"), ("d L +", "its end"),
+    ("d (L", "bracket"),
+    ("d ! L", "'!'"), ("9^9999999", "'^'"), ("d^(1/2)", "'^'"), ("d, L", "' L'"), ("2 rank ) d", "')'")])
+def test_a_formula_that_is_no_words_and_cannot_be_read_is_told(text: str, at: str) -> None:
+    assert at in problem(text, {"d", "L", "rank"}) and len(problem(text, {"d", "L", "rank"})) < 250
+    assert weights_of(text, {"d": 4, "L": 2, "rank": 2}) is None
+
+
+@pytest.mark.parametrize("text", ["", "0", "see the paper", "per target 2 d", "d / (d - L)", "h + 1, h = d / rank",
+                                  "(1 + S) d, S side blocks", "2 d rank; shared: (1 + n) d"])
+def test_words_and_what_can_be_read_are_no_mistake(text: str) -> None:
+    assert problem(text, {"d", "L", "rank"}) == ""
+
+
+def test_a_computed_formula_that_cannot_be_read_ends_the_run_in_a_sentence() -> None:
+    class Computed(Shift):
+        formula = "(" * 20000
+
+    with pytest.raises(MethodError, match="its formula has 20000 characters"):
+        firstlook._expected(Computed(), timm.create_model(tiny.MODEL, num_classes=0))
 
 
 @pytest.mark.parametrize("look", [FirstLook._check_head, FirstLook.after_backward], ids=["built", "first step"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.dispatch.local import Job, run_all
+from bench.dispatch.local import Crew, Job, run_all
 from bench.dispatch.state import STALE_S, Claims
 from bench.engine.where import Where
 from bench.planning.request import Request
@@ -81,6 +82,31 @@ def test_processes_whose_runs_are_over_hold_no_files_open(tmp_path: Path) -> Non
                     lambda done, label: files.append(len(list(Path("/proc/self/fd").iterdir()))), child=_at_once)
     assert tally.done == {"ok": 40}
     assert max(files) - min(files) < 20
+
+
+def _unstorable(job: Job, root: Path, pipe: Connection) -> None:
+    """The first seed's run ends and cannot be stored; the others take longer, and can."""
+    if job.spec.seed == 0:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    time.sleep(2)
+    (root / f"ended-{job.spec.seed}").touch()
+    pipe.send(("outcome", "ok"))
+    pipe.close()
+
+
+def test_a_full_disk_names_the_run_that_is_lost_and_lets_the_others_end(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".tmp-x"))
+
+    monkeypatch.setattr(store, "save", full)
+    (tmp_path / "runs").mkdir()
+    jobs, crew = _jobs(tmp_path, ("linear",), (0, 1, 2)), Crew()
+    with pytest.raises(OSError, match=r"No space left on device, so nothing is stored of digits linear seed 0$"):
+        run_all(jobs, tmp_path / "runs", Claims(tmp_path / "claims"), 2, lambda done, label: None, _unstorable, crew)
+    assert crew.tally.ended == {jobs[1].spec.id: "ok"}
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["ended-1"]
+    assert not list((tmp_path / "claims").glob("*.claim"))
 
 
 RUNNER = """

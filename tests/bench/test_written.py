@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 import pytest
 
 from bench import cli
-from bench.planning import config, profile
+from bench.planning import config, profile, written
 from bench.planning.request import UsageError
+from bench.verbs import words
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefghijk", "bcdefghijkl", strict=True)
@@ -69,6 +71,46 @@ def test_a_whole_number_with_a_point_becomes_one(tmp_path: Path) -> None:
     file.write_text("profiles: {p: {cpus: 4.0, mem_gb: 2}}\n")
     found = profile.load("p", file)
     assert repr(found.cpus) == "4" and found.mem_gb == 2
+
+
+@pytest.mark.parametrize("text", ["epochs: 1\nseeds: [0]\nepochs: 2\n", "set: {lr: 1, lr: 2}\n", "1: a\n0x1: b\n",
+                                  "a: &a {<<: {x: 1}, x: 2}\nb: {<<: *a, c: 1, c: 2}\n"])
+def test_a_key_that_stands_twice_is_told_with_its_lines(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    for call in (config.config, lambda file: profile.load("x", file)):
+        with pytest.raises(UsageError, match=r"mine\.yaml has the key \S+ twice, in line \d and in line \d$"):
+            call(tmp_path / "mine.yaml")
+
+
+def test_a_key_may_replace_one_that_is_merged_and_none_in_another_spelling(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: &a {<<: {x: 1}, x: 2}\nb: {<<: *a, x: 3}\n")
+    assert written.read(file, "it") == {"a": {"x": 2}, "b": {"x": 3}}
+    file.write_text("batch-size: 2\nbatch_size: 4\n")
+    with pytest.raises(UsageError, match="has the key batch_size twice, with - and with _"):
+        config.config(file)
+
+
+@pytest.mark.parametrize("value", ["[1:30]", "1:30", "[010]", "[1:30.5]"])
+def test_no_number_is_read_to_the_base_60_or_8(value: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"seeds: {value}\n")
+    with pytest.raises(UsageError, match="seeds takes numbers"):
+        config.config(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text("[1:30:00, 0123, 0, 10, -7, 0x10, 1.5e-3, 0.5]")
+    assert written.read(tmp_path / "mine.yaml", "it") == ["1:30:00", "0123", 0, 10, -7, 16, 1.5e-3, 0.5]
+
+
+@pytest.mark.parametrize("value", ["-5", "[1]", "two", "true", "1.5", "9" * 30])
+def test_jobs_of_a_config_file_are_checked(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(f"jobs: {value}\n")
+    assert cli.main(["plan", "--config", str(tmp_path / "mine.yaml")]) == 2
+    assert "mine.yaml: jobs " in capsys.readouterr().err
+
+
+def test_jobs_of_a_config_file_are_used_and_the_command_line_wins(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("jobs: 7\n")
+    for jobs, expected in ((0, 7), (3, 3)):
+        assert words.workers(argparse.Namespace(jobs=jobs, config=tmp_path / "mine.yaml")) == expected
 
 
 def test_a_folder_a_pipe_and_a_long_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
