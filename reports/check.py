@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from results import packs
+from results import evidence, packs
 from results.schema import RecordError, RunResult
 from results.store import load, record_files
 
@@ -47,6 +47,8 @@ def findings(reference: Path, tables: Path) -> Iterator[str]:
 def _record(result: RunResult, folder: Path) -> Iterator[str]:
     if result.provenance.dirty:
         yield "field 'provenance.dirty' is true; a reference comes from a clean tree"
+    for split in evidence.unstored(result.spec.phase, result.metrics, [a.kind for a in result.artifacts]):
+        yield f"no predictions are stored for metrics.{split}.top1"
     for artifact in result.artifacts:
         path = folder / artifact.path
         if artifact.path.startswith("/") or ".." in Path(artifact.path).parts:

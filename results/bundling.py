@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from .evidence import unstored
 from .naming import name_of
 from .packs import FILES, RECORDS, as_file, as_line, read
 from .parsing import parse
@@ -48,6 +49,8 @@ def pack(paths: Sequence[Path], out: Path) -> tuple[int, int]:
 def _predictions(record: RunResult, path: Path, name: str) -> dict[str, bytes]:
     """Member -> bytes; weights, curves and logs are not published."""
     found = {}
+    for split in unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):
+        raise RecordError(f"{name}: no predictions are stored for metrics.{split}.top1; they are published together")
     for artifact in record.artifacts:
         if not artifact.kind.startswith("predictions"):
             continue

@@ -106,6 +106,13 @@ def numbers(pred: Array, label: Array) -> dict[str, float]:
             "se": math.sqrt(good / n * (1 - good / n) / n)}
 
 
+def unstored(phase: str, metrics: Mapping[str, float | None], kinds: Iterable[str]) -> list[str]:
+    """Splits with a score for which no predictions were stored: it is as good as its word."""
+    stored_ = {split_of(kind, phase) for kind in kinds}
+    return [split for key, told in metrics.items() if told is not None and key.endswith(".top1")
+            and (split := key.removesuffix(".top1")).partition(":")[0] == SPLITS[phase] and split not in stored_]
+
+
 def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
            artifacts: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
     """split -> (CONTRADICTED or UNPROVEN, a sentence that names the file); empty when everything follows.
@@ -128,6 +135,8 @@ def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
                 found[split] = CONTRADICTED, (f"field 'metrics.{split}.{metric}' is {told:.6g}, but the predictions in "
                                               f"{folder.name}/{name} give {now:.6g}")
                 break
+    for split in unstored(phase, metrics, [kind for kind, _, _ in artifacts]):
+        found[split] = UNPROVEN, f"{folder.name}: no predictions are stored for metrics.{split}.top1"
     return found
 
 

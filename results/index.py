@@ -123,6 +123,8 @@ def _piece(base: Path, files: Sequence[tuple[str, Stamp]]) -> Columns:
         try:
             data = _bytes(base, path)
             body = parse(data, path)
+            if not path.endswith(f"{body['run_id']}.json"):
+                raise RecordError(f"{path}: holds the record of run {body['run_id']}")
             columns.add(body, path, stamp, sha256(data).hexdigest()[:16], faults_of(body, (base / path).parent))
         except RecordError as error:
             columns.unreadable.append(error)
@@ -133,7 +135,7 @@ def _piece(base: Path, files: Sequence[tuple[str, Stamp]]) -> Columns:
 def faults_of(body: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
     """What the stored predictions of a parsed record do not support: see `evidence.faults`."""
     artifacts = [(a["kind"], a["path"], a["sha256"]) for a in body["artifacts"]]
-    return faults(folder, body["phase"], body["metrics"], artifacts) if artifacts else {}
+    return faults(folder, body["phase"], body["metrics"], artifacts) if body["status"] == "ok" or artifacts else {}
 
 
 def _scan(base: Path) -> Iterator[tuple[str, Stamp]]:
@@ -146,7 +148,7 @@ def _scan(base: Path) -> Iterator[tuple[str, Stamp]]:
 
 def _scan_pack(pack: packs.Pack) -> dict[str, Stamp]:
     """Every record of a pack, under the name that its file would have; all change when the pack does."""
-    return {name: (len(line), pack.mtime_ns, 0) for name, line in pack.lines.items()}
+    return {name: (len(line), *pack.stamp) for name, line in pack.lines.items()}
 
 
 def _scan_folders(base: Path) -> Iterator[tuple[str, Stamp]]:

@@ -84,6 +84,9 @@ def recompute(root: Path, write: bool = False,
                     found |= metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix)
                 except evidence.PredictionError as error:
                     _tell(RecordError(f"{where}: the file of predictions {artifact.path} {error}"), on_problem)
+        for split in evidence.unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):
+            _tell(RecordError(f"{where}: no predictions are stored for metrics.{split}.top1, which is not judged"),
+                  on_problem)
         changed = {k: v for k, v in found.items() if not _same(record.metrics.get(k), v)}
         for metric, now in changed.items():
             yield Difference(where, metric, record.metrics.get(metric), now)

@@ -34,7 +34,7 @@ class Pack:
 
     root: Path
     lines: dict[str, bytes]
-    mtime_ns: int
+    stamp: tuple[int, int]  # newest mtime_ns of both files, and a number that changes when the archive does
     _zip: zipfile.ZipFile | None = field(default=None, repr=False)
 
     def names(self) -> list[str]:
@@ -93,7 +93,8 @@ def _opened(root: Path, stamps: tuple[tuple[int, int], ...]) -> Pack:
         if name in lines:
             raise RecordError(f"{root.name}/{RECORDS}: line {number} repeats {name}")
         lines[name] = line
-    return Pack(root, lines, stamps[0][1])
+    newest = max(when for _, when in stamps)
+    return Pack(root, lines, (newest, hash(stamps[1:]) & (1 << 56) - 1))
 
 
 def as_line(content: bytes) -> bytes:

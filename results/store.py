@@ -125,7 +125,10 @@ def load(path: Path) -> RunResult:
         text = packs.read(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path.name}: cannot be read ({error.__class__.__name__})") from None
-    return from_json(text, f"{path.parent.name}/{path.name}")
+    record = from_json(text, f"{path.parent.name}/{path.name}")
+    if not path.stem.endswith(record.run_id):  # a copy, or a file that was moved: it is not the run of this name
+        raise RecordError(f"{path.parent.name}/{path.name}: holds the record of run {record.run_id}")
+    return record
 
 
 def record_files(root: Path) -> list[Path]:

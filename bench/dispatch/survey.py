@@ -138,11 +138,14 @@ class _Look:
             return self._absent(planned)
         text = self.columns.get_text
         status, kind = text("status", row), text("failure.kind", row)
+        other = text("method.source_hash", row) != self._source(planned.text)
         if status == "ok":
-            if text("method.source_hash", row) != self._source(planned.text):
+            if other:
                 return Line(planned, "stale", MEANING["stale"], row=row)
             return Line(planned, "done", row=row)
         message = text("failure.message", row)
+        if other:  # what failed may have been mended
+            return Line(planned, "missing", f"{status} before, with the method's former source", row=row)
         if kind in AGAIN or status in UNFINISHED:
             return Line(planned, "lost" if run in self.places else "missing",
                         f"{status} before: {message or kind}", status, row=row)

@@ -5,6 +5,7 @@ record names, whatever is edited while its runner is at work. Files are read and
 the reason given in `preload`.
 """
 
+import signal
 from contextlib import suppress
 from importlib import import_module
 
@@ -12,6 +13,8 @@ import safetensors.torch  # noqa: F401
 import torch._dynamo  # noqa: F401  # the first optimizer step imports it
 
 import bench.embedded.model
+import bench.engine.heads
+import bench.engine.pretrained
 import bench.engine.record  # noqa: F401
 from bench.engine import checkpoint, env, prefix
 from datasets import registry
@@ -26,3 +29,4 @@ env.cpu_name()
 env.versions()
 checkpoint._code_hash()
 prefix._program()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `preload` had it ignored

@@ -27,11 +27,13 @@ def look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:
     except RecordError as error:
         raise UsageError([f"{error}; move the file away to run it again"]) from None
     base["record"] = record
+    other = record.method.source_hash != parse(planned.text).source_hash
     if record.status == "ok":
-        current = parse(planned.text).source_hash
-        if record.method.source_hash != current:
+        if other:
             return Planned(**base | {"state": "stale", "why": "the method's source changed since"})
         return Planned(**base | {"state": "done"})
+    if other:  # what failed may have been mended
+        return Planned(**base | {"state": "missing", "why": f"{record.status} before, with the method's former source"})
     kind = record.failure.kind if record.failure else ""
     if kind in AGAIN or record.status in ("cancelled", "preempted", "timeout"):
         return Planned(**base | {"state": "missing", "why": f"{record.status} before: {kind}"})

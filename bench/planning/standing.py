@@ -41,23 +41,26 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     entries = {key_of(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
     rows_before: dict[tuple[str, str], Row] = {}
-    if suite.name != "custom" or request.name:
-        whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
-                        partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
-        if not request.name and whole != request and request.phase == "final" and not paper and not typed:
-            entries = _whole(whole) | entries
-        path = store.ROOT / "suites" / f"{name}.json"
-        if path.exists():
-            try:
-                before = load_suite(path)
-            except RecordError:
-                before = None  # the file is ours and is written anew below
-            if before is not None:
-                rows_before = {(r.method, r.backbone): r for r in before.rows}
-                ids, known = {p.spec.id for p in entries.values()}, set(registry.names())
-                extra = {k: e for e in map(unfold, before.entries)
-                         if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
-                         and e.run_id not in ids and e.dataset in known}  # a default or a card may have changed since
+    whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
+                    partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
+    if suite.name != "custom" and not request.name and whole != request and request.phase == "final" \
+            and not paper and not typed:
+        entries = _whole(whole) | entries
+    path = store.ROOT / "suites" / f"{name}.json"
+    if path.exists():
+        try:
+            before = load_suite(path)
+        except RecordError:
+            before = None  # the file is ours and is written anew below
+        if before is not None:
+            rows_before = {(r.method, r.backbone): r for r in before.rows}
+            ids, known = {p.spec.id for p in entries.values()}, set(registry.names())
+            kinds = {c.name: c.standin for c in before.columns}  # real and drawn images never share a column
+            extra = {k: e for e in map(unfold, before.entries)
+                     if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
+                     and e.run_id not in ids and e.dataset in known  # a default or a card may have changed since
+                     and (kinds.get(e.dataset, found.standins) == found.standins
+                          or registry.get(e.dataset).group == "real")}
     cards = ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
     own = {canonical(text) for text in suite.methods}

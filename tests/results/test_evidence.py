@@ -222,3 +222,25 @@ def test_every_committed_record_loads_by_the_quick_check_and_follows_from_its_pr
             assert not index.faults_of(body, path.parent), path
             count += 1
     assert count >= 1491
+
+
+def test_a_score_without_stored_predictions_is_not_believed(tmp_path: Path) -> None:
+    metrics = {"test.top1": 0.99, "test:noadapt.top1": 0.5, "train.top1": 1.0, "test.n": 200.0}
+    found = evidence.faults(tmp_path, "final", metrics, [])
+    assert {split: kind for split, (kind, _) in found.items()} == {"test": UNPROVEN, "test:noadapt": UNPROVEN}
+    assert all("no predictions are stored" in why for _, why in found.values())
+    assert evidence.unstored("final", metrics, ["predictions", "log"]) == ["test:noadapt"]
+    assert evidence.unstored("final", {"test.top1": None}, []) == []
+
+
+def test_a_record_under_the_name_of_another_run_is_no_record_of_that_run(tmp_path: Path) -> None:
+    source = store.ROOT / "reference" / "memory"
+    one, other = store.record_files(source)[:2]
+    folder = tmp_path / one.parent.name
+    folder.mkdir(parents=True)
+    (folder / other.name).write_bytes(packs.read(one))
+    with pytest.raises(RecordError, match="holds the record of run"):
+        store.load(folder / other.name)
+    problems: list[RecordError] = []
+    assert len(index.read(tmp_path, index=False, on_error=problems.append)) == 0
+    assert "holds the record of run" in str(problems[0])

@@ -163,7 +163,7 @@ def test_a_link_to_nowhere_is_one_unreadable_record_and_stops_no_table(root: Pat
 
 def test_one_run_in_two_files_is_refused(root: Path) -> None:
     path = path_of(fakes.spec("cifar100", seed=0), root)
-    path.with_name("copy.json").write_bytes(path.read_bytes())
+    path.with_name(f"copy-{path.stem.rpartition('-')[2]}.json").write_bytes(path.read_bytes())
     with pytest.raises(RecordError, match="a run has one record"):
         index.read(root).by_run()
 

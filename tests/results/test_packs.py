@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from hashlib import sha256
@@ -164,3 +165,11 @@ def test_the_repositorys_own_runs_are_packed_as_this_program_packs(suite: str, t
     bundling.pack(store.record_files(REFERENCE / suite), tmp_path / "again")
     for name in (packs.RECORDS, packs.FILES):
         assert (tmp_path / "again" / name).read_bytes() == (REFERENCE / suite / name).read_bytes()
+
+
+def test_an_index_notices_that_the_archive_changed_or_went(pack: Path) -> None:
+    for path in pack.iterdir():
+        os.utime(path, (1e9, 1e9))
+    assert not any(name.startswith("unproven") for name in index.read(pack).text)
+    (pack / "predictions.zip").rename(pack / "aside.zip")
+    assert any(name.startswith("unproven") for name in index.read(pack).text)
