@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from results import door
+from results import door, sealed
 from results.store import write_atomic
 
 FILE = ".answers"
@@ -56,18 +56,14 @@ class Answered:
             return
         kept = {name: self.known[name] for name in sorted(self.known) if name in self.used
                 or (self.root / name).is_file()}
-        body = b"".join(bits for *_, bits in kept.values())
-        if len(body) > MOST:
+        body = [bits for *_, bits in kept.values()]
+        if sum(map(len, body)) > MOST:
             return
         words = {word: i for i, word in enumerate(dict.fromkeys(items for _, _, items, _, _ in kept.values()))}
-        head = {"code": self.code, "sha256": sha256(body).hexdigest(), "items": list(words),
+        head = {"code": self.code, "items": list(words),
                 "files": [[name, size, when, words[items], n] for name, (size, when, items, n, _) in kept.items()]}
-
-        def put(path: Path) -> None:
-            path.write_bytes(json.dumps(head).encode() + b"\n" + body)
-
         try:
-            write_atomic(self.root / FILE, put)
+            write_atomic(self.root / FILE, partial(sealed.write, [json.dumps(head).encode(), b"\n", *body]))
             self.fresh = False
         except OSError:
             return
@@ -75,10 +71,13 @@ class Answered:
     def _read(self) -> None:
         """A cache of another program's making, or a damaged one, counts as none."""
         try:
-            data = door.read(self.root / FILE, 2 * MOST)
+            view = sealed.opened(door.read(self.root / FILE, 2 * MOST))
+            if view is None:
+                return
+            data = bytes(view)
             end = data.index(b"\n")
             head = json.loads(data[:end])
-            if head["code"] != self.code or head["sha256"] != sha256(memoryview(data)[end + 1:]).hexdigest():
+            if head["code"] != self.code:
                 return
             at, found = end + 1, {}
             for name, size, when, word, n in head["files"]:

@@ -35,31 +35,44 @@ class Kept:
 
     def section(self, name: str, key: str) -> str | None:
         """The suite's section, when it and all its files are still what was written under this key."""
-        note = self.notes.get(name)
-        if not isinstance(note, dict) or note.get("key") != key:
+        note = self._note(name)
+        if note.get("key") != key:
             return None
         try:
             for file, digest in note["files"].items():
                 if sha256(door.read(self.folder / file, door.LARGE)).hexdigest() != digest:
                     return None
-            return str(note["section"])
-        except (OSError, KeyError, AttributeError):
+        except OSError:
             return None
+        return str(note["section"])
 
     def files(self, name: str) -> set[str]:
         """Names of the files written for a suite before; none that leads out of the folder."""
+        return {f for f in self._note(name).get("files", ()) if Path(f).name == f}
+
+    def _note(self, name: str) -> dict[str, Any]:
+        """What was put for a suite, as it was put; empty where there is nothing or something else."""
         note = self.notes.get(name)
-        files = note.get("files") if isinstance(note, dict) else None
-        return {f for f in files if Path(f).name == f} if isinstance(files, dict) else set()
+        try:
+            return note if isinstance(note, dict) and note.get("sha256") == _seal(name, note) else {}
+        except RecursionError:
+            return {}
 
     def put(self, name: str, key: str, section: str, files: dict[str, str]) -> None:
         digests = {file: sha256(text.encode()).hexdigest() for file, text in files.items()}
-        self.notes[name] = {"key": key, "section": section, "files": digests}
+        note = {"key": key, "section": section, "files": digests}
+        self.notes[name] = note | {"sha256": _seal(name, note)}
         text = json.dumps(self.notes, indent=1, sort_keys=True) + "\n"
         path = self.folder / NOTE
         if not door.holds(path, text):
             with contextlib.suppress(IsADirectoryError):  # in a folder's place there is no note
                 write_text(path, text)
+
+
+def _seal(name: str, note: Mapping[str, Any]) -> str:
+    """Of all that a note says, so that a changed section is not shown."""
+    body = {k: v for k, v in note.items() if k != "sha256"}
+    return sha256(json.dumps([name, body], sort_keys=True).encode()).hexdigest()
 
 
 def kept(folder: Path) -> Kept:

@@ -7,6 +7,7 @@ time of record and predictions; without it the columns are the same. Measured in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from . import door, packs
+from . import door, packs, sealed
 from .columns import OWN, Columns, Stamp
 from .evidence import faults
 from .parsing import parse as parsed
@@ -127,9 +128,14 @@ def _piece(base: Path, files: Sequence[tuple[str, Stamp]]) -> Columns:
                 raise RecordError(f"{path}: holds the record of run {body['run_id']}")
             columns.add(body, path, stamp, sha256(data).hexdigest()[:16], faults_of(body, (base / path).parent))
         except RecordError as error:
-            columns.unreadable.append(error)
+            columns.unreadable.append(_printable(error))
     columns.close()
     return columns
+
+
+def _printable(error: RecordError) -> RecordError:
+    """A file's name may be no UTF-8; what is said of it goes into files that are."""
+    return RecordError(str(error).encode(errors="backslashreplace").decode())
 
 
 def faults_of(body: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
@@ -178,8 +184,8 @@ def _stamp(inside: int, name: str, held: Sequence[str]) -> Stamp:
             beside.append(f"{held[i]} {one.st_size} {one.st_mtime_ns}")
     except OSError:  # a link to nowhere: reading it says so
         return 0, 0, 0
-    mark = int.from_bytes(sha256("\n".join(beside).encode()).digest()[:7], "little") if beside else 0
-    return stat.st_size, newest, mark
+    names = os.fsencode("\n".join(beside))  # a name may be no UTF-8
+    return stat.st_size, newest, int.from_bytes(sha256(names).digest()[:7], "little") if beside else 0
 
 
 def _same(old: Columns, new: Columns) -> bool:
@@ -208,16 +214,20 @@ def _decoded(data: bytes, where: str) -> str:
 
 
 def load_index(base: Path) -> Columns | None:
-    """The cached columns, or None when there are none of this program's making."""
+    """The cached columns, or None when there are none of this program's making; any damage counts as none."""
     try:
-        data = door.read(base / INDEX, door.LARGE)
-        end = data.index(b"\n")
-        head = json.loads(data[:end])
-        if head["code"] != _code() or head["sha256"] != sha256(memoryview(data)[end + 1:]).hexdigest():
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
+        data = sealed.opened(door.read(base / INDEX, door.LARGE))
+        return None if data is None else _unpacked(base, data)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return None
-    columns, view, at = Columns(base), memoryview(data), end + 1
+
+
+def _unpacked(base: Path, view: memoryview) -> Columns | None:
+    size = int.from_bytes(view[:8], "little")
+    head, at = json.loads(bytes(view[8:8 + size])), 8 + size
+    if head["code"] != _code():
+        return None
+    columns = Columns(base)
     rows: int = head["rows"]
 
     def take(kind: str) -> array[Any]:
@@ -231,18 +241,19 @@ def load_index(base: Path) -> Columns | None:
     for name in head["number"]:
         columns.number[name] = take("d")
     for name, words in head["text"]:
-        columns.text[name] = [words[code] for code in take("I")] if words is not None else []
+        columns.text[name] = [words[code] for code in take("I")]
     sizes, times, marks = take("q"), take("q"), take("q")
     for name in head["own"]:  # a word per row, in one piece
         size = int.from_bytes(view[at:at + 8], "little")
         columns.text[name] = bytes(view[at + 8:at + 8 + size]).decode().split("\n")
         at += 8 + size
     columns.stamp = list(zip(sizes, times, marks, strict=True))
-    return columns
+    lengths = {len(columns), *map(len, columns.number.values()), *map(len, columns.text.values())}
+    return columns if at == len(view) and lengths == {rows} else None
 
 
 def save_index(columns: Columns) -> None:
-    """Write the cache atomically; a folder that cannot be written is left without one."""
+    """Write the cache atomically; a folder that cannot be written, or has names that are no text, is without one."""
     rows, now = len(columns), time.time_ns()
     own = [n for n in OWN if rows and n in columns.text]
     words, body = [], [column.tobytes() for column in columns.number.values()]
@@ -255,29 +266,23 @@ def save_index(columns: Columns) -> None:
     body.append(array("q", [size for size, _, _ in columns.stamp]).tobytes())
     body.append(array("q", [when if when < now - RECENT_NS else -1 for _, when, _ in columns.stamp]).tobytes())
     body.append(array("q", [mark for _, _, mark in columns.stamp]).tobytes())
-    for name in own:
-        blob = "\n".join(columns.text[name]).encode()
-        body += [len(blob).to_bytes(8, "little"), blob]
-    digest = sha256()
-    for part in body:
-        digest.update(part)
-    head = {"code": _code(), "sha256": digest.hexdigest(), "rows": rows, "number": list(columns.number),
-            "text": words, "own": own}
-
-    def put(path: Path) -> None:
-        with path.open("wb") as stream:
-            stream.write(json.dumps(head).encode() + b"\n")
-            stream.writelines(body)
-
     try:
-        write_atomic(columns.root / INDEX, put)
-    except OSError:  # a read-only folder: the tables are the same without the cache
+        blobs = ["\n".join(columns.text[name]).encode() for name in own]
+    except UnicodeEncodeError:  # a file's name is no UTF-8
         return
+    if any(blob.count(b"\n") >= rows for blob in blobs):  # a file's name has two lines
+        return
+    for blob in blobs:
+        body += [len(blob).to_bytes(8, "little"), blob]
+    head = json.dumps({"code": _code(), "rows": rows, "number": list(columns.number), "text": words,
+                       "own": own}).encode()
+    with contextlib.suppress(OSError):  # a read-only folder: the tables are the same without the cache
+        write_atomic(columns.root / INDEX, partial(sealed.write, [len(head).to_bytes(8, "little"), head, *body]))
 
 
 def _code() -> str:
     """What the index depends on: the schema, the checks and this file."""
     here = Path(__file__).parent
     names = ("schema.py", "strict.py", "ranges.py", "parsing.py", "evidence.py", "door.py", "packs.py", "columns.py",
-             "index.py")
+             "sealed.py", "index.py")
     return sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()
