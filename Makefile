@@ -68,8 +68,8 @@ check: setup ## prove that committed tables follow from committed records, and p
 recompute: setup ## hold every record against its stored predictions; own and committed; ARGS='--records FOLDER', ARGS=--write
 	@$(CUT) $(PY) -m reports recompute $(MORE)
 
-test: setup ## the tests
-	@$(CUT) $(PY) -m pytest $(MORE)
+test: setup ## the tests, in two halves at once; ARGS="tests/methods -k lora" for some
+	@$(CUT) $(PY) -m tests $(MORE)
 
 perf: setup ## time a step of every method, loaders, caches, store, reports; then methods in turns (writes results/perf)
 	@mkdir -p results/perf
