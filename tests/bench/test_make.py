@@ -74,7 +74,7 @@ def test_tuning_makes_three_commands_and_none_gives_no_option(checkout: Path) ->
     assert calls == [["-m", "bench", "tune", "--budget", "4"], ["-m", "bench", "select"],
                      ["-m", "bench", "run", "--seeds", "0", "1", "--tuned"]]
     assert made(checkout, "bench")[1] == [["-m", "bench", "run"]]
-    assert made(checkout, "test")[1] == [["-m", "pytest"]]
+    assert made(checkout, "test")[1] == [["-m", "tests"]]
 
 
 def test_an_open_quote_in_args_is_an_error_and_nothing_runs(checkout: Path) -> None:
