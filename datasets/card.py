@@ -66,3 +66,14 @@ class Card:
     supersedes: str = ""
     train_transform: Literal["plain", "crop_flip"] = "plain"  # the protocol's augmentation for this family
     facts: Mapping[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()  # by label; empty where they are not known
+    home: Callable[[], Path] | None = None  # where it lies of itself (a package, a note); raises DataError: what to do
+
+    def place(self, root: Path) -> Path:
+        """What `items` is given: the data root where it holds the set, else the set's own home if it has one.
+
+        Raises DataError where there is neither, saying what to do.
+        """
+        if self.home is None or (self.folder and (root / self.folder).is_dir()):
+            return root
+        return self.home()

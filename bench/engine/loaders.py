@@ -129,7 +129,7 @@ def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> TuneD
 
 def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) -> Pictures:
     """A split as the spec wants it: listed, its labels checked, decoded where nothing is augmented."""
-    items = list(card.items(root, split))
+    items = list(card.items(card.place(root), split))
     if not items:
         raise DataError(f"split {split!r} of {card.name!r} lists no image")
     labels = torch.tensor([i.label for i in items], dtype=torch.int64)

@@ -14,7 +14,7 @@ LISTED, PARTIAL = "lists:", "partial:"  # real data as promised; with other coun
 
 def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
     """What is missing of the real data, one message for all data sets."""
-    needed = [c for c in cards if c.group != "real"]
+    needed = [c for c in cards if c.group != "real" and c.home is None]
     if not needed:
         return []
     if not given:
@@ -40,7 +40,7 @@ def data_id(card: Card, root: Path, standins: bool, partial: bool, problems: lis
             return f"shipped:{card.name}"
         if standins:
             return f"standin:{standin_hash(card.name)}"
-        found = look(card, root, checkout.CACHE.parent / "lists")
+        found = look(card, card.place(root), checkout.CACHE.parent / "lists")
     except DataError as error:
         problems.append(str(error))
         return ""
