@@ -99,6 +99,7 @@ class Fit:
     label_smoothing: float = 0.0
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)  # autocast for every forward
     adapter: Adapter | None = None
+    undecayed: set[str] = field(default_factory=set)  # trained weights that a part shrinks in the optimizer's place
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C) logits in float32 at least, under the run's precision; `weights` stand in by name."""
@@ -220,6 +221,7 @@ class Constraint(Part):
 
     needs: ClassVar[frozenset[Feature]] = frozenset()
     wants_holdout: ClassVar[bool] = False
+    averages: ClassVar[bool] = False  # keeps a mean of the weights: the last after each step, the first to finish
     holdout_batch: ClassVar[int | None] = None  # held-out images at a time at most; None: as many as trained on
 
     def attach(self, fit: Fit) -> None:

@@ -69,11 +69,11 @@ class Method:
         return self._shaper(fit, batch)
 
     def after_step(self, fit: Fit) -> None:
-        for one in self.constraints:
+        for one in sorted(self.constraints, key=lambda c: c.averages):  # a mean is of what the others have left
             one.after_step(fit)
 
     def finish(self, fit: Fit, validate: Callable[[], float]) -> None:
-        for one in self.constraints:
+        for one in sorted(self.constraints, key=lambda c: not c.averages):
             one.finish(fit, validate)
 
     def predict(self, fit: Fit, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The grammar of methods, `adapter(options)+part+part`: parsing, the canonical form, and every refusal. No torch.
 
 Parsed with `ast`: a name or a call with keyword literals, nothing is evaluated. Canonical order: the adapter, the
-part that owns the forward pass, other regularizers as written, constraints as written.
+part that owns the forward pass, other regularizers as written, the one that wants the last word on the gradient, a mean
+of the weights, other constraints as written.
 """
 
 from __future__ import annotations
@@ -91,9 +92,15 @@ def parse(text: str, overrides: dict[str, Scalar] | None = None) -> MethodText:
         raise MethodError("a method is empty; write for instance 'lora' or 'lora(rank=4)+pace'")
     chosen = [_choice(piece, text, overrides or {}) for piece in _split(text)]
     _check_composition(chosen)
-    order = {"adapter": 0, "regularizer": 2, "constraint": 3}
-    chosen.sort(key=lambda c: 1 if c.info.facts.get("owns_forward") else order[c.info.kind])
+    chosen.sort(key=lambda c: _place(c.info))
     return MethodText(tuple(chosen))
+
+
+def _place(info: PartInfo) -> int:
+    """Where a part stands in the canonical order; parts of one place stand as written."""
+    if info.kind == "regularizer":
+        return 1 if info.facts.get("owns_forward") else 3 if info.facts.get("outermost") else 2
+    return 0 if info.kind == "adapter" else 4 if info.facts.get("averages") else 5
 
 
 def usable(text: str) -> list[MethodText]:

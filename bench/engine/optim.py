@@ -60,7 +60,7 @@ def spared(model: nn.Module, trainable: Mapping[str, nn.Parameter], decay: str) 
 
 def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
     """AdamW or SGD; what is spared is not decayed, the head may have its own rate."""
-    bare_names = spared(fit.model, fit.trainable, spec.decay)
+    bare_names = spared(fit.model, fit.trainable, spec.decay) | fit.undecayed
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, p in fit.trainable.items():
         key = (name in bare_names, spec.head_lr_scale if name in fit.head else 1.0)
