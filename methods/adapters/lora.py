@@ -8,6 +8,7 @@ them (`shared_a`), as NOAH does and as libraries do that see the fused layer as 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -63,9 +64,9 @@ class LowRank(Delta):
 
 
 class LoraLinear(AdaptedLinear):
-    """W x + b, plus each pair's output on its rows."""
+    """W x + b, plus each pair's output on its rows; a pair has `rows` and a `product`."""
 
-    def __init__(self, base: nn.Linear, pairs: dict[str, LowRank]) -> None:
+    def __init__(self, base: nn.Linear, pairs: Mapping[str, nn.Module]) -> None:
         super().__init__(base)
         self.lora = nn.ModuleDict(pairs)
 

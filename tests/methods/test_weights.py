@@ -45,14 +45,17 @@ def test_stored_adapter_reproduces_the_logits_exactly(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_only_what_was_trained_is_stored(name: str, tmp_path: Path) -> None:
+def test_only_what_was_trained_and_where_it_stands_is_stored(name: str, tmp_path: Path) -> None:
     _, model = adapted(name, tiny_vit())
     path = tmp_path / "adapter.safetensors"
     save(path, model, HEADER)
     with safe_open(path, framework="pt") as file:
-        elements = sum(file.get_tensor(n).numel() for n in file.keys())  # noqa: SIM118
-        assert head_names(model) <= set(file.keys())
-    assert elements == sum(p.numel() for p in trainable(model).values())
+        tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    assert head_names(model) <= tensors.keys()
+    assert sum(t.numel() for t in tensors.values() if t.is_floating_point()) == sum(
+        p.numel() for p in trainable(model).values())
+    chosen = {n for n, t in tensors.items() if not t.is_floating_point()}
+    assert chosen <= {n for n, _ in model.named_buffers()}  # which entries of a frozen weight train
 
 
 def test_header_says_backbone_method_and_card(tmp_path: Path) -> None:
