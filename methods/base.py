@@ -18,11 +18,12 @@ from torch.func import functional_call
 
 from .views import View, plain_views
 
-Feature = Literal["delta", "anchor", "tokens"]
+Feature = Literal["delta", "anchor", "tokens", "head"]
 FEATURES: dict[str, str] = {
     "delta": "marked residual branches to perturb",
     "anchor": "a state that is the pre-trained function",
     "tokens": "patch tokens that can be read",
+    "head": "a head that fits the classes before training",
 }
 
 
@@ -193,6 +194,7 @@ class Regularizer(Part):
     needs: ClassVar[frozenset[Feature]] = frozenset()
     owns_forward: ClassVar[bool] = False  # runs the model itself and ignores `base` in loss: at most one, innermost
     wants_holdout: ClassVar[bool] = False
+    outermost: ClassVar[bool] = False  # works on the gradient that all the others have made
     reads_images: ClassVar[bool] = False  # makes its own views of the images: stored features will not do
 
     def attach(self, fit: Fit) -> None:

@@ -19,6 +19,7 @@ FEATURES = {
     "delta": "marked residual branches to perturb",
     "anchor": "a state that is the pre-trained function",
     "tokens": "patch tokens that can be read",
+    "head": "a head that fits the classes before training",
 }
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MIXING = {"convpass": "its convolution mixes neighbouring tokens"}
 SIDE = ("sherl", "unipt", "lst", "side_tuning")
-ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema",
-            "dare")  # parts beside which a step is one plain pass
+ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema", "dare",
+            "digrap")  # parts beside which a step is one plain pass
 
 
 def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,

@@ -140,7 +140,7 @@ def test_parts_that_need_more_than_a_plain_pass_are_refused_by_word() -> None:
     for name, info in catalog().items():
         if info.kind == "adapter":
             continue
-        adapter = next(a for a in ("lora", "full") if not forms_missing(f"{a}+{name}"))
+        adapter = next(a for a in ("lora", "full", "lp_ft") if not forms_missing(f"{a}+{name}"))
         problems = forms.refusals(parse(f"{adapter}+{name}"), "vit", False, False, True)
         assert bool(problems) == (name not in forms.ONE_PASS), name
         assert all(f": {name} reads, moves or repeats" in p for p in problems)

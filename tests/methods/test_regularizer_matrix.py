@@ -22,10 +22,16 @@ def legal(adapter: str, part: str) -> bool:
         return "delta" in offers or adapter in ("vpt_deep", "vpt_shallow")
     if part == "sam":
         return True
+    if part == "digrap":
+        return "anchor" in offers
+    if part == "fsl2":
+        return adapter == "lp_ft"
+    if part == "ldifs" and adapter in ("lst", "unipt", "sherl", "side_tuning"):
+        return False
     return adapter != "linear" and (part != "ugr(objective='rec')" or "tokens" in offers)
 
 
-@pytest.mark.parametrize("part", [*PACE, *UGR, "sam", "fpa"])
+@pytest.mark.parametrize("part", [*PACE, *UGR, "sam", "fpa", "ldifs", "fsl2", "digrap"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_ugr_17_every_adapter_takes_a_step_or_is_refused_with_a_sentence(adapter: str, part: str) -> None:
     text = f"{adapter}+{part}"
@@ -80,7 +86,8 @@ class Passes:
         return self.forward / self.n, self.backward / self.n
 
 
-TRAIN_COST = {"sam": (2, 2), "fpa": (2, 1), "pace": (2, 2), "pace(variant='lazy_half')": (1, 1),
+TRAIN_COST = {"sam": (2, 2), "fpa": (2, 1), "ldifs": (2, 1), "digrap": (1, 1), "pace": (2, 2),
+              "pace(variant='lazy_half')": (1, 1),
               "pace(variant='lazy_half', interval=2)": (1, 1), "pace(variant='fast')": (1, 1),
               "pace(weight=0.0)": (1, 1),
               "ugr(objective='ent')": (2, 2), "ugr(objective='rec')": (2, 2), "ugr(objective='rot')": (2, 2),
@@ -115,7 +122,7 @@ def test_ugr_16_adapting_at_test_time_costs_what_the_table_says(options, forward
 
 
 def test_parts_leave_evaluation_alone() -> None:
-    for text in ("lora+pace", "lora+ugr", "lora+sam", "lora+fpa"):
+    for text in ("lora+pace", "lora+ugr", "lora+sam", "lora+fpa", "lora+ldifs", "lp_ft+fsl2", "lora+digrap"):
         method, fit = setup(text, tiny_vit(), size=32)
         x, before = data(4, 32, dtype=torch.float32).x, weights(fit)
         fit.model.eval()

@@ -25,7 +25,7 @@ def rig_of(text: str) -> Rig:
 
 
 @pytest.mark.benchmark(group="training step")
-@pytest.mark.parametrize("method", [*ADAPTERS, *(f"lora+{name}" for name in PARTS)])
+@pytest.mark.parametrize("method", [*ADAPTERS, *(f"{'lp_ft' if name == 'fsl2' else 'lora'}+{name}" for name in PARTS)])
 def test_a_training_step(benchmark: Any, method: str) -> None:
     rig = rig_of(method)
     memory = rig.first_step()
