@@ -80,6 +80,11 @@ FORMULAS: dict[str, Callable[[int, int, int], int]] = {
     "lora_mul(rank={n})": lambda d, L, n: L * (16 * d * n + 9 * d),
     "vpt_add(rank={n})": lambda d, L, n: L * (7 * d + 4) * n,
     "vpt_add(rank={n}, prompt_rank='plain')": lambda d, L, n: 7 * d * L,
+    "glora(rank={n})": lambda d, L, n: L * ((39 * d + 4) * n + 18 * d),
+    "oft(block=16)": lambda d, L, n: 7 * d * 15 * L // 2,
+    "goft": lambda d, L, n: L * (7 * d - 4),
+    "goft(stretch=True, where='attn')": lambda d, L, n: L * (2 * d - 2 + 2 * d),
+    "qgoft(where='qkv')": lambda d, L, n: 4 * L * (d - 1),
     "lora_mul_vpt_add(rank={n})": lambda d, L, n: L * ((23 * d + 4) * n + 9 * d),
     "lora_mul_vpt_add(rank={n}, prompt_rank='plain')": lambda d, L, n: L * (16 * d * n + 16 * d),
 }

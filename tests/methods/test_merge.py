@@ -17,7 +17,8 @@ TEXTS = [*MERGEABLE, "lora(rank=3, alpha=7, targets='all')", "lora(targets='q,k,
          "dora(targets='k,o,fc1,fc2')", "ssf(init='identity')", "fact_tk(rank=5, tk_layout='official')",
          "fact_tt(rank=3, scale=10.0)", "repadapter(groups=1)", "repadapter(where='attn', groups=4)",
          "lora_mul_vpt_add(prompt_rank='plain')", "vpt_add(prompt_rank='plain')", "bitfit(norms=False)",
-         "partial_k(k=2)"]
+         "partial_k(k=2)", "oft(block=4, where='attn')", "goft(stretch=True)",
+         "glora(a='vector', b='constant', c='vector', e='constant')"]
 ON_BOTH = [(t, tiny_vit) for t in TEXTS] + [(n, tiny_swin) for n in MERGEABLE if n in ON_SWIN]
 both = pytest.mark.parametrize("text, make", ON_BOTH, ids=[f"{t}-{m.__name__[5:]}" for t, m in ON_BOTH])
 

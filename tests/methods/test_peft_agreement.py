@@ -1,6 +1,7 @@
-"""`lora` and `dora` against Hugging Face's peft: outputs and gradients for equal weights, within 1e-5.
+"""`lora`, `dora`, `glora` and `oft` against Hugging Face's peft: outputs and gradients for equal weights, within 1e-5.
 
-On proj, fc1 and fc2 directly; q, k and v against separate linear layers, since peft sees the fused qkv as one matrix.
+On proj, fc1 and fc2 directly; lora's and dora's q, k and v against separate linear layers, since peft sees the fused
+qkv as one matrix, as glora and oft do here too.
 """
 
 from __future__ import annotations
@@ -22,8 +23,35 @@ LAYERS = {"q": ("attn.qkv", slice(0, D)), "k": ("attn.qkv", slice(D, 2 * D)), "v
           "o": ("attn.proj", slice(0, D)), "fc1": ("mlp.fc1", slice(0, 4 * D)), "fc2": ("mlp.fc2", slice(0, D))}
 
 
+KINDS = ("lora", "dora", "glora", "oft")
+
+
+def ours_whole(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same for adapters of whole layers: what peft is given, and our answers to it."""
+    text, inside = {"glora": ("glora(rank=3)", "supports.by_name"), "oft": ("oft(block=8)", "turn")}[kind]
+    _, model = adapted(text, tiny_vit())
+    scramble(model, spread=0.3)
+    generator = torch.Generator().manual_seed(7)
+    given: dict[str, Tensor] = {}
+    answers: dict[str, Tensor] = {}
+    for name, path in (("qkv", "attn.qkv"), ("o", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
+        layer = model.get_submodule(f"blocks.1.{path}")
+        tensors = {n.replace(".", "_"): p for n, p in layer.get_submodule(inside).named_parameters()}
+        x = torch.randn(2, 5, layer.in_features, generator=generator).requires_grad_()  # type: ignore[call-overload]
+        above = torch.randn(2, 5, layer.out_features, generator=generator)  # type: ignore[call-overload]
+        y = layer(x)
+        y.backward(above)
+        given |= {f"{name}.{n}": t for n, t in {**tensors, "W": layer.weight, "b": layer.bias, "x": x,  # type: ignore
+                                                "g": above}.items()}
+        answers |= {f"{name}.y": y} | {f"{name}.d{n}": p.grad for n, p in {**tensors, "x": x}.items()}  # type: ignore
+    return ({key: t.detach().clone().contiguous() for key, t in given.items()},
+            {key: t.detach().clone() for key, t in answers.items()})
+
+
 def ours(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What peft is given, and our answers to it."""
+    if kind in ("glora", "oft"):
+        return ours_whole(kind)
     _, model = adapted(f"{kind}(rank=4, alpha=12, targets='all')", tiny_vit())
     starts = {name: model.get_submodule(f"blocks.1.{path}.{kind}.{name}") for name, (path, _) in LAYERS.items()}
     answers = {f"{n}.m_start": p.magnitude.detach().clone() for n, p in starts.items() if kind == "dora"}  # type: ignore
@@ -51,10 +79,10 @@ def ours(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    """peft's answers for both kinds, from one process: importing it is what takes time."""
+    """peft's answers for every kind, from one process: importing it is what takes time."""
     folder = tmp_path_factory.mktemp("peft")
     arguments = []
-    for kind in ("lora", "dora"):
+    for kind in KINDS:
         save_file(ours(kind)[0], folder / f"{kind}.in")
         arguments += [f"{kind}.in", f"{kind}.out", kind]
     script = Path(__file__).with_name("peft_side.py")
@@ -62,11 +90,11 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tens
     done = subprocess.run([sys.executable, str(script), *arguments], cwd=folder, env=environment, capture_output=True,
                           text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    return {kind: load_file(folder / f"{kind}.out") for kind in ("lora", "dora")}
+    return {kind: load_file(folder / f"{kind}.out") for kind in KINDS}
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_outputs_and_gradients_agree_with_peft(kind: str, theirs: dict[str, dict[str, Tensor]]) -> None:
     answers = ours(kind)[1]
     assert theirs[kind].keys() == answers.keys()
