@@ -11,6 +11,7 @@ from methods.catalog import catalog
 from methods.grammar import MethodError, parse
 
 SHELF = ["dtl", "dtl_plus", "paca", "vera"]
+SHELF += ["glora", "oft", "goft", "qgoft"]
 PARTS = sorted(i.name for i in catalog().values() if i.kind != "adapter")
 TINY = {"img_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
