@@ -1,4 +1,4 @@
-"""Where adapters enter a backbone: blocks, linear layers, families, refusals; one interface for ViT and Swin.
+"""Where adapters enter a backbone: blocks, linear layers, families, refusals; one interface for all families.
 
 Everything is inserted after the backbone is built and loaded (timm's constructors re-initialise every `nn.Linear`, so
 an adapter built inside one would lose its zeros), and every frozen weight keeps the name it has in the plain backbone.
@@ -7,26 +7,22 @@ an adapter built inside one would lose its zeros), and every frozen weight keeps
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from .base import Adapter, Delta
 from .catalog import catalog
+from .face import POINTS as POINTS
+from .face import Site as Site
+from .families import face_of
 from .grammar import MethodError
-from .swin import AdaptedSwinBlock, block_list, is_swin, mergings
-from .vit import AdaptedBlock, is_vit
 
 
 def family(model: nn.Module) -> str:
-    """vit, swin, resnet, or the model's class name when it is none of them."""
-    if is_vit(model):
-        return "vit"
-    if is_swin(model):
-        return "swin"
-    return "resnet" if isinstance(model, ResNet) else type(model).__name__
+    """The word in `Adapter.families`, or the model's class name when its form is none that we know."""
+    face = face_of(model)
+    return type(model).__name__ if face.other_form() else face.family
 
 
 def require(adapter: Adapter, model: nn.Module) -> str:
@@ -43,42 +39,38 @@ def require(adapter: Adapter, model: nn.Module) -> str:
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks in order of depth."""
-    return block_list(model) if is_swin(model) else list(model.blocks)  # type: ignore[arg-type]
+    return face_of(model).blocks()
+
+
+def stream(block: nn.Module) -> Tensor:
+    """A frozen weight (D,) of the block's first norm: an adapter takes width, device and type from it."""
+    weight = block.norm1.weight  # type: ignore[union-attr]
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def width(block: nn.Module) -> int:
     """D of the block's stream."""
-    return int(block.attn.qkv.in_features)  # type: ignore[union-attr, arg-type]
-
-
-class Site(NamedTuple):
-    """A linear layer of the backbone."""
-
-    path: str  # from the model
-    linear: nn.Linear
-    depth: int  # of its block; patch merging counts with the block that follows
-    role: str  # qkv, proj, fc1, fc2, reduction
+    return len(stream(block))
 
 
 def linears(model: nn.Module) -> list[Site]:
     """Every linear layer of the backbone in order of depth; the patch embedding is a convolution, the head is new."""
-    path_of = {id(module): path for path, module in model.named_modules()}
-    sites = []
-    for depth, block in enumerate(blocks(model)):
-        if is_swin(model):
-            sites += [Site(path_of[id(m.reduction)], m.reduction, d, "reduction")  # type: ignore[union-attr, arg-type]
-                      for d, m in mergings(model) if d == depth]
-        for inner in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-            linear = block.get_submodule(inner)
-            assert isinstance(linear, nn.Linear)
-            sites.append(Site(path_of[id(linear)], linear, depth, inner.rpartition(".")[2]))
-    return sites
+    return face_of(model).linears()
 
 
 def final_norms(model: nn.Module) -> list[nn.Module]:
     """The norm before the head: `norm`, or `fc_norm` behind the pooling; the other one is an identity."""
-    both = [getattr(model, name, None) for name in ("norm", "fc_norm")]
-    return [m for m in both if m is not None and any(True for _ in m.parameters())]
+    return face_of(model).final_norms()
+
+
+def patch_tokens(model: nn.Module, x: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, N, D): patch tokens after the final norm, prefix tokens removed by position.
+
+    Prompts left before the final norm. On Swin and ResNet the tokens are the positions of the last map.
+    """
+    features: Tensor = model.forward_features(x)  # type: ignore[operator]
+    return face_of(model).patches(features)
 
 
 class AdaptedLinear(nn.Linear):
@@ -110,13 +102,14 @@ def fold_linears(model: nn.Module) -> nn.Module:
 
 
 def adapt_blocks(model: nn.Module, make: Callable[[int, nn.Module], dict[str, Delta]]) -> None:
-    """Give every block the adapters that `make(depth, block)` returns by point (see `vit.POINTS`).
+    """Give every block the adapters that `make(depth, block)` returns by point (see `face.POINTS`).
 
     The block object stays, with its modules, names and buffers; only its forward becomes another.
     """
-    for depth, block in enumerate(blocks(model)):
+    face = face_of(model)
+    for depth, block in enumerate(face.blocks()):
         points = nn.ModuleDict(make(depth, block)).train(block.training)
-        block.__class__ = AdaptedSwinBlock if is_swin(model) else AdaptedBlock
+        face.adapt(block)
         block.add_module("points", points)
 
 

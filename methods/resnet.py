@@ -1,45 +1,38 @@
-"""The only file that knows timm's ResNet insides: what a side network reads of it and what it sends back through it."""
+"""The face of timm's ResNet, the only file that knows its insides: the stem, four stages, and a map as its tokens."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from .side import SideNetwork, States
+from .face import Face
 
 
-class ResNetSide(SideNetwork):
-    """Side networks on a ResNet: state i < 3 is stage i + 1's output, state 3 lies in front of the late bottlenecks."""
+class ResNetFace(Face):
+    """ResNet: no points and no tokens in a row, but stages that a side network reads."""
 
-    n_late: int
+    family = "resnet"
+    stages = True
 
-    @staticmethod
-    def channels_of(backbone: nn.Module) -> tuple[int, ...]:
-        """Channels of the four stages."""
-        net: Any = backbone
-        return tuple(stage[-1].bn3.num_features if hasattr(stage[-1], "bn3") else stage[-1].bn2.num_features
-                     for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
+    @classmethod
+    def knows(cls, model: nn.Module) -> bool:
+        return isinstance(model, ResNet)
 
-    def read(self, x: Tensor) -> States:
-        """(B, 3, H, W) -> {state: (B, C, H, W)} for the tapped states."""
-        net: Any = self.backbone
-        states: States = {}
-        t = net.maxpool(net.act1(net.bn1(net.conv1(x))))
-        early = [net.layer1, net.layer2, net.layer3, net.layer4[:len(net.layer4) - self.n_late]]
-        for i, stage in enumerate(early[:self.taps[-1] + 1]):
-            t = stage(t)
-            if i in self.taps:
-                states[i] = t
-        return states
+    def other_form(self) -> str:
+        return ""
 
-    def behind(self, t: Tensor, n_late: int) -> Tensor:
-        """Send the stream through the last n_late bottlenecks of stage four; their weights stay frozen."""
-        net: Any = self.backbone
-        for block in net.layer4[len(net.layer4) - n_late:]:
-            t = block(t)
-        return t
+    def parts(self) -> list[nn.Module]:
+        """The four stages, each a sequence of bottlenecks."""
+        net = self.model
+        return [net.layer1, net.layer2, net.layer3, net.layer4]
 
-    def pooled(self, states: States) -> Tensor:
-        net: Any = self.backbone
-        return net.global_pool(self.tokens(states))
+    def channels(self) -> tuple[int, ...]:
+        """Of the four stages' outputs."""
+        last = [stage[-1] for stage in self.parts()]  # type: ignore[index]
+        return tuple(int((b.bn3 if hasattr(b, "bn3") else b.bn2).num_features) for b in last)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H / 4, W / 4): what the first stage reads."""
+        net = self.model
+        out: Tensor = net.maxpool(net.act1(net.bn1(net.conv1(x))))
+        return out

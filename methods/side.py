@@ -16,10 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .compose import new_head
+from .face import Context, Face
+from .families import face_of
 from .vit import freeze
 
 States = dict[int, Tensor]  # 0: embedded tokens (B, K, D); i: output of block i, counted from 1
 IMAGE = -1  # the state that is the image itself
+BESIDE = {"mask": -2, "share": -3, "real": -4}  # of a batch's context, where it has them: a stored state is complete
 
 
 class SideNetwork(nn.Module):
@@ -37,6 +40,15 @@ class SideNetwork(nn.Module):
         self.register_state_dict_post_hook(_without_backbone)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_backbone_is_elsewhere)  # type: ignore[no-untyped-call]
 
+    @property
+    def face(self) -> Face:
+        """Of the backbone."""
+        return face_of(self.backbone)
+
+    def context(self, states: States) -> Context:
+        """What belongs to the batch of these states, and to every batch."""
+        return self.face.context()._replace(**{name: states[key] for name, key in BESIDE.items() if key in states})
+
     def settle(self) -> None:
         """Called last by the subclass: side modules to the backbone's device and type."""
         like = next(self.backbone.parameters())
@@ -53,14 +65,16 @@ class SideNetwork(nn.Module):
             return self.read(x)
 
     def read(self, x: Tensor) -> States:
-        """(B, 3, H, W) -> tapped states of a ViT; runs no block behind the last tap."""
-        net: Any = self.backbone
+        """(B, 3, H, W) -> tapped states of a transformer; runs no block behind the last tap."""
+        face = self.face
+        chain = face.blocks()
         states = {IMAGE: x} if IMAGE in self.taps else {}
-        t = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
+        tokens, context = face.embed(x)
+        states |= {key: t for name, key in BESIDE.items() if (t := getattr(context, name)) is not None}
         for i in range(self.taps[-1] + 1):
-            t = net.blocks[i - 1](t) if i else t
+            tokens = face.through(chain[i - 1], tokens, context) if i else tokens
             if i in self.taps:
-                states[i] = t
+                states[i] = tokens
         return states
 
     def tokens(self, states: States) -> Tensor:
@@ -69,8 +83,7 @@ class SideNetwork(nn.Module):
 
     def pooled(self, states: States) -> Tensor:
         """Tapped states -> (B, D), the head's input."""
-        net: Any = self.backbone
-        return net.pool(self.tokens(states))
+        return self.face.pooled(self.tokens(states), self.context(states))
 
     def late(self, states: States) -> Tensor:
         """Tapped states -> (B, C) logits."""
@@ -114,11 +127,10 @@ def every(last: int, step: int) -> tuple[int, ...]:
 
 def real_tokens(backbone: nn.Module, t: Tensor) -> Tensor:
     """(B, K, D) -> without register tokens: the class token, where there is one, and the patches."""
-    net: Any = backbone
-    prefix = int(net.num_prefix_tokens)
+    prefix = face_of(backbone).prefix
     if prefix <= 1:
         return t
-    first = 1 if net.has_class_token else 0
+    first = 1 if getattr(backbone, "cls_token", None) is not None else 0
     return torch.cat([t[:, :first], t[:, prefix:]], dim=1)
 
 

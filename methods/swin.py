@@ -1,4 +1,4 @@
-"""The only file that knows timm's Swin insides: its blocks by stage, patch merging, and where an adapter may enter."""
+"""The face of timm's Swin, the only file that knows its insides: blocks by stage, patch merging, prompts in windows."""
 
 from __future__ import annotations
 
@@ -7,28 +7,67 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
-
-def is_swin(model: nn.Module) -> bool:
-    return isinstance(model, SwinTransformer)
+from .face import POINTS, Face, Site, sites
 
 
-def block_list(model: nn.Module) -> list[nn.Module]:
-    """All blocks, in order of depth."""
-    return [block for stage in model.layers for block in stage.blocks]  # type: ignore[union-attr]
+class SwinFace(Face):
+    """Swin: the blocks of all stages are counted in one row."""
 
+    family = "swin"
+    stages = True
+    points = POINTS
+    layers = {"attn.qkv": "qkv", "attn.proj": "proj", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
 
-def mergings(model: nn.Module) -> list[tuple[int, nn.Module]]:
-    """(depth of its stage's first block, patch merging): the merging comes before that block."""
-    found, depth = [], 0
-    for stage in model.layers:  # type: ignore[union-attr]
-        if isinstance(getattr(stage.downsample, "reduction", None), nn.Linear):
-            found.append((depth, stage.downsample))
-        depth += len(stage.blocks)
-    return found
+    @classmethod
+    def knows(cls, model: nn.Module) -> bool:
+        return isinstance(model, SwinTransformer)
+
+    def other_form(self) -> str:
+        return ""
+
+    def blocks(self) -> list[nn.Module]:
+        return [block for stage in self.model.layers for block in stage.blocks]
+
+    def mergings(self) -> list[tuple[int, nn.Module]]:
+        """(depth of its stage's first block, patch merging): the merging comes before that block."""
+        found, depth = [], 0
+        for stage in self.model.layers:
+            if isinstance(getattr(stage.downsample, "reduction", None), nn.Linear):
+                found.append((depth, stage.downsample))
+            depth += len(stage.blocks)
+        return found
+
+    def linears(self) -> list[Site]:
+        path_of = {id(module): path for path, module in self.model.named_modules()}
+        merging = [Site(path_of[id(m.reduction)], m.reduction, depth, "reduction")  # type: ignore[arg-type]
+                   for depth, m in self.mergings()]
+        return sorted([*merging, *sites(self.model, self.blocks(), self.layers)], key=lambda s: s.depth)
+
+    def norms(self) -> list[tuple[nn.Module, int]]:
+        return [*super().norms(), (self.model.patch_embed.norm, 0),
+                *((m.norm, depth) for depth, m in self.mergings())]  # type: ignore[misc]
+
+    def between(self, first: int) -> list[nn.Module]:
+        return [m for depth, m in self.mergings() if depth > first]
+
+    def adapt(self, block: nn.Module) -> None:
+        block.__class__ = AdaptedSwinBlock
+
+    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, dropped: int, dropout: float) -> None:
+        """Prompts join every window of the block; nothing of them leaves it."""
+        attn = block.attn
+        attn.__class__ = PromptedWindowAttention  # type: ignore[union-attr, assignment]
+        attn.register_parameter("prompts", prompts)  # type: ignore[union-attr, operator]
+        attn.prompt_dropout = nn.Dropout(dropout).train(block.training)  # type: ignore[union-attr, assignment]
+        attn.norm_of_block = [block.norm1]  # type: ignore[union-attr, assignment]
+
+    @property
+    def prefix(self) -> int:
+        return 0
 
 
 class AdaptedSwinBlock(SwinTransformerBlock):
-    """timm's Swin block with adapters at the points of `vit.POINTS`, outside the window partition."""
+    """timm's Swin block with adapters at the points of `face.POINTS`, outside the window partition."""
 
     points: nn.ModuleDict
 

@@ -1,4 +1,4 @@
-"""The only file that knows timm's ViT insides: blocks, tokens, the head, and the points where an adapter may enter."""
+"""The face of timm's VisionTransformer, the only file that knows its insides; and the head, as all families have it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from .compose import new_head
-
-# Where a block can be entered; each holds a Delta. n1 = norm1(x), a and m are the two branches' outputs.
-#   par_attn   reads n1, adds to the stream after attention     post_attn  reads and adds to the dropped branch a
-#   par_mlp    reads the stream x1 before norm2                 post_mlp   reads and adds to the dropped branch m
-#   par_norm2  reads n2 = norm2(x1)                             in_attn, in_mlp: the same, before DropPath
-#   post_block reads and adds to the block's output
-POINTS = ("par_attn", "in_attn", "post_attn", "par_mlp", "par_norm2", "in_mlp", "post_mlp", "post_block")
+from .face import POINTS, Context, Face, Site, has_linears, sites
 
 
 def freeze(model: nn.Module) -> None:
@@ -41,30 +35,55 @@ def head_names(model: nn.Module) -> frozenset[str]:
     return frozenset(n for n, p in model.named_parameters() if id(p) in inside)
 
 
-def patch_tokens(model: nn.Module, x: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, N, D): patch tokens after the final norm, prefix tokens removed by position.
+class VitFace(Face):
+    """A plain pre-norm ViT with a fused qkv: class token or none, registers, any pooling, LayerScale, norms of q and k.
 
-    Prompts left before the final norm. On Swin and ResNet the tokens are the positions of the last map.
+    Other block forms share the names but not the formula.
     """
-    features: Tensor = model.forward_features(x)  # type: ignore[operator]
-    if features.ndim == 4:  # Swin has (B, H, W, D), ResNet (B, D, H, W)
-        return features.flatten(1, 2) if hasattr(model, "patch_embed") else features.flatten(2).mT
-    patches = int(model.patch_embed.num_patches)  # type: ignore[union-attr, arg-type]
-    return features[:, features.shape[1] - patches:]
 
+    family = "vit"
+    points = POINTS
+    layers = {"attn.qkv": "qkv", "attn.proj": "proj", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
 
-def is_vit(model: nn.Module) -> bool:
-    """A plain pre-norm ViT with a fused qkv and one head: other block forms share the names but not the formula."""
-    return (isinstance(model, VisionTransformer) and not hasattr(model, "head_dist")
-            and all(isinstance(b, Block) and _is_plain(b) for b in model.blocks))
+    @classmethod
+    def knows(cls, model: nn.Module) -> bool:
+        return isinstance(model, VisionTransformer)
 
+    def other_form(self) -> str:
+        plain = all(isinstance(b, Block) and has_linears(b, tuple(self.layers)) for b in self.model.blocks)
+        return "" if plain and not hasattr(self.model, "head_dist") else "whose blocks are of another form"
 
-def _is_plain(block: nn.Module) -> bool:
-    paths = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    try:
-        return all(isinstance(block.get_submodule(p), nn.Linear) for p in paths)
-    except AttributeError:
-        return False
+    def blocks(self) -> list[nn.Module]:
+        return list(self.model.blocks)
+
+    def linears(self) -> list[Site]:
+        return sites(self.model, self.blocks(), self.layers)
+
+    def adapt(self, block: nn.Module) -> None:
+        block.__class__ = AdaptedBlock
+
+    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, dropped: int, dropout: float) -> None:
+        block.__class__ = PromptedBlock
+        block.register_parameter("prompts", prompts)
+        block.prompt_dropout = nn.Dropout(dropout).train(block.training)
+        block.prefix, block.dropped = self.prefix, dropped  # type: ignore[assignment]
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Context]:
+        net = self.model
+        return net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x)))), self.context()
+
+    def through(self, block: nn.Module, t: Tensor, context: Context) -> Tensor:
+        out: Tensor = block(t) if context.mask is None else block(t, attn_mask=context.mask)
+        return out
+
+    def front(self) -> list[tuple[str, nn.Module]] | None:
+        if self.model.grad_checkpointing:
+            return None
+        return [(n, getattr(self.model, n)) for n in ("patch_embed", "pos_drop", "patch_drop", "norm_pre")]
+
+    def attention(self) -> tuple[int, int, int] | None:
+        heads = int(self.model.blocks[0].attn.num_heads)
+        return heads, int(self.model.patch_embed.num_patches) + self.prefix, int(self.model.embed_dim) // heads
 
 
 class AdaptedBlock(Block):

@@ -30,8 +30,9 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from methods.base import Adapter, Batch, Fit
 from methods.catalog import catalog
+from methods.face import Face
+from methods.families import face_of
 from methods.side import IMAGE, SideNetwork
-from methods.vit import is_vit
 from results.schema import RunSpec
 
 from . import env
@@ -65,11 +66,10 @@ def seam_of(adapter: Adapter, model: nn.Module) -> Seam | None:
         stored = tuple(t for t in model.taps if t != IMAGE)
 
         def read(x: Tensor) -> States:
-            states = early(x)
-            return {i: states[i] for i in stored}
+            return {i: t for i, t in early(x).items() if i != IMAGE}
 
         def rebuilt(states: States, batch: Batch) -> States:
-            return {i: batch.x if i == IMAGE else states[i] for i in model.taps}
+            return states | ({IMAGE: batch.x} if IMAGE in model.taps else {})
 
         return Seam(f"side {stored}", "early", read, rebuilt, [("backbone", model.backbone)])
     head = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
@@ -80,27 +80,30 @@ def seam_of(adapter: Adapter, model: nn.Module) -> Seam | None:
         features, frozen = net.forward_features, [(n, m) for n, m in model.named_children() if m is not head]
         return Seam("features", "forward", lambda x: {0: net.forward_head(features(x), pre_logits=True)},
                     lambda states, _: head(states[0]), [(n, m) for n, m in frozen if not _holds(m, head)])
-    if not is_vit(model):
+    return _between_blocks(face_of(model), adapter.frozen_blocks(model))
+
+
+def _between_blocks(face: Face, first: int) -> Seam | None:
+    """The seam behind the first blocks of a transformer, where tokens can be stored there."""
+    front = None if face.other_form() else face.front()
+    if front is None or not 0 < first <= len(face.blocks()):
         return None
-    first = adapter.frozen_blocks(model)
-    if not 0 < first <= len(net.blocks) or net.grad_checkpointing:
-        return None
+    chain = face.blocks()
 
     def embedded(x: Tensor) -> States:
-        t = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
-        for block in net.blocks[:first]:
-            t = block(t)
+        t, context = face.embed(x)
+        for block in chain[:first]:
+            t = face.through(block, t, context)
         return {first: t}
 
     def behind(states: States, _: Batch) -> Tensor:
         t = states[first]
-        for block in net.blocks[first:]:
-            t = block(t)
-        return net.norm(t)  # type: ignore[no-any-return]
+        for block in chain[first:]:
+            t = face.through(block, t, face.context())
+        return face.final(t)
 
-    front = [(n, getattr(net, n)) for n in ("patch_embed", "pos_drop", "patch_drop", "norm_pre")]
     return Seam(f"blocks {first}", "forward_features", embedded, behind,
-                [*front, *((f"blocks.{i}", block) for i, block in enumerate(net.blocks[:first]))])
+                [*front, *((f"blocks.{i}", block) for i, block in enumerate(chain[:first]))])
 
 
 def _holds(outer: nn.Module, inner: nn.Module) -> bool:
@@ -264,5 +267,5 @@ def _program() -> str:
     """Of the files that say what a prefix is."""
     here = Path(__file__).resolve()
     methods = here.parents[2] / "methods"
-    return sha256(b"".join(p.read_bytes() for p in (here, methods / "side.py", methods / "resnet.py",
-                                                    methods / "vit.py"))).hexdigest()
+    files = (here, *(methods / f"{name}.py" for name in ("face", "families", "side", "stages", "resnet", "vit")))
+    return sha256(b"".join(p.read_bytes() for p in files)).hexdigest()

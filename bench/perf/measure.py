@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from methods.vit import is_vit
+from methods.families import face_of
 from results.measured import Figure, Unit
 from results.schema import RunSpec
 
@@ -100,13 +100,10 @@ def plain_backbone(spec: RunSpec) -> Any:
 
 
 def attention_shape(spec: RunSpec) -> tuple[int, int, int, int] | None:
-    """(images, heads, tokens, width of a head) of the backbone's attention; None when it is no plain ViT."""
-    model = plain_backbone(spec)
-    if not is_vit(model):
-        return None
-    heads = int(model.blocks[0].attn.num_heads)
-    tokens = int(model.patch_embed.num_patches) + int(model.num_prefix_tokens)
-    return spec.batch_size, heads, tokens, int(model.embed_dim) // heads
+    """(images, heads, tokens, width of a head) of the backbone's attention; None where blocks differ in it."""
+    face = face_of(plain_backbone(spec))
+    found = None if face.other_form() else face.attention()
+    return None if found is None else (spec.batch_size, *found)
 
 
 def yardstick(variants: Sequence[Variant], precision: str, device: torch.device) -> Product:

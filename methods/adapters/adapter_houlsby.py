@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
-from ..insertion import adapt_blocks, require, width
+from ..insertion import adapt_blocks, require, stream, width
 from ..vit import freeze, replace_head
 from .bottleneck import Bottleneck, neutral
 
@@ -45,7 +45,7 @@ class AdapterHoulsby(Adapter):
                     module.requires_grad_(True)
 
         def make(depth: int, block: nn.Module) -> dict[str, Delta]:
-            like = block.mlp.fc1.weight  # type: ignore[union-attr]
+            like = stream(block)
             return {point: Bottleneck(like, width(block), self.bottleneck, depth, self.init,  # type: ignore[arg-type]
                                       self.act, self.dropout, self.scale) for point in ("post_attn", "post_mlp")}
 

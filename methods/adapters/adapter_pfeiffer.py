@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
-from ..insertion import adapt_blocks, require, width
+from ..insertion import adapt_blocks, require, stream, width
 from ..vit import freeze, replace_head
 from .bottleneck import Bottleneck, neutral
 
@@ -43,7 +43,7 @@ class AdapterPfeiffer(Adapter):
         point = "post_mlp" if self.after_droppath else "in_mlp"
 
         def make(depth: int, block: nn.Module) -> dict[str, Delta]:
-            like = block.mlp.fc1.weight  # type: ignore[union-attr]
+            like = stream(block)
             return {point: Bottleneck(like, width(block), self.bottleneck, depth, self.init,  # type: ignore[arg-type]
                                       self.act, self.dropout, self.scale)}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
-from ..insertion import adapt_blocks, require, width
+from ..insertion import adapt_blocks, require, stream, width
 from ..vit import freeze, replace_head
 from .bottleneck import Bottleneck, neutral
 
@@ -54,7 +54,7 @@ class AdapterPlus(Adapter):
         freeze(backbone)
 
         def make(depth: int, block: nn.Module) -> dict[str, Delta]:
-            like = block.mlp.fc1.weight  # type: ignore[union-attr]
+            like = stream(block)
             return {"post_block": ChannelScaled(like, width(block), self.bottleneck, depth,  # type: ignore[arg-type]
                                                 self.drop_path)}
 

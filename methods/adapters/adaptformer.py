@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
-from ..insertion import adapt_blocks, require, width
+from ..insertion import adapt_blocks, require, stream, width
 from ..vit import freeze, replace_head
 from .bottleneck import Bottleneck, neutral
 
@@ -39,7 +39,7 @@ class AdaptFormer(Adapter):
         freeze(backbone)
 
         def make(depth: int, block: nn.Module) -> dict[str, Delta]:
-            like = block.mlp.fc1.weight  # type: ignore[union-attr]
+            like = stream(block)
             return {"par_mlp": Bottleneck(like, width(block), self.bottleneck, depth, "lora",  # type: ignore[arg-type]
                                           "relu", self.dropout, self.scale)}
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
+from ..families import face_of
 from ..grammar import MethodError
-from ..insertion import adapt_blocks, deltas, require, width
-from ..swin import is_swin
+from ..insertion import adapt_blocks, deltas, require, stream, width
 from ..vit import freeze, replace_head
 from .bottleneck import QuickGELU
 
@@ -87,10 +87,10 @@ class Convpass(Adapter):
                               "build it without dynamic_img_size")
         freeze(backbone)
         rows, columns = backbone.patch_embed.grid_size  # type: ignore[union-attr, misc]
-        prefix = 0 if is_swin(backbone) else int(backbone.num_prefix_tokens)  # type: ignore[arg-type]
+        prefix = face_of(backbone).prefix
 
         def make(depth: int, block: nn.Module) -> dict[str, Delta]:
-            like = block.mlp.fc1.weight  # type: ignore[union-attr]
+            like = stream(block)
             rate = float(getattr(block.drop_path1, "drop_prob", 0.0))
             points = ("par_attn", "par_norm2") if self.where == "both" else ("par_attn",)
             return {point: ConvBypass(like, width(block), self.bottleneck, depth, prefix,  # type: ignore[arg-type]

@@ -95,12 +95,13 @@ class Ladder(SideNetwork):
         gates = torch.sigmoid(self.gates / TEMPERATURE)
         s = self.first(states[0])
         for i, layer in enumerate(self.kept):
-            s = self.rungs[i](gates[i] * s + (1 - gates[i]) * self.down[i](states[layer]))
+            mixed = gates[i] * s + (1 - gates[i]) * self.down[i](states[layer])
+            s = self.face.through(self.rungs[i], mixed, self.context(states))
         out: Tensor = self.up(self.norm(s))
         if not hasattr(self, "last_gate"):
             return out
         gate = torch.sigmoid(self.last_gate / TEMPERATURE)
-        return gate * out + (1 - gate) * self.backbone.norm(states[self.depth])  # type: ignore[operator]
+        return gate * out + (1 - gate) * self.face.final(states[self.depth])
 
     @torch.no_grad()
     def inherit(self, importance: Importance) -> None:

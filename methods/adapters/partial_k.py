@@ -11,9 +11,9 @@ from torch import nn
 
 from ..base import Adapter, Feature
 from ..compose import part
+from ..families import face_of
 from ..grammar import MethodError
-from ..insertion import blocks, final_norms, require
-from ..swin import is_swin, mergings
+from ..insertion import blocks, require
 from ..vit import freeze, replace_head
 
 
@@ -33,13 +33,13 @@ class PartialK(Adapter):
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
-        chain = blocks(backbone)
+        face = face_of(backbone)
+        chain = face.blocks()
         if self.k > len(chain):
             raise MethodError(f"partial_k(k={self.k}) on a backbone of {len(chain)} blocks; k is at most {len(chain)}")
         freeze(backbone)
         first = len(chain) - self.k
-        between = [m for depth, m in mergings(backbone) if depth > first] if is_swin(backbone) else []
-        for module in [*chain[first:], *between, *final_norms(backbone)]:
+        for module in [*chain[first:], *face.between(first), *face.final_norms()]:
             module.requires_grad_(True)
         return replace_head(backbone, classes)
 

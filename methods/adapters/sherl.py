@@ -19,8 +19,8 @@ from ..base import Adapter, Feature
 from ..compose import part
 from ..grammar import MethodError
 from ..insertion import require
-from ..resnet import ResNetSide
 from ..side import SideNetwork, States, class_query, every
+from ..stages import ResNetSide
 
 TEMPERATURE = 0.1  # of the gate; fixed
 EPS = 1e-6
@@ -191,17 +191,17 @@ class SherlViT(_Sherl):
         return self._late(states, only_class=False)
 
     def pooled(self, states: States) -> Tensor:
-        net: Any = self.backbone
-        return net.forward_head(self._late(states, self.options.class_query), pre_logits=True)
+        return self.face.features(self._late(states, self.options.class_query), self.context(states))
 
     def _late(self, states: States, only_class: bool) -> Tensor:
         """-> (B, K, D), or (B, 1, D) where the last block computes the class token alone."""
-        net: Any = self.backbone
+        face, context = self.face, self.context(states)
+        chain = face.blocks()
         t = self.stream(states)
-        for i in range(self.guide, len(net.blocks)):
-            last = i == len(net.blocks) - 1
-            t = class_query(net.blocks[i], t) if only_class and last else net.blocks[i](t)
-        return net.norm(t)
+        for i in range(self.guide, len(chain)):
+            last = i == len(chain) - 1
+            t = class_query(chain[i], t) if only_class and last else face.through(chain[i], t, context)
+        return face.final(t)
 
 
 class SherlResNet(ResNetSide, _Sherl):

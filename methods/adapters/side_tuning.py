@@ -66,10 +66,9 @@ class Blended(SideNetwork):
 
     def tokens(self, states: States) -> Tensor:
         """The backbone's own: the side network has none."""
-        return self.backbone.norm(states[self.depth])  # type: ignore[operator]
+        return self.face.final(states[self.depth])
 
     def pooled(self, states: States) -> Tensor:
-        net: Any = self.backbone
         share = torch.sigmoid(self.gate)
-        own = net.forward_head(self.tokens(states), pre_logits=True)
+        own = self.face.features(self.tokens(states), self.context(states))
         return share * own + (1 - share) * self.side(states[IMAGE])

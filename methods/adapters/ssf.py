@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Delta, Feature
 from ..compose import part
-from ..insertion import blocks, deltas, final_norms, linears, require
-from ..swin import is_swin, mergings
+from ..families import face_of
+from ..insertion import deltas, require
 from ..vit import freeze, replace_head
 
 
@@ -84,15 +84,10 @@ class SSF(Adapter):
 
     def _sites(self, model: nn.Module) -> dict[int, tuple[int, int]]:
         """id of each scaled operation -> (channels, depth); the final norm counts with the last block."""
-        chain = blocks(model)
-        norms = [(n, depth) for depth, b in enumerate(chain) for n in (b.norm1, b.norm2)]
-        norms += [(n, len(chain) - 1) for n in final_norms(model)]
-        if is_swin(model):
-            norms += [(model.patch_embed.norm, 0)]  # type: ignore[union-attr, list-item]
-            norms += [(m.norm, depth) for depth, m in mergings(model)]
-        sites = {id(n): (int(n.weight.shape[0]), depth) for n, depth in norms  # type: ignore[union-attr, arg-type]
-                 if isinstance(n, nn.LayerNorm)}
-        sites |= {id(s.linear): (s.linear.out_features, s.depth) for s in linears(model) if s.role != "reduction"}
+        face = face_of(model)
+        norms = [*face.norms(), *((n, len(face.blocks()) - 1) for n in face.final_norms())]
+        sites = {id(n): (int(n.weight.shape[0]), depth) for n, depth in norms if isinstance(n, nn.LayerNorm)}
+        sites |= {id(s.linear): (s.linear.out_features, s.depth) for s in face.linears() if s.role != "reduction"}
         embed = model.patch_embed.proj  # type: ignore[union-attr]
         return sites | {id(embed): (int(embed.weight.shape[0]), 0)}  # type: ignore[union-attr, index, arg-type]
 

@@ -82,15 +82,21 @@ class _UniPT(SideNetwork):
 
     def final(self, states: States) -> Tensor:
         """The last state behind the frozen final norm, (B, K, D)."""
-        return self.backbone.norm(states[self.depth])  # type: ignore[operator]
+        return self.face.final(states[self.depth])
 
     def squeezed(self, states: States) -> list[Tensor]:
         last = self.final(states)
         return [s(last if i == self.depth else states[i]) for i, s in enumerate(self.squeeze)]
 
-    def confidences(self, guide: Tensor, layers: list[Tensor]) -> Tensor:
+    def mean(self, t: Tensor, real: Tensor | None) -> Tensor:
+        """(B, K, h) -> (B, h): over the tokens of image or text, neither registers nor padding."""
+        if real is None:
+            return real_tokens(self.backbone, t).mean(1)
+        return (t * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
+
+    def confidences(self, guide: Tensor, layers: list[Tensor], real: Tensor | None = None) -> Tensor:
         """Mean guide (B, h), states (B, K, h) -> (B, n), positive, sum 1."""
-        means = torch.stack([real_tokens(self.backbone, x).mean(1) for x in layers], dim=1)  # (B, n, h)
+        means = torch.stack([self.mean(x, real) for x in layers], dim=1)  # (B, n, h)
         return self.confidence(guide[:, None] * means)[..., 0].softmax(1)
 
 
@@ -102,10 +108,11 @@ class UniPTTokens(_UniPT):
 
     def tokens(self, states: States) -> Tensor:
         *layers, guide = self.squeezed(states)
-        share = self.confidences(real_tokens(self.backbone, guide).mean(1), layers)  # (B, n)
+        real = self.context(states).real
+        share = self.confidences(self.mean(guide, real), layers, real)  # (B, n)
         merged = torch.zeros_like(guide)
         for i, x in enumerate(layers):
-            merged = merged + share[:, i, None, None] * (attention(guide, x) @ x + x)
+            merged = merged + share[:, i, None, None] * (attention(guide, x, real) @ x + x)
         out: Tensor = self.up(F.relu(guide + self.project(merged)))
         return out + self.final(states) if self.residual else out
 
@@ -123,8 +130,9 @@ class UniPTClass(_UniPT):
     def pooled(self, states: States) -> Tensor:
         layers, last = self.squeezed(states), self.final(states)[:, :1]  # (B, 1, D)
         query = self.query(last)  # (B, 1, h)
-        share = self.confidences(query[:, 0], layers)
-        read = torch.stack([(attention(query, x) @ x + x[:, :1])[:, 0] for x in layers], dim=1)  # (B, n, h)
+        real = self.context(states).real
+        share = self.confidences(query[:, 0], layers, real)
+        read = torch.stack([(attention(query, x, real) @ x + x[:, :1])[:, 0] for x in layers], dim=1)  # (B, n, h)
         merged = (share[:, :, None] * read).sum(1)
         return last[:, 0] + self.up(F.relu(merged))
 
@@ -132,7 +140,11 @@ class UniPTClass(_UniPT):
         return self.final(states)
 
 
-def attention(query: Tensor, x: Tensor) -> Tensor:
-    """(B, Q, h), (B, K, h) -> (B, Q, K): relu scores, each row divided by its sum; a row without any stays 0."""
+def attention(query: Tensor, x: Tensor, real: Tensor | None = None) -> Tensor:
+    """(B, Q, h), (B, K, h) -> (B, Q, K): relu scores, each row divided by its sum; a row without any stays 0.
+
+    `real` (B, K) leaves padding out before the division, as the authors' text branches do.
+    """
     scores = F.relu(query @ x.mT)
+    scores = scores if real is None else scores * real[:, None]
     return scores / (scores.sum(2, keepdim=True) + EPS)

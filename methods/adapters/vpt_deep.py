@@ -14,35 +14,17 @@ from torch import nn
 
 from ..base import Adapter, Feature
 from ..compose import part
-from ..insertion import blocks, empty, require, width
-from ..swin import PromptedWindowAttention, is_swin
-from ..vit import PromptedBlock, freeze, replace_head
+from ..families import face_of
+from ..insertion import empty, require, stream, width
+from ..vit import freeze, replace_head
 
 
 def new_prompts(model: nn.Module, block: nn.Module, count: int) -> nn.Parameter:
     """(count, D) prompts for a block."""
     rows, columns = model.patch_embed.patch_size  # type: ignore[union-attr, misc]
     bound = math.sqrt(6.0 / (3 * rows * columns + width(block)))  # type: ignore[operator]
-    prompts = empty(block.norm1.weight, count, width(block))  # type: ignore[union-attr, arg-type]
+    prompts = empty(stream(block), count, width(block))
     return nn.init.uniform_(prompts, -bound, bound)  # type: ignore[return-value]
-
-
-def prompt_block(model: nn.Module, block: nn.Module, prompts: nn.Parameter | None, dropped: int,
-                 dropout: float) -> None:
-    """Let prompts enter before the block and `dropped` of them leave behind it."""
-    block.__class__ = PromptedBlock
-    block.register_parameter("prompts", prompts)
-    block.prompt_dropout = nn.Dropout(dropout).train(block.training)
-    block.prefix, block.dropped = int(model.num_prefix_tokens), dropped  # type: ignore[arg-type, assignment]
-
-
-def prompt_windows(block: nn.Module, prompts: nn.Parameter, dropout: float) -> None:
-    """Let prompts join every window of a Swin block."""
-    attn = block.attn
-    attn.__class__ = PromptedWindowAttention  # type: ignore[union-attr, assignment]
-    attn.register_parameter("prompts", prompts)  # type: ignore[union-attr, operator]
-    attn.prompt_dropout = nn.Dropout(dropout).train(block.training)  # type: ignore[union-attr, assignment]
-    attn.norm_of_block = [block.norm1]  # type: ignore[union-attr, assignment]
 
 
 @part("vpt_deep", "vpt")
@@ -65,10 +47,7 @@ class VPTDeep(Adapter):
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
         freeze(backbone)
-        for block in blocks(backbone):
-            prompts = new_prompts(backbone, block, self.prompts)
-            if is_swin(backbone):
-                prompt_windows(block, prompts, self.dropout)
-            else:
-                prompt_block(backbone, block, prompts, self.prompts, self.dropout)
+        face = face_of(backbone)
+        for block in face.blocks():
+            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.dropout)
         return replace_head(backbone, classes)

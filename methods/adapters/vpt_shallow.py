@@ -8,9 +8,10 @@ from torch import nn
 
 from ..base import Adapter, Feature
 from ..compose import part
-from ..insertion import blocks, require
+from ..families import face_of
+from ..insertion import require
 from ..vit import freeze, replace_head
-from .vpt_deep import new_prompts, prompt_block
+from .vpt_deep import new_prompts
 
 
 @part("vpt_shallow")
@@ -33,10 +34,11 @@ class VPTShallow(Adapter):
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
         freeze(backbone)
-        chain = blocks(backbone)
+        face = face_of(backbone)
+        chain = face.blocks()
         first, last = chain[0], chain[-1]
-        prompt_block(backbone, first, new_prompts(backbone, first, self.prompts),
-                     self.prompts if len(chain) == 1 else 0, self.dropout)
+        face.prompt(first, new_prompts(backbone, first, self.prompts), self.prompts if len(chain) == 1 else 0,
+                    self.dropout)
         if len(chain) > 1:
-            prompt_block(backbone, last, None, self.prompts, 0.0)
+            face.prompt(last, None, self.prompts, 0.0)
         return replace_head(backbone, classes)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Fit
+from ..families import face_of
 from ..insertion import blocks, deltas
 from ..moves import derived_seed
-from ..swin import is_swin
-from ..vit import PromptedBlock
 from .reading import head_modules
 
 Shape = Literal["BC", "BTC"]
@@ -62,7 +61,7 @@ class Noise:
         self.generator = torch.Generator(device).manual_seed(derived_seed(fit.seed, "pace noise"))
         groups = len(blocks(fit.model)) + 1
         if exclude_first is None:  # what the authors' scripts do: ViT spares its first block, Swin spares none
-            exclude_first = not is_swin(fit.model)
+            exclude_first = not face_of(fit.model).stages
         self.sigmas = sigmas(groups, top, exclude_first, schedule)
         for depth, module in branches(fit.model):
             self._hook(module, self.sigmas[min(max(depth, 0), groups - 1)])  # a norm behind the blocks: as the head
@@ -96,8 +95,8 @@ class Noise:
 def branches(model: nn.Module) -> list[tuple[int, nn.Module]]:
     """(depth, module) whose output is noised; prompts, which come out of their dropout module, are our addition."""
     found: list[tuple[int, nn.Module]] = [(d.depth, d) for _, d in deltas(model)]
-    found += [(depth, b.prompt_dropout) for depth, b in enumerate(blocks(model))
-              if isinstance(b, PromptedBlock) and b.prompts is not None]
+    found += [(depth, b.get_submodule("prompt_dropout")) for depth, b in enumerate(blocks(model))
+              if getattr(b, "prompts", None) is not None]
     return found
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..base import Fit
-from ..vit import patch_tokens
+from ..insertion import patch_tokens
 from .augment import contrast_view, flip, strong_view
 from .reading import features, in_mode
 

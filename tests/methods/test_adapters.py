@@ -29,8 +29,8 @@ from methods.base import Adapter
 from methods.catalog import catalog
 from methods.compose import create
 from methods.grammar import MethodError, parse
-from methods.insertion import blocks, deltas
-from methods.vit import head_names, patch_tokens
+from methods.insertion import blocks, deltas, patch_tokens
+from methods.vit import head_names
 from methods.weights import no_decay, pretrained_sizes
 
 VARIANTS = {"class token": {}, "registers": {"reg_tokens": 2}, "average": {"global_pool": "avg"},

@@ -11,8 +11,7 @@ from tiny_models import adapted, features, images, scramble, tiny_swin, trainabl
 from torch import Tensor, nn
 
 from methods.grammar import MethodError
-from methods.insertion import blocks, linears
-from methods.vit import patch_tokens
+from methods.insertion import blocks, linears, patch_tokens
 
 X = images(2, dtype=torch.float64)
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from methods.adapters.lst import fisher, shared_rows, top_rows
 from methods.adapters.unipt import attention
+from methods.insertion import patch_tokens
 from methods.side import IMAGE, real_tokens
-from methods.vit import patch_tokens
 
 LATE = ["unipt", "unipt(residual=True)", "unipt(form='cls')", "lst", "lst(drop_every=2)", "lst(merge_last=True)",
         "side_tuning(width=8)"]

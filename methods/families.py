@@ -1,0 +1,19 @@
+"""Which face a model has: every family that we know, asked in turn."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .face import Face
+from .resnet import ResNetFace
+from .swin import SwinFace
+from .vit import VitFace
+
+FACES: tuple[type[Face], ...] = (VitFace, SwinFace, ResNetFace, Face)  # the last one is of any model with a head
+
+
+def face_of(model: nn.Module) -> Face:
+    """The model's face; a side network's is that of the backbone that it reads."""
+    read = getattr(model, "backbone", None)
+    net = read if isinstance(read, nn.Module) else model
+    return next(face for face in FACES if face.knows(net))(net)
