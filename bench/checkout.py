@@ -10,6 +10,7 @@ CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 REFERENCE = ROOT / "results" / "reference"  # the committed runs, a pack for each suite
 CLAIMS = ROOT / "results" / "claims"
+FOLDERS = ROOT / "results" / "folders"  # notes of users' folders of images
 SITE = ROOT / "reports" / "site"  # pages and their files
 JOBS = ROOT / "results" / "jobs"
 SNAPSHOTS = ROOT / ".snapshots"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Group = Literal["natural", "specialized", "structured", "fgvc", "imagenet", "fewshot", "shift", "real", "other"]
+Group = Literal["natural", "specialized", "structured", "fgvc", "imagenet", "fewshot", "shift", "real", "own", "other"]
 Split = Literal["train", "val", "trainval", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "trainval", "test")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .card import SPLITS, Card, DataError, Group
+from .own import note
 
 ORDER: tuple[Group, ...] = (
     "natural",
@@ -25,11 +26,12 @@ ORDER: tuple[Group, ...] = (
     "real",
     "fewshot",
     "shift",
+    "own",
     "other",
 )
 
 # hold no cards; skipped so that listing stays instant
-TOOLS = ("check", "convert", "fetch", "folder", "identity", "promises", "raw", "standins")
+TOOLS = ("check", "convert", "fetch", "folder", "identity", "own", "promises", "raw", "standins")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}
@@ -127,7 +129,9 @@ def broken() -> list[Broken]:
 
 
 def get(name: str) -> Card:
-    """The card of that name or alias."""
+    """The card of that name or alias, or of a user's folder that was named before."""
+    if note.MARK in name:
+        return note.card(name, note.folder())
     _discover()
     hit = next((b for b in _broken if name in b.names), None)
     if hit is not None:
@@ -147,6 +151,17 @@ def cards(*groups: Group) -> list[Card]:
     _discover()
     found = [card for card in _cards.values() if not groups or card.group in groups]
     return sorted(found, key=lambda card: ORDER.index(card.group))
+
+
+def rank(name: str) -> tuple[int, str]:
+    """What the tables sort data sets by: registered cards in their order, then users' folders by name."""
+    order = names()
+    return (order.index(name), "") if name in order else (len(order), name)
+
+
+def known(name: str) -> bool:
+    """Whether there is a card of that name (no alias), users' folders included."""
+    return name in _cards or (note.MARK in name and note.there(name))
 
 
 def names(*groups: Group) -> list[str]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,6 +47,16 @@ class Header:
     card: str  # name of the data set it was trained on
     classes: int
     format: int = FORMAT
+    class_names: tuple[str, ...] = ()  # by label; what follows is there where these are known
+    image_size: int = 0  # pixels on a side
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: str = ""  # how an image is brought to that size, as the run's spec says
+
+    def written(self) -> dict[str, Any]:
+        """What the file holds: the fields of the first format, and those that say something."""
+        first = {"backbone", "backbone_hash", "method", "card", "classes", "format"}
+        return {k: v for k, v in asdict(self).items() if k in first or v}
 
 
 def trained(model: nn.Module) -> dict[str, Tensor]:
@@ -59,7 +70,7 @@ def save(path: Path, model: nn.Module, header: Header) -> int:
     """Write what was trained; the file appears whole or not at all. Returns its size in bytes."""
     tensors = {name: t.cpu().contiguous().clone() for name, t in trained(model).items()}
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={_KEY: json.dumps(asdict(header), sort_keys=True)})
+    save_file(tensors, part, metadata={_KEY: json.dumps(header.written(), sort_keys=True)})
     part.replace(path)
     return path.stat().st_size
 
@@ -69,7 +80,8 @@ def read_header(path: Path) -> Header:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[_KEY])
-        header = Header(**facts)
+        listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        header = Header(**listed)
     except FileNotFoundError:
         raise StoredError(f"there is no stored adapter at {path}") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):

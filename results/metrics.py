@@ -22,8 +22,13 @@ ARRAYS = ("pred", "label", "confidence", "nll")
 Array = np.ndarray[Any, Any]
 
 
-def metrics(pred: Array, label: Array, confidence: Array, nll: Array, prefix: str) -> dict[str, float | None]:
-    """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`."""
+def metrics(pred: Array, label: Array, confidence: Array, nll: Array, prefix: str,
+            f1: bool = False) -> dict[str, float | None]:
+    """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`.
+
+    `f1`: also `.macro_f1`, the mean over the classes present of 2 hits / (answered + present), as scikit-learn has it
+    with `labels` set to those classes.
+    """
     right = pred == label
     n = len(right)
     top1 = float(right.mean())
@@ -40,6 +45,9 @@ def metrics(pred: Array, label: Array, confidence: Array, nll: Array, prefix: st
         "se": (top1 * (1 - top1) / n) ** 0.5,
         "majority": float(counts.max() / n),  # what the best constant answer scores
     }
+    if f1:
+        answered = np.bincount(pred, minlength=len(counts))[:len(counts)]
+        values["macro_f1"] = float((2 * hits[present] / (answered + counts)[present]).mean())
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
@@ -81,7 +89,8 @@ def recompute(root: Path, write: bool = False,
             if prefix:
                 try:
                     held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256), ARRAYS)
-                    found |= metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix)
+                    found |= metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix,
+                                     f1=f"{prefix}.macro_f1" in record.metrics)
                 except evidence.PredictionError as error:
                     _tell(RecordError(f"{where}: the file of predictions {artifact.path} {error}"), on_problem)
         for split in evidence.unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):

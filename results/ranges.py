@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 SLACK = 1e-9  # a sum of shares may pass 1 by a rounding
-SHARES = frozenset({"top1", "class_mean", "ece", "majority", "chance", "se"})
+SHARES = frozenset({"top1", "class_mean", "ece", "macro_f1", "majority", "chance", "se"})
 NOT_NEGATIVE = ("dataset", "params", "memory", "time", "throughput")  # sections whose numbers are sizes
 MAY_FALL = frozenset({"extra_inference", "extra_inference_merged"})  # a method may take weights away
 SPEC = ("epochs", "eval_batch_size", "lr", "weight_decay", "warmup_epochs", "clip", "head_lr_scale")

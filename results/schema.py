@@ -150,6 +150,7 @@ class DatasetInfo:
     group: str = ""
     metric: str = "top1"
     standin: bool = False
+    class_names: tuple[str, ...] = ()  # by label, where the card knows them
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,10 @@ def _hash(data: dict[str, Any]) -> str:
 
 def later_of(cls: type) -> dict[str, Any]:
     """Fields that joined a part of the record -> their first value; records may lack them."""
-    return LATER if cls is RunSpec else {"adjusted": ""} if cls is BackboneInfo else {}
+    return LATER if cls is RunSpec else _JOINED.get(cls, {})
+
+
+_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": ()}}
 
 
 def to_json(result: RunResult) -> str:
@@ -280,9 +284,10 @@ def to_json(result: RunResult) -> str:
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
     body["spec"] = result.spec.written()
-    if result.backbone is not None:
-        first = later_of(BackboneInfo)
-        body["backbone"] = {k: v for k, v in body["backbone"].items() if k not in first or v != first[k]}
+    for name, part in (("backbone", BackboneInfo), ("dataset", DatasetInfo)):
+        if body[name] is not None:
+            first = later_of(part)
+            body[name] = {k: v for k, v in body[name].items() if k not in first or v != first[k]}
     text = json.dumps(body, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     from_json(text, f"{result.spec.id}.json")  # a record that nothing reads afterwards is no record
     return text

@@ -171,6 +171,6 @@ def _gather(rows: list[tuple[Tensor, ...]]) -> Predictions:
     return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))
 
 
-def metrics_of(found: Predictions, prefix: str) -> dict[str, float | None]:
-    """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`."""
-    return metrics(found.pred, found.label, found.confidence, found.nll, prefix)
+def metrics_of(found: Predictions, prefix: str, f1: bool = False) -> dict[str, float | None]:
+    """Every metric of `results.metrics` that follows from these predictions, by `<prefix>.<name>`."""
+    return metrics(found.pred, found.label, found.confidence, found.nll, prefix, f1)

@@ -65,7 +65,8 @@ def _dataset(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
         classes=card.classes, train=len(run.train_pictures), holdout=len(run.held) if run.held else 0,
         val=len(data.val) if data.val else None, test=None if own == "val" else len(scores.predictions[own].pred),
         split_hash=split_hash(data.train.items, run.where.data_root), content_hash=content_hash(data.train),
-        title=card.title, group=card.group, metric=card.metric, standin=run.spec.standin)
+        title=card.title, group=card.group, metric=card.metric, standin=run.spec.standin,
+        class_names=card.class_names)
 
 
 def _backbone(run: Built) -> BackboneInfo:

@@ -47,7 +47,7 @@ def score(run: Built, course: Course, data: TuneData) -> Scores:
         scores.predictions[plain] = predict(run.method, run.fit, batches, adapt=False)
         scores.hashes[plain] = scores.hashes[split]
     for name, predictions in scores.predictions.items():
-        scores.metrics |= metrics_of(predictions, name)
+        scores.metrics |= metrics_of(predictions, name, f1=run.card.group == "own")
     if course.history:
         scores.metrics["train.top1"] = course.history[-1]["train.top1"]  # of the last epoch, as it went
     if spec.phase == "peek":

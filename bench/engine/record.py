@@ -165,8 +165,13 @@ def weights_bytes(trained: Trained) -> int:
 
 def header_of(trained: Trained, spec: RunSpec) -> weights.Header:
     """What the stored weights say of themselves."""
-    return weights.Header(spec.model, spec.weights, trained.method.text.text(full=True), spec.dataset,
-                          trained.dataset.classes)
+    plain = weights.Header(spec.model, spec.weights, trained.method.text.text(full=True), spec.dataset,
+                           trained.dataset.classes)
+    if not trained.dataset.class_names:
+        return plain
+    backbone = trained.backbone
+    return replace(plain, class_names=trained.dataset.class_names, image_size=backbone.image_size, mean=backbone.mean,
+                   std=backbone.std, augment=spec.augment)
 
 
 def _save_weights(path: Path, trained: Trained) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from datasets import registry
 from datasets.card import Card, DataError
+from datasets.own.note import MARK
 from methods.catalog import Scalar
 from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results.schema import RunResult, RunSpec
@@ -78,7 +79,8 @@ def suite_of(request: Request) -> Suite:
     name = request.suite
     if name is None:
         own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
-        name = "custom" if own or request.no_pretrained or request.weights else "demo"
+        folders = bool(request.datasets) and all(MARK in name for name in request.datasets)
+        name = "custom" if own or request.no_pretrained or request.weights else "folder" if folders else "demo"
     make = find_suite(name)
     if make is None:
         near = get_close_matches(name, SUITES, n=3, cutoff=0.6)

@@ -43,7 +43,7 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     rows_before: dict[tuple[str, str], Row] = {}
     whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
                     partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
-    if suite.name != "custom" and not request.name and whole != request and request.phase == "final" \
+    if suite.datasets and suite.methods and not request.name and whole != request and request.phase == "final" \
             and not paper and not typed:
         entries = _whole(whole) | entries
     path = store.ROOT / "suites" / f"{name}.json"
@@ -54,11 +54,11 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
             before = None  # the file is ours and is written anew below
         if before is not None:
             rows_before = {(r.method, r.backbone): r for r in before.rows}
-            ids, known = {p.spec.id for p in entries.values()}, set(registry.names())
+            ids = {p.spec.id for p in entries.values()}
             kinds = {c.name: c.standin for c in before.columns}  # real and drawn images never share a column
             extra = {k: e for e in map(unfold, before.entries)
                      if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
-                     and e.run_id not in ids and e.dataset in known  # a default or a card may have changed since
+                     and e.run_id not in ids and registry.known(e.dataset)  # a default or a card may have changed since
                      and (kinds.get(e.dataset, found.standins) == found.standins
                           or registry.get(e.dataset).group == "real")}
     cards = ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
@@ -108,8 +108,7 @@ def reference_of(suite: Suite, texts: Sequence[str]) -> str:
 
 def ordered(names: set[str]) -> list[Card]:
     """Their cards in the order of the tables."""
-    order = registry.names()
-    return [registry.get(n) for n in sorted(names, key=order.index)]
+    return [registry.get(n) for n in sorted(names, key=registry.rank)]
 
 
 def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple[Column, ...]:

@@ -101,6 +101,18 @@ def fgvc() -> Suite:
 
 
 @suite
+def folder() -> Suite:
+    """Your own images (--datasets folder:PATH): 8 methods x 3 seeds on the embedded backbone, minutes on two cores."""
+    return Suite(
+        name="folder", title="Your own images", note="Images of your own folder, resized to the embedded backbone's 48 "
+        "pixels; every method has 20 epochs and the rate that suited it on the demo's sets, nothing is tuned on "
+        f"yours. {DECAYED}", datasets=(),
+        methods=("linear", "full", "bitfit", "ssf", "vpt", "adapter", "lora", "lora+pace"), backbones=(EMBEDDED,),
+        seeds=(0, 1, 2), protocol=SMALL | dict(epochs=20, batch_size=16), standins=False, rates=DEMO_RATES,
+        budget="none on these images: the demo's rates", cost="24 runs; some minutes for a thousand images")
+
+
+@suite
 def custom() -> Suite:
     """Whatever --datasets, --methods and --backbones name, on your data, with VTAB's common recipe."""
     return Suite(

@@ -12,7 +12,9 @@ from datasets import registry
 from datasets.card import Card, DataError, Group
 
 from .. import checkout
+from ..planning import own
 from ..planning.request import UsageError
+from ..planning.settings import whole
 from .words import Verb
 
 DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
@@ -23,8 +25,9 @@ ORDER = 140  # in the list of commands
 def add(verb: Verb) -> None:
     """The verb and its options."""
     data = verb("data", act, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
-                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data")
-    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k"))
+                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data; "
+                "new NAME PATH makes a card of your own folder; split PATH shows how it would be divided")
+    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k", "new", "split"))
     data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named; food101, "
                       "aircraft, flowers102: all cards of the few-shot set")
     data.add_argument("--out", type=Path, help="convert, vtab1k: where to write")
@@ -33,9 +36,16 @@ def add(verb: Verb) -> None:
     data.add_argument("--raw", action="store_true", help="standin: the raw forms, as convert and vtab1k read them")
     data.add_argument("--root", type=Path, help="the data folder (default: DATA, or data/standins for standin); "
                       "convert, vtab1k: where the raw form lies")
+    data.add_argument("--write", action="store_true", help="split: write it into the folder, as regatta-split.csv")
+    data.add_argument("--seed", type=whole, default=0, help="new, split: of the splits that are drawn (default: 0)")
+    data.add_argument("--partial", action="store_true", help="new, split: leave images aside that cannot be read")
 
 
 def act(args: argparse.Namespace) -> int:
+    if args.write and args.action != "split":
+        raise UsageError([f"--write goes with split, not with {args.action}"])
+    if args.action in ("new", "split"):
+        return _own(args)
     cards = list({card.name: card for name in args.names for card in _cards(name, args.action)}.values())
     if args.raw and args.action != "standin":
         raise UsageError([f"--raw goes with standin, not with {args.action}"])
@@ -55,6 +65,28 @@ def act(args: argparse.Namespace) -> int:
         raise UsageError([f"say where {args.action} should write with --out DIR"])
     _folder(args.out, "--out")
     return _made(cards, root, args)
+
+
+def _own(args: argparse.Namespace) -> int:
+    """A user's folder: its card for keeping, or how it would be divided."""
+    from datasets.own import keep
+
+    words = ["NAME", "PATH"] if args.action == "new" else ["PATH"]
+    if len(args.names) != len(words):
+        raise UsageError([f"say data {args.action} {' '.join(words)}; {len(args.names)} words follow {args.action}"])
+    place = Path(args.names[-1].removeprefix(own.PREFIX))
+    card, photos, remarks = own.read(place, args.partial, args.seed)
+    print("\n".join((own.summary(card, photos), *remarks)))
+    if args.action == "new":
+        keep.write_card(args.names[0], card, checkout.FOLDERS, Path(registry.__file__).parent)
+        print(f"written: datasets/{args.names[0]}.py and .json; say in the first where the images come from, then run: "
+              f"python -m bench run --suite folder --datasets {args.names[0]}")
+    elif args.write:
+        keep.write_split(place if place.is_dir() else place.parent, photos)
+        print(f"written: {keep.SPLIT_FILE} in {card.title}/; folder:PATH/{keep.SPLIT_FILE} reads it")
+    else:
+        print(f"run it: python -m bench run --datasets {own.PREFIX}{place}")
+    return 0
 
 
 def check_data(cards: Sequence[Card], root: Path) -> int:

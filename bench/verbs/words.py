@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from ..engine.checkpoint import EVERY_S
 from ..planning import config, settings
+from ..planning.own import named
 from ..planning.request import Request, UsageError
 
 Verb = Callable[..., argparse.ArgumentParser]  # (name, action, help) -> the parser of a command
@@ -18,7 +20,8 @@ Verb = Callable[..., argparse.ArgumentParser]  # (name, action, help) -> the par
 
 def what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", help="demo, vtab1k, fgvc, ...: `list suites`")
-    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
+                        help="names of `list datasets`, or folder:PATH for images of your own")
     parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
     parser.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
@@ -101,13 +104,15 @@ def request_of(args: argparse.Namespace) -> Request:
               if "," in re.sub(r"\([^()]*\)", "", name)]
     if listed:
         raise UsageError([f"names are separated by spaces, not by commas: {name.replace(',', ' ')}" for name in listed])
+    partial = bool(pick("partial", False))
+    datasets = named(pick("datasets", ()), lambda line: print(line, file=sys.stderr), partial)
     return Request(
-        suite=pick("suite", None), datasets=tuple(pick("datasets", ())), methods=methods,
+        suite=pick("suite", None), datasets=datasets, methods=methods,
         backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
         no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
-        partial=bool(pick("partial", False)), name=_named(pick("name", None)),
+        partial=partial, name=_named(pick("name", None)),
         recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
         phase=getattr(args, "phase", "final"))
 

@@ -33,7 +33,7 @@ STAIRS = {
 # Under every room, and importing none.
 GROUND = {"bench", "bench.checkout", "bench.progress", "bench.telling", "bench.units"}
 # Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
-PLANNING = (("request", "written", "config", "settings"), ("held", "backing", "inputs", "resolve"),
+PLANNING = (("request", "written", "config", "settings", "own"), ("held", "backing", "inputs", "resolve"),
             ("existing", "again"), ("profile", "memory", "price"), ("standing", "tuned"), ("plan",))
 
 

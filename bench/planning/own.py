@@ -1,0 +1,98 @@
+"""A user's folder on the command line: `folder:PATH` is read, told of, noted, and then known by its name and content.
+
+What is found of every file is kept by its size and times below `.cache/lists/`, so that only the first look is slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from datasets.card import Card, DataError
+from datasets.own import note
+from datasets.own.scan import Found, Known, Photo, scan
+
+from .. import checkout
+from .request import UsageError
+
+PREFIX = "folder:"
+
+Tell = Callable[[str], None]
+
+
+def named(datasets: Sequence[str], tell: Tell, partial: bool = False, seed: int = 0) -> tuple[str, ...]:
+    """The names with every `folder:PATH` read and replaced by its data set's. Raises UsageError with all problems."""
+    names, problems = [], []
+    for name in datasets:
+        if not name.startswith(PREFIX):
+            names.append(name)
+            continue
+        try:
+            card, photos, remarks = read(Path(name.removeprefix(PREFIX)), partial, seed)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        for line in (summary(card, photos), *(f"{card.title}: {remark}" for remark in remarks)):
+            tell(line)
+        names.append(card.name)
+    if problems:
+        raise UsageError(problems)
+    return tuple(names)
+
+
+def read(place: Path, partial: bool = False, seed: int = 0) -> tuple[Card, list[Photo], list[str]]:
+    """Look at a folder, divide it, note it: (its card, its images, what is worth telling). Raises DataError.
+
+    `partial`: images that cannot be read are left aside in place of standing in the way.
+    """
+    found = looked(place)
+    if partial and found.unreadable and found.photos:
+        kept = [p for p in found.problems if "cannot be read" not in p]
+        found.remarks.append(f"{len(found.unreadable)} image{'s' if len(found.unreadable) > 1 else ''} that cannot be "
+                             "read left aside")
+        found.problems = kept
+    elif found.unreadable:
+        found.problems.append("mend or remove them, or give --partial to leave them aside")
+    os.environ[note.PLACE] = str(checkout.FOLDERS)  # for the processes that run what is planned here
+    card, photos = note.settle(found, seed, checkout.FOLDERS)
+    return card, photos, found.remarks
+
+
+def looked(place: Path) -> Found:
+    """What lies in a folder, every image decoded once. Raises DataError for what is no folder of images."""
+    from ..progress import Bar
+
+    kept = checkout.CACHE.parent / "lists" / f"own-{sha256(str(place.absolute()).encode()).hexdigest()[:16]}.json"
+    known = _known(kept)
+    before = len(known)
+    with Bar(max(1, before), f"reading {place.name}") as bar:
+        found = scan(place, known, lambda: bar.one_more(""))
+    if len(known) != before or before == 0:
+        with contextlib.suppress(OSError):  # a disk that takes nothing costs time alone
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(known))
+            part.replace(kept)
+    return found
+
+
+def _known(file: Path) -> Known:
+    try:
+        told = json.loads(file.read_text()).items()
+        return {str(path): (list(map(int, stamp)), str(digest), str(why)) for path, (stamp, digest, why) in told}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def summary(card: Card, photos: Sequence[Photo]) -> str:
+    """One line: how many images of how many classes in which splits, and their size."""
+    held = Counter(p.split for p in photos)
+    size = sum(p.bytes for p in photos)
+    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return (f"{card.title}: {len(photos)} images of {card.classes} classes, {shown}; "
+            + ", ".join(f"{held[split]} {split}" for split in ("train", "val", "test")) + f"; known as {card.name}")

@@ -1,0 +1,85 @@
+"""`folder:PATH` as a user meets it: read, told of, refused in one go, run under its own name without its path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import checkout
+from bench.cli import main
+from datasets.own import note
+from tests.datasets.test_own import draw
+
+
+@pytest.fixture
+def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two classes, and a checkout whose records, notes and caches lie elsewhere."""
+    for name in ("RUNS", "CLAIMS", "CACHE", "FOLDERS"):
+        monkeypatch.setattr(checkout, name, tmp_path / "kept" / name.lower())
+    monkeypatch.setenv(note.PLACE, str(tmp_path / "kept" / "folders"))
+    for i in range(10):
+        draw(tmp_path / "my fruits" / "apple" / f"{i}.png", i)
+    for i in range(6):
+        draw(tmp_path / "my fruits" / "pear" / f"{i}.png", 100 + i)
+    return tmp_path / "my fruits"
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    try:
+        status = main(words)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_a_folder_is_planned_with_three_seeds_and_told_of(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(["plan", "--datasets", f"folder:{fruits}", "--json"], capsys)
+    assert status == 0
+    runs = json.loads(out)["runs"]
+    assert {r["spec"]["dataset"].partition("@")[0] for r in runs} == {"my_fruits"} and len(runs) % 3 == 0
+    assert "16 images of 2 classes" in err and "your folder stays as it is" in err
+    assert str(fruits) not in out
+
+
+def test_one_run_keeps_the_name_and_the_classes_but_never_the_place(
+        fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = said(["run", "--datasets", f"folder:{fruits}", "--methods", "linear", "--seeds", "0", "--epochs",
+                           "1", "--no-report", "--jobs", "1"], capsys)
+    assert status == 0, err
+    file = next((checkout.RUNS).rglob("*.json"))
+    record = json.loads(file.read_text())
+    assert record["status"] == "ok" and record["spec"]["dataset"].startswith("my_fruits@")
+    assert record["dataset"]["class_names"] == ["apple", "pear"] and "test.macro_f1" in record["metrics"]
+    assert str(fruits) not in file.read_text() and str(fruits.parent) not in file.read_text()
+    weights = next(checkout.RUNS.rglob("*.safetensors"))
+    assert b'"apple"' in weights.read_bytes()[:5000].replace(b"\\", b"")
+
+
+def test_what_is_wrong_stops_before_anything_runs(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fruits / "apple" / "bad.jpg").write_bytes(b"?")
+    draw(fruits / "plum" / "0.png", 7)
+    status, _, err = said(["run", "--datasets", f"folder:{fruits}"], capsys)
+    assert status == 2 and "apple/bad.jpg" in err and "plum" in err and "--partial" in err
+    assert not checkout.RUNS.exists()
+    (fruits / "plum" / "0.png").unlink()
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}", "--partial"], capsys)
+    assert status == 0 and "left aside" in err
+
+
+@pytest.mark.parametrize("words", [["plan", "--datasets", "folder:/nowhere/at/all"], ["data", "split", "/nowhere"],
+                                   ["data", "new", "just_one_word"], ["data", "split", ".", "--root", "x", "--raw"],
+                                   ["data", "check", "svhn", "--root", ".", "--write"]])
+def test_mistakes_get_a_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = said(words, capsys)
+    assert status == 2 and err.startswith("regatta:") and "Traceback" not in err
+
+
+def test_the_split_is_shown_and_written_on_demand(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(["data", "split", str(fruits)], capsys)[0] == 0
+    assert not list(fruits.glob("*.csv"))
+    assert said(["data", "split", str(fruits), "--write"], capsys)[0] == 0
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}/regatta-split.csv"], capsys)
+    assert status == 0 and "10 train" in err
