@@ -92,3 +92,19 @@ def test_a_spec_alone_may_be_written_in_full_as_the_ledger_of_jobs_does() -> Non
 def test_every_later_field_starts_at_what_the_runs_before_it_did() -> None:
     starts = {f.name: f.default for f in fields(RunSpec)}
     assert {name: starts[name] for name in LATER} == schema.LATER
+
+
+def test_the_names_of_classes_are_written_where_they_are_known() -> None:
+    plain = fakes.record(fakes.spec(), 0.5)
+    assert plain.dataset is not None
+    named = replace(plain, dataset=replace(plain.dataset, class_names=("apple", "pear")))
+    assert "class_names" not in json.loads(to_json(plain))["dataset"]
+    assert json.loads(to_json(named))["dataset"]["class_names"] == ["apple", "pear"]
+    for record in (plain, named):
+        body = json.loads(to_json(record))
+        assert from_json(json.dumps(body)) == record and strict.sound(body)
+    wrong = json.loads(to_json(named))
+    wrong["dataset"]["class_names"] = ["apple", 7]
+    assert not strict.sound(json.loads(json.dumps(wrong)))
+    with pytest.raises(RecordError, match="class_names"):
+        from_json(json.dumps(wrong))

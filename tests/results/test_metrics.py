@@ -40,6 +40,19 @@ def test_metrics_are_what_their_names_say() -> None:
     assert isclose(found["test.se"] or 0, 0.25)
 
 
+def test_macro_f1_is_scikit_learns_over_the_classes_that_are_there() -> None:
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    for classes, absent in ((3, False), (7, True)):
+        label = rng.integers(0, classes - absent, 200)
+        pred = np.where(rng.random(200) < 0.5, label, rng.integers(0, classes, 200))
+        found = metrics(pred, label, np.full(200, 0.5, np.float32), np.full(200, 0.5, np.float32), "test", f1=True)
+        wanted = f1_score(label, pred, labels=np.unique(label), average="macro")
+        assert isclose(found["test.macro_f1"] or 0, wanted, rel_tol=1e-12)
+    assert "test.macro_f1" not in metrics(label, label, np.ones(200), np.zeros(200), "test")
+
+
 def test_records_that_agree_with_their_predictions_are_left_alone(tmp_path: Path) -> None:
     _stored(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
