@@ -140,6 +140,7 @@ class Part:
     paper: ClassVar[str] = ""  # authors, venue, arXiv number
     ours: ClassVar[str] = ""  # what is our reading or our own choice, printed wherever the part's results are shown
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # for `tune`: (low, high, "log" or "linear"), or choices
+    later: ClassVar[frozenset[str]] = frozenset()  # options that came later: at their default no record names them
     recipe: ClassVar[Mapping[str, Any]] = {}  # the published recipe: settings of the run, taken with --recipe paper
 
     def state(self) -> dict[str, Any]:
@@ -178,6 +179,10 @@ class Adapter(Part):
     def views(self, fit: Fit) -> list[View]:
         """What a weight constraint may shrink; LoRA's product has anchor zero and overrides this."""
         return plain_views(fit.trainable, fit.anchor)
+
+    def rates(self, model: nn.Module) -> dict[str, float]:
+        """Trained weights with a learning rate of their own: name -> factor of the run's rate (LoRA+: its B)."""
+        return {}
 
     def frozen_blocks(self, model: nn.Module) -> int:
         """How many leading blocks cannot change during training; all of them and the final norm: depth + 1."""

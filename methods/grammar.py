@@ -44,10 +44,16 @@ class Choice:
         extra = dict(self.info.facts.get("needs_if", {}))
         return self.info.needs.union(*(f for rule, f in extra.items() if _holds(rule, dict(self.options))))
 
+    @property
+    def recorded(self) -> tuple[tuple[str, Scalar], ...]:
+        """The options that name a run: all but those that came `later` and hold their default."""
+        default, later = {o.name: o.default for o in self.info.options}, self.info.facts.get("later", ())
+        return tuple((k, v) for k, v in self.options if k not in later or v != default[k])
+
     def text(self, full: bool = False) -> str:
-        """`lora(rank=4)`: options that differ from the defaults, or all of them."""
+        """`lora(rank=4)`: options that differ from the defaults, or all that are recorded."""
         default = {o.name: o.default for o in self.info.options}
-        shown = [f"{k}={v!r}" for k, v in self.options if full or v != default[k]]
+        shown = [f"{k}={v!r}" for k, v in self.recorded if full or v != default[k]]
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
@@ -68,8 +74,8 @@ class MethodText:
 
     @property
     def options(self) -> tuple[tuple[str, Scalar], ...]:
-        """(("lora.rank", 8), ("pace.sigma", 1.0), ...): every option of every part, sorted within a part."""
-        return tuple((f"{p.name}.{k}", v) for p in self.parts for k, v in sorted(p.options))
+        """(("lora.rank", 8), ("pace.sigma", 1.0), ...): the options of every part, sorted within a part."""
+        return tuple((f"{p.name}.{k}", v) for p in self.parts for k, v in sorted(p.recorded))
 
     def text(self, full: bool = False) -> str:
         return "+".join(p.text(full) for p in self.parts)

@@ -142,7 +142,7 @@ def _projections(qkv: Any, n1: Tensor, width: int) -> tuple[Tensor, Tensor]:
     import torch.nn.functional as F
     from torch import nn
 
-    from methods.adapters.lora import LoraLinear
+    from methods.adapters.lowrank import LoraLinear
 
     pairs: list[Any] = list(qkv.lora.values()) if type(qkv) is LoraLinear else []
     split = all(rows.stop <= width or rows.start >= width for pair in pairs for rows in pair.rows) and all(
@@ -179,7 +179,7 @@ def store_frozen_in_bf16(model: nn.Module) -> int:
     import torch
     from torch import nn
 
-    from methods.adapters.lora import LoraLinear
+    from methods.adapters.lowrank import LoraLinear
 
     done = 0
     for module in model.modules():

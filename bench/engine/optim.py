@@ -59,11 +59,12 @@ def spared(model: nn.Module, trainable: Mapping[str, nn.Parameter], decay: str) 
 
 
 def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW or SGD; what is spared is not decayed, the head may have its own rate."""
+    """AdamW or SGD; what is spared is not decayed; the head may have its own rate, and what an adapter gives one."""
     bare_names = spared(fit.model, fit.trainable, spec.decay) | fit.undecayed
+    rates = fit.adapter.rates(fit.model) if fit.adapter else {}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, p in fit.trainable.items():
-        key = (name in bare_names, spec.head_lr_scale if name in fit.head else 1.0)
+        key = (name in bare_names, spec.head_lr_scale if name in fit.head else rates.get(name, 1.0))
         groups.setdefault(key, []).append(p)
     listed = [{"params": ps, "weight_decay": 0.0 if bare else spec.weight_decay, "scale": scale}
               for (bare, scale), ps in groups.items()]

@@ -17,7 +17,7 @@ from ..base import Adapter, Feature
 from ..compose import part
 from ..insertion import AdaptedLinear, Site, deltas, fold_linears, linears, require
 from ..vit import freeze, replace_head
-from .lora import ROLE, LowRank, read_targets, rows_of
+from .lowrank import ROLE, LowRank, read_targets, rows_of
 
 
 class Decomposed(LowRank):

@@ -3,104 +3,31 @@
 W' = W + (alpha / rank) B A with A (rank x i) random and B (o x rank) zero, so training starts at the pre-trained
 function. timm fuses q, k and v into one layer; each target gets its own pair on its own rows, or one A for all of
 them (`shared_a`), as NOAH does and as libraries do that see the fused layer as one matrix.
+
+Four controls of later papers are options, and by default none of them is on:
+`init='pissa'`    PiSSA (Meng, Wang, Zhang, NeurIPS 2024, arXiv:2404.02948): B and A begin as the weight's largest
+                  singular directions; see `principal`
+`scale='rslora'`  rsLoRA (Kalajdzievski, 2023, arXiv:2312.03732): alpha / sqrt(rank)
+`lr_ratio`        LoRA+ (Hayou, Ghosh, Yu, ICML 2024, arXiv:2402.12354): the rate of B is so many times that of A; 16 in
+                  the paper. The head keeps the rate of A
+`experts`         MLAE (Wang et al., 2024, arXiv:2405.18897): each rank is an expert with a weight; see `experts`
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..base import Adapter, Delta, Feature, Fit
+from ..base import Adapter, Feature, Fit
 from ..compose import part
-from ..grammar import MethodError
-from ..insertion import AdaptedLinear, Site, deltas, empty, fold_linears, linears, require, zeros
-from ..views import ProductView, View
+from ..insertion import Site, deltas, fold_linears, linears, require
+from ..views import View
 from ..vit import freeze, replace_head
-
-TARGETS = ("q", "k", "v", "o", "fc1", "fc2")
-ROLE = {"q": "qkv", "k": "qkv", "v": "qkv", "o": "proj", "fc1": "fc1", "fc2": "fc2"}
-
-
-def read_targets(text: str) -> tuple[str, ...]:
-    """'q,v' -> ('q', 'v'), in the order of TARGETS; 'all' is every one. Raises MethodError."""
-    given = TARGETS if text.strip() == "all" else tuple(t.strip() for t in text.split(",") if t.strip())
-    wrong = [t for t in given if t not in TARGETS]
-    if wrong or not given:
-        raise MethodError(f"targets must be some of {', '.join(TARGETS)}, joined by commas, or 'all', not {text!r}")
-    return tuple(t for t in TARGETS if t in given)
-
-
-def rows_of(target: str, site: Site) -> slice:
-    """The rows of the layer's weight that a target means."""
-    third = site.linear.out_features // 3
-    return {"q": slice(0, third), "k": slice(third, 2 * third), "v": slice(2 * third, 3 * third)}.get(
-        target, slice(0, site.linear.out_features))
-
-
-class LowRank(Delta):
-    """scale * up(down(dropout(x))); `rows` are the rows of the layer that it adds to, in this order."""
-
-    def __init__(self, site: Site, rows: list[slice], rank: int, scale: float, dropout: float) -> None:
-        super().__init__()
-        self.depth, self.rows, self.scale = site.depth, rows, scale
-        outputs = sum(r.stop - r.start for r in rows)
-        self.down = empty(site.linear.weight, rank, site.linear.in_features)  # A (r, i)
-        self.up = zeros(site.linear.weight, outputs, rank)  # B (o, r)
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., i) -> (..., o)."""
-        return F.linear(self.scale * F.linear(self.dropout(x), self.down), self.up)  # where it is narrow
-
-    def product(self) -> Tensor:
-        """What it adds to the weight, (o, i)."""
-        return self.scale * self.up @ self.down
-
-
-class LoraLinear(AdaptedLinear):
-    """W x + b, plus each pair's output on its rows; a pair has `rows` and a `product`."""
-
-    def __init__(self, base: nn.Linear, pairs: Mapping[str, nn.Module]) -> None:
-        super().__init__(base)
-        self.lora = nn.ModuleDict(pairs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        for pair in self.lora.values():
-            added = pair(x)
-            if added.shape == y.shape:
-                y = y + added
-                continue
-            start = 0
-            for rows in pair.rows:  # type: ignore[union-attr]
-                length = rows.stop - rows.start
-                y[..., rows].add_(added[..., start:start + length])  # `+=` would write the sum back once more
-                start += length
-        return y
-
-    def folded(self) -> tuple[Tensor, Tensor | None]:
-        weight = self.weight.clone()
-        for pair in self.lora.values():
-            added, start = pair.product(), 0  # type: ignore[operator]
-            for rows in pair.rows:  # type: ignore[union-attr]
-                length = rows.stop - rows.start
-                weight[rows] += added[start:start + length]
-                start += length
-        return weight, self.bias
-
-
-def grouped(targets: tuple[str, ...], shared: bool) -> list[tuple[str, ...]]:
-    """Which targets share one pair: none, or those of the fused qkv."""
-    fused = tuple(t for t in targets if ROLE[t] == "qkv")
-    if not shared or len(fused) < 2:
-        return [(t,) for t in targets]
-    return [fused, *[(t,) for t in targets if t not in fused]]
+from .experts import Experts
+from .lowrank import ROLE, LoraLinear, LowRank, grouped, read_targets, rows_of
+from .principal import Principal
 
 
 @part("lora")
@@ -115,6 +42,11 @@ class LoRA(Adapter):
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
+    later: ClassVar[frozenset[str]] = frozenset({"init", "scale", "lr_ratio", "experts", "expert_dropout"})
+    checks: ClassVar[dict[str, str]] = {
+        "not experts or init == 'kaiming'": "experts begin at zero, so init='pissa' does not go with them",
+        "not experts or scale == 'lora'": "experts are scaled by their own weights, so scale='rslora' does not act",
+        "experts or expert_dropout == 0.5": "expert_dropout needs experts=True"}
     search = {"lr": (3e-4, 3e-2, "log"), "lora.rank": (8, 4, 16)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # NOAH's
@@ -124,6 +56,11 @@ class LoRA(Adapter):
     targets: Annotated[str, "what is adapted: some of q, k, v, o, fc1, fc2 joined by commas, or 'all'"] = "q,v"
     dropout: Annotated[float, ">= 0, < 1", "on the update's input while training"] = 0.0
     shared_a: Annotated[bool, "one A for all of q, k, v that are targets (NOAH)"] = False
+    init: Annotated[Literal["kaiming", "pissa"], "B zero, or both from the weight's singular vectors"] = "kaiming"
+    scale: Annotated[Literal["lora", "rslora"], "the update is scaled by alpha / rank, or alpha / sqrt(rank)"] = "lora"
+    lr_ratio: Annotated[float, "> 0", "learning rate of B over that of A (LoRA+)"] = 1.0
+    experts: Annotated[bool, "each rank has a trained weight, alpha at first, and is masked at random (MLAE)"] = False
+    expert_dropout: Annotated[float, ">= 0, < 1", "how often an expert is masked, for a whole batch"] = 0.5
 
     def __post_init__(self) -> None:
         read_targets(self.targets)
@@ -137,21 +74,33 @@ class LoRA(Adapter):
         freeze(backbone)
         chosen = grouped(read_targets(self.targets), self.shared_a)
         for site in sites:
-            pairs = {"".join(group): LowRank(site, [rows_of(t, site) for t in group], self.rank,
-                                             self.alpha / self.rank, self.dropout)
+            pairs = {"".join(group): self.pair(site, [rows_of(t, site) for t in group])
                      for group in chosen if ROLE[group[0]] == site.role}
             if pairs:
                 backbone.set_submodule(site.path, LoraLinear(site.linear, pairs))
         return replace_head(backbone, classes)
 
+    def pair(self, site: Site, rows: list[slice]) -> LowRank:
+        """What is put beside these rows of a layer."""
+        if self.experts:
+            return Experts(site, rows, self.rank, self.alpha, self.dropout, self.expert_dropout)
+        scale = self.alpha / (self.rank if self.scale == "lora" else math.sqrt(self.rank))
+        kind = LowRank if self.init == "kaiming" else Principal
+        return kind(site, rows, self.rank, scale, self.dropout)
+
+    def rates(self, model: nn.Module) -> dict[str, float]:
+        if self.lr_ratio == 1.0:
+            return {}
+        return {f"{path}.up": self.lr_ratio for path, d in deltas(model) if isinstance(d, LowRank)}
+
     def anchors(self, model: nn.Module) -> dict[str, Tensor]:
-        """B = 0: the product is what is anchored, and shrinking rows of B shrinks exactly those rows of it."""
-        return {f"{path}.up": torch.zeros_like(d.up) for path, d in deltas(model) if isinstance(d, LowRank)}
+        """Where the product is zero: B = 0, or both factors of PiSSA at their start."""
+        return {f"{path}.{name}": value for path, d in deltas(model) if isinstance(d, LowRank)
+                for name, value in d.neutral().items()}
 
     def views(self, fit: Fit) -> list[View]:
-        """What is measured is the product, what is scaled is B."""
-        return [ProductView(f"{path}.up", d.up, fit.anchor[f"{path}.up"], factor=d.down, scale=d.scale)
-                for path, d in deltas(fit.model) if isinstance(d, LowRank)]
+        """What a constraint scales: rows of B, which are rows of the product, or the moves of both of PiSSA's."""
+        return [view for path, d in deltas(fit.model) if isinstance(d, LowRank) for view in d.views(path, fit.anchor)]
 
     def merge(self, model: nn.Module) -> nn.Module:
         return fold_linears(model)

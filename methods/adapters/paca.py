@@ -18,7 +18,7 @@ from ..compose import part
 from ..grammar import MethodError
 from ..insertion import Site, deltas, fold_linears, linears, require, zeros
 from ..vit import freeze, replace_head
-from .lora import ROLE, LoraLinear, read_targets, rows_of
+from .lowrank import ROLE, LoraLinear, read_targets, rows_of
 
 
 class Columns(Delta):

@@ -19,7 +19,7 @@ from ..base import Adapter, Delta, Feature
 from ..compose import part
 from ..insertion import Site, deltas, empty, fold_linears, linears, require, zeros
 from ..vit import freeze, replace_head
-from .lora import ROLE, LoraLinear, grouped, read_targets, rows_of
+from .lowrank import ROLE, LoraLinear, grouped, read_targets, rows_of
 
 
 class RandomPair(nn.Module):

@@ -201,7 +201,8 @@ def test_swin_is_refused_where_it_has_no_place(name: str) -> None:
         adapted(name, tiny_swin())
 
 
-@pytest.mark.parametrize("name", [n for n in ADAPTERS if any(o.name == "scale" for o in catalog()[n].options)])
+@pytest.mark.parametrize("name", [n for n in ADAPTERS
+                                  if any((o.name, o.type) == ("scale", "float") for o in catalog()[n].options)])
 def test_scale_zero_is_the_frozen_model_at_any_weights(name: str) -> None:
     net = tiny_vit()
     plain = features(copy.deepcopy(net), images())

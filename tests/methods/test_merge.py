@@ -14,7 +14,9 @@ from methods.weights import account, merged_copy, pretrained_sizes
 
 MERGEABLE = [n for n in ADAPTERS if catalog()[n].facts.get("mergeable")]
 TEXTS = [*MERGEABLE, "lora(rank=3, alpha=7, targets='all')", "lora(targets='q,k,v,o', shared_a=True)",
-         "dora(targets='k,o,fc1,fc2')", "ssf(init='identity')", "fact_tk(rank=5, tk_layout='official')",
+         "lora(init='pissa', targets='q,k,fc1', shared_a=True)", "lora(scale='rslora')", "lora(experts=True)",
+         "paca(rank=3)", "vera(targets='all', shared=True)", "dora(targets='k,o,fc1,fc2')",
+         "ssf(init='identity')", "fact_tk(rank=5, tk_layout='official')",
          "fact_tt(rank=3, scale=10.0)", "repadapter(groups=1)", "repadapter(where='attn', groups=4)",
          "lora_mul_vpt_add(prompt_rank='plain')", "vpt_add(prompt_rank='plain')", "bitfit(norms=False)",
          "partial_k(k=2)", "oft(block=4, where='attn')", "goft(stretch=True)",
