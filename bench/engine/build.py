@@ -22,7 +22,7 @@ from methods.grammar import MethodError
 from methods.vit import head_names
 from results.schema import RunSpec
 
-from . import backbones, forms
+from . import backbones, forms, heads
 from .compiling import Steps
 from .course import set_plain_attention
 from .evaluate import Splits
@@ -82,7 +82,10 @@ class Built:
         if self.spec.attention == "plain":
             set_plain_attention(backbone)
         self.first_look = FirstLook(self.method.adapter, backbone, self.spec.image_size)
-        model = self.first_look.built(backbone, self.card.classes, check=check).to(self.device)
+        model = self.first_look.built(backbone, self.card.classes, check=check)
+        if self.spec.head_seed is not None:
+            heads.start_from(model, self.spec.head_seed)
+        model = model.to(self.device)
         if self.spec.class_query:
             forms.use_class_query(model)
         return model

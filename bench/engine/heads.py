@@ -24,6 +24,26 @@ def classifiers(model: nn.Module) -> tuple[str, ...]:
     return (stated,) if isinstance(stated, str) else tuple(stated)
 
 
+def start_from(model: nn.Module, seed: int) -> None:
+    """The new head's first weights from a seed of their own, in place: runs of other seeds begin with the same head.
+
+    No random stream moves, so the rest of the model is that of the run's seed as it was.
+    """
+    import torch
+
+    from methods.compose import new_head
+    from methods.moves import isolated
+
+    from .seeds import derive
+
+    head: Any = model.get_classifier()  # type: ignore[operator]
+    with isolated(torch.device("cpu"), derive(seed, "head")):
+        fresh = new_head(head.in_features, head.out_features)
+    with torch.no_grad():
+        head.weight.copy_(fresh.weight)
+        head.bias.copy_(fresh.bias)
+
+
 def one_linear(model: nn.Module, name: str) -> None:
     """Make the place of a headless timm model fit one linear layer, in place; no random number is drawn.
 

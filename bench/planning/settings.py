@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
             "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
-            "decay", "warmup_steps")
+            "decay", "warmup_steps", "head_seed")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
     "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
@@ -85,6 +85,9 @@ def fit_warmup(protocol: dict[str, Any], chosen: Mapping[str, Any], typed: Mappi
 def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
     """A spec field's value, of its type and in its range."""
     kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
+    if value is None and kind.endswith(" | None"):
+        return None
+    kind = kind.removesuffix(" | None")
     if key in CHOICES:
         if value not in CHOICES[key]:
             problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")

@@ -29,6 +29,7 @@ def what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=settings.whole)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                         help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
+                        "head_seed=0: all seeds start from one head, as soups need; "
                         "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
                         "the speed, after 30 to 46 s)")
     parser.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
