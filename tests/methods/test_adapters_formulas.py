@@ -425,6 +425,7 @@ ZERO_AT_START = {
     "vpt_add(prompt_rank='plain')": r"^$", "lora_mul_vpt_add": r"\.(down|prompt_down)$", "bitfit": r"^$",
     "ln_tune": r"^$", "partial_k": r"^$", "full": r"^$", "linear": r"^$", "ssf": r"^$", "vpt_deep": r"^$",
     "vpt_shallow": r"^$", "adapter_houlsby": r"^$", "adapter_plus": r"^$",
+    "vfpt": r"^$", "e2vpt": r"^$", "cvpt": r"^$",
     "glora": r"\.right$", "oft": r"^$", "goft": r"^$", "goft(stretch=True)": r"^$", "qgoft": r"^$",
 }
 
