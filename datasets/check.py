@@ -15,6 +15,7 @@ from .encoded import H5Image
 from .folder import MANIFEST, MARK, compare_manifest
 from .identity import equal_bytes
 from .images import name_of, open_rgb
+from .packages import Held, package_of
 from .promises import TRAINING, broken, splits_of
 from .promises import images as images_of
 from .vtab.export import interleave
@@ -37,8 +38,11 @@ def folder_of(card: Card, root: Path) -> Path | None:
     """Where the set lies: the card's folder, or the one a reader found under another name in use."""
     if not card.folder:
         return None
-    if (root / card.folder).is_dir():
+    package = package_of(card)
+    if (root / card.folder).is_dir() or (package is not None and package.installed() is None):
         return root / card.folder
+    if package is not None:
+        return package.installed()
     others = getattr(card.items, "keywords", {}).get("folders", ())
     return next((root / name for name in others if (root / name).is_dir()), root / card.folder)
 
@@ -50,7 +54,7 @@ def _sizes(card: Card, standin: bool) -> dict[str, int]:
     from .standins import SHARED_GROUPS
     from .standins.task import SIZES
 
-    if card.group in SHARED_GROUPS:  # theirs differ from card to card; the mark and the manifest vouch for them
+    if card.group in SHARED_GROUPS or package_of(card):  # theirs differ; the mark and the manifest vouch for them
         return {}
     return SIZES | {"trainval": SIZES["train"] + SIZES["val"]}
 
@@ -145,7 +149,7 @@ def digests(image: Picture) -> tuple[bytes, bytes]:
     """Of the bytes of an image (empty where it has none of its own) and of its pixels. Raises DataError."""
     try:
         own = sha256_of(image) if isinstance(image, Path) else (
-            sha256(image.read()).hexdigest() if isinstance(image, H5Image) else "")
+            sha256(image.read()).hexdigest() if isinstance(image, H5Image | Held) else "")
     except OSError as error:
         raise DataError(f"{name_of(image)} cannot be read: {error.strerror}") from None
     picture = open_rgb(image)

@@ -2,17 +2,19 @@
 
 `data check` tells it, a plan refuses to run without. No image is opened. What holds for a set as it is published
 stands in its card's facts: `train_classes`, how many classes its training list holds where that is not all of them;
-`repeats`, why some of its test images are training images too; `lists`, splits that it has and promises no count of.
+`repeats`, why some of its test images are training images too; `lists`, splits that it has and promises no count of;
+`pinned`, the names of its training, validation and test images in one hash, where the split is our own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from .card import Card, Item, Source
-from .images import name_of
+from .images import name_of, split_hash
 
 TRAINING = ("train", "val", "trainval")
 
@@ -32,7 +34,22 @@ def broken(card: Card, listed: Mapping[str, Sequence[Item]], sizes: Mapping[str,
         if twice:
             found.append(f"{split}: {len(twice)} images stand twice or more, first {name_of(twice[0])}")
     found += _shared(card, listed)
-    return found + (_classes(card, listed) if classes else [])
+    return found + ([*_classes(card, listed), *_pinned(card, listed)] if classes else [])
+
+
+def pin(card: Card, listed: Mapping[str, Sequence[Item]]) -> str:
+    """16 digits over the names and labels of every list that the card promises, in order."""
+    return sha256("".join(split_hash(listed.get(split, ())) for split in sorted(card.splits)).encode()).hexdigest()[:16]
+
+
+def _pinned(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
+    """A split of our own that is another than the published one; counts, which say more, go first."""
+    expected = card.facts.get("pinned")
+    if expected is None or any(len(listed.get(split, ())) != size for split, size in card.splits.items()):
+        return []
+    found = pin(card, listed)
+    return [] if found == expected else [f"the lists have other images than those of the version that the card names "
+                                         f"(hash {found}; expected {expected})"]
 
 
 def _shared(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:

@@ -31,7 +31,8 @@ ORDER: tuple[Group, ...] = (
 )
 
 # hold no cards; skipped so that listing stays instant
-TOOLS = ("check", "convert", "fetch", "folder", "identity", "own", "promises", "raw", "standins")
+TOOLS = ("check", "convert", "exclusion", "fetch", "folder", "identity", "own", "packages", "promises", "raw",
+         "standins", "stratify")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}

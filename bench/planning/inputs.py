@@ -36,7 +36,7 @@ def data_id(card: Card, root: Path, standins: bool, partial: bool, problems: lis
     from datasets.standins import standin_hash
 
     try:
-        if card.group == "real":
+        if card.group == "real" and not card.folder:
             return f"shipped:{card.name}"
         if standins:
             return f"standin:{standin_hash(card.name)}"

@@ -60,7 +60,7 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
                      if (k := (e.dataset, e.method, e.backbone, e.seed)) not in entries
                      and e.run_id not in ids and registry.known(e.dataset)  # a default or a card may have changed since
                      and (kinds.get(e.dataset, found.standins) == found.standins
-                          or registry.get(e.dataset).group == "real")}
+                          or _always_real(registry.get(e.dataset)))}
     cards = ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
     own = {canonical(text) for text in suite.methods}
@@ -77,10 +77,15 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
         (p.text, p.spec) for p in entries.values())
     return fold(SuiteView(
         name=name, title=title, note=suite.note + part, protocol=protocol,
-        columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and c.group != "real"})),
+        columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and not _always_real(c)})),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()),
         reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind))
+
+
+def _always_real(card: Card) -> bool:
+    """Whether a set has no stand-in because it ships with a library."""
+    return card.group == "real" and not card.folder
 
 
 def _whole(request: Request) -> dict[tuple[str, str, str, int], Planned]:

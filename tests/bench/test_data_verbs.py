@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bench.cli import main
-from datasets import registry
+from datasets import registry, standins
 from datasets.check import check
 
 
@@ -25,7 +27,7 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str
 def test_the_list_of_data_sets_folds_families_into_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(["list", "datasets"], capsys)
     names = [line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert len(names) < 50 and len(names) == len(set(names))
+    assert len(names) < 60 and len(names) == len(set(names))
     assert {"svhn", "cub", "digits", "food101_<shots>shot_s<list>", "imagenet_c_<corruption>_<severity>",
             "imagenet1k_16shot_s<list>", "domainnet_real_<percent>", "imagenet_a"} <= set(names)
     assert "Few-shot: 75 cards" in out and "95 cards" in out
@@ -90,3 +92,33 @@ def test_a_set_without_standin_is_told_and_others_are_written_once(
     assert status == 0 and "digits needs no stand-in: nothing: the images ship inside scikit-learn" in told
     assert f"1 stand-in is in {tmp_path.name}/: svhn/" in told
     assert said(["data", "check", "svhn", "--root", str(tmp_path)], capsys)[:2] == (0, "svhn: as promised\n")
+
+
+def test_fetch_says_what_brings_a_set_and_under_which_terms(capsys: pytest.CaptureFixture[str],
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.packages.Package.installed", lambda self: None)
+    status, out, _ = said(["data", "fetch", "stamps", "elpv", "cub"], capsys)
+    assert status == 0
+    stamps, elpv, cub = out.splitlines()
+    assert "apt-get install tuxpaint-stamps-default" in stamps and "GPL-2" in stamps
+    assert "make real" in elpv and "CC BY-NC-SA 4.0" in elpv
+    assert "licence" in cub and registry.get("cub").source in cub
+    _, out, _ = said(["data", "fetch"], capsys)
+    assert {line.partition(":")[0] for line in out.splitlines()} == {c.name for c in registry.cards("real") if c.folder}
+
+
+def test_hashes_know_a_held_out_image_by_its_bytes_and_by_its_pixels(capsys: pytest.CaptureFixture[str],
+                                                                     tmp_path: Path) -> None:
+    folder = standins.write("stamps_to_clipart", tmp_path)
+    status, out, _ = said(["data", "hashes", "stamps_to_clipart", "--root", str(tmp_path)], capsys)
+    rows = [line.split("\t") for line in out.splitlines()]
+    card = registry.get("stamps_to_clipart")
+    assert status == 0 and len(rows) == sum(len(card.items(tmp_path, split)) for split in ("val", "test"))
+    name, split, file, pixels, image = rows[0]
+    assert (name, split) == ("stamps_to_clipart", "val")
+    path = folder / image
+    assert sha256(path.read_bytes()).hexdigest() == file
+    with Image.open(path) as picture:
+        white = Image.new("RGBA", picture.size, "white")
+        shown = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    assert sha256(shown.resize((64, 64), Image.Resampling.BICUBIC).tobytes()).hexdigest() == pixels

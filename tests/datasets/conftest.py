@@ -38,3 +38,13 @@ def suite_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for card in registry.cards("fewshot", "shift"):
         standins.write(card.name, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def package_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in of every folder that a package brings. Read only."""
+    root = tmp_path_factory.mktemp("packages")
+    for card in registry.cards("real"):
+        if card.folder:
+            standins.write(card.name, root)
+    return root

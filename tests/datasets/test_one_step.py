@@ -44,8 +44,8 @@ def one_step(items: Sequence[Item], classes: int) -> None:
 
 
 @pytest.mark.parametrize("card", registry.cards(), ids=lambda card: card.name)
-def test_one_step_from_the_list_layout(card: Card, data_root: Path, suite_root: Path) -> None:
-    root = suite_root if card.group in ("fewshot", "shift") else data_root
+def test_one_step_from_the_list_layout(card: Card, data_root: Path, suite_root: Path, package_root: Path) -> None:
+    root = {"fewshot": suite_root, "shift": suite_root, "real": package_root}.get(card.group, data_root)
     one_step(card.items(root, "trainval" if "trainval" in card.splits else "test"), card.classes)
 
 
@@ -78,4 +78,4 @@ def test_one_step_from_the_raw_form(key: str, raw_root: Path) -> None:
 def test_every_card_has_a_raw_form_or_is_read_as_it_is_distributed() -> None:
     raw = {*VTAB_WRITERS, *FINE_WRITERS}
     rest = [card for card in registry.cards() if card.facts.get("set", card.name) not in raw]
-    assert {card.group for card in rest} == {"shift", "real"}, "class folders and official lists; digits is shipped"
+    assert {card.group for card in rest} == {"shift", "real"}, "class folders, official lists, packages, digits"
