@@ -6,6 +6,7 @@ import argparse
 
 from .. import checkout
 from .here import carry_out, made, report, tell_failures, tell_uncompiled
+from .scores import table
 from .words import Verb, how, what, which, workers
 
 ORDER = 40  # in the list of commands
@@ -54,6 +55,8 @@ def act(args: argparse.Namespace) -> int:
         from .here import tell_inflation
 
         tell_inflation(checkout.RUNS)
+    if told := table(plan.runs):
+        print(f"\n{told}\n")
     if not args.no_report:
         status = max(status, report())
     return status

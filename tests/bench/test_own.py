@@ -46,11 +46,13 @@ def test_a_folder_is_planned_with_three_seeds_and_told_of(fruits: Path, capsys: 
 
 def test_one_run_keeps_the_name_and_the_classes_but_never_the_place(
         fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = said(["run", "--datasets", f"folder:{fruits}", "--methods", "linear", "--seeds", "0", "--epochs",
-                           "1", "--no-report", "--jobs", "1"], capsys)
+    status, out, err = said(["run", "--datasets", f"folder:{fruits}", "--methods", "linear", "--seeds", "0", "--epochs",
+                             "1", "--no-report", "--jobs", "1"], capsys)
     assert status == 0, err
     file = next((checkout.RUNS).rglob("*.json"))
     record = json.loads(file.read_text())
+    row = next(line for line in out.splitlines() if line.startswith("linear"))
+    assert "macro-F1" in out and row.split()[1] == f"{100 * record['metrics']['test.top1']:.1f}"
     assert record["status"] == "ok" and record["spec"]["dataset"].startswith("my_fruits@")
     assert record["dataset"]["class_names"] == ["apple", "pear"] and "test.macro_f1" in record["metrics"]
     assert str(fruits) not in file.read_text() and str(fruits.parent) not in file.read_text()
