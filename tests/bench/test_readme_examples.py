@@ -27,7 +27,8 @@ def example(mark: str) -> str:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = copy_to(tmp_path_factory.mktemp("checkout"), "tests/methods", "tests/datasets", "tests/data")
+    tests = ("tests/methods", "tests/datasets", "tests/data", "tests/bench")
+    folder = copy_to(tmp_path_factory.mktemp("checkout"), *tests)
     (folder / "methods" / "adapters" / "token_shift.py").write_text(example("@part("))
     (folder / "datasets" / "mushrooms.py").write_text(example("register(Card("))
     return folder
