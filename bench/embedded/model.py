@@ -83,7 +83,7 @@ def regatta_vit_48(pretrained: bool = False, num_classes: int = 0, **settings: A
     shape = {"img_size": IMAGE_SIZE, "patch_size": PATCH_SIZE, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     model = VisionTransformer(num_classes=num_classes, weight_init="jax", **{**shape, **settings})
     assert model.pos_embed is not None
-    model.pos_embed.data.copy_(sine_cosine_positions(IMAGE_SIZE // PATCH_SIZE, WIDTH))
+    model.pos_embed.data.copy_(sine_cosine_positions(model.patch_embed.grid_size[0], WIDTH))
     if isinstance(model.head, nn.Linear):
         nn.init.zeros_(model.head.weight)
         nn.init.zeros_(model.head.bias)

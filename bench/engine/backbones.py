@@ -7,6 +7,7 @@ from a file; the network is touched only when the user says so.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 EMBEDDED = "regatta_vit_48"
-FAMILIES = {"vit": ("regatta_vit", "vit_", "deit", "test_vit", "beit", "eva"), "swin": ("swin_",),
-            "resnet": ("resnet", "resnext", "test_resnet")}
+USUAL = 224  # pixels on a side, in most papers
+FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|rope)",
+            "vit": r"regatta_vit|vit_|deit|test_vit|flexivit|aimv2|beit3|eva_large",
+            "beit": r"beit_|beitv2", "swinv2": r"swinv2_(?!cr)", "swin": r"swin_",
+            "resnet": r"resnet|resnext|test_resnet"}
 KNOWN = {
     EMBEDDED: "small ViT with weights in this repository, pre-trained on generated scenes; runs anywhere",
     "vit_base_patch16_224.augreg_in21k": "ViT-B/16, ImageNet-21k, AugReg: the harness's default for real data",
@@ -44,9 +48,12 @@ class Weights:
 
 
 def family(name: str) -> str:
-    """vit, swin, resnet, or the name itself where we know nothing about it."""
-    for known, prefixes in FAMILIES.items():
-        if name.startswith(prefixes):
+    """vit, eva, beit, swin, swinv2, resnet, or the name itself where we know nothing about it.
+
+    Told by the beginning of the name, at once; a test compares it with the classes that timm builds.
+    """
+    for known, beginning in FAMILIES.items():
+        if re.match(beginning, name):
             return known
     return name.partition(".")[0]
 
@@ -205,19 +212,18 @@ class Backbone:
     adjusted: str = ""  # what was done to the file's weights before they fitted
 
 
-def create(name: str, drop_path: float = 0.0) -> nn.Module:
-    """timm's model of the name with fresh weights and a place for one linear head, on torch's default device.
+def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
+    """timm's model of the name for images of `size` pixels (0: its own), with fresh weights and a place for one head.
 
-    Raises BackboneError for a model whose classifier is something else.
+    On torch's default device. Raises BackboneError for a model whose classifier is no linear layer, and for a size
+    that its patches do not fill.
     """
-    import timm
-
     from .heads import HeadError, one_linear
 
-    kwargs: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if name == EMBEDDED:
         from bench.embedded import model as _registers  # noqa: F401
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+    model = _for_size(name, size, {"drop_path_rate": drop_path} if drop_path else {})
+    _check_grid(name, model, size)
     try:
         one_linear(model, name)
     except HeadError as error:
@@ -225,14 +231,64 @@ def create(name: str, drop_path: float = 0.0) -> nn.Module:
     return model
 
 
-def load(name: str, weights: Weights, drop_path: float = 0.0) -> Backbone:
+def _for_size(name: str, size: int, settings: dict[str, Any]) -> nn.Module:
+    """Built for the size alone: a grid of patches that could change from batch to batch would be none to adapt.
+
+    timm refuses a setting that an architecture lacks by a TypeError, before a random number is drawn. What takes no
+    `img_size` (convolutions) takes images of any size.
+    """
+    import timm
+
+    asked: list[dict[str, Any]] = [{"dynamic_img_size": False}] if family(name) in ("vit", "eva") else []
+    asked += [{}]
+    if size and size != _stated_size(name):
+        asked = [{"img_size": size} | more for more in asked] + asked
+    for more in asked[:-1]:
+        try:
+            return timm.create_model(name, pretrained=False, num_classes=0, **settings, **more)
+        except TypeError as error:
+            if not any(setting in str(error) for setting in more):
+                raise
+        except (AssertionError, ValueError):  # timm's words for a window or a grid that does not fit
+            raise BackboneError(f"backbone {name!r} cannot be built for images of {size} pixels; leave image_size "
+                                "out") from None
+    return timm.create_model(name, pretrained=False, num_classes=0, **settings)
+
+
+def _stated_size(name: str) -> int:
+    try:
+        return image_size(name)
+    except BackboneError:
+        return 0
+
+
+def _check_grid(name: str, model: nn.Module, size: int) -> None:
+    """Raises BackboneError for a size that is no whole number of patches: timm would leave the last pixels out."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    side = int(patch[0] if isinstance(patch, tuple) else patch) if patch else 1  # type: ignore[call-overload]
+    if size % side:
+        near = " or ".join(str(n) for n in (size // side * side, size // side * side + side) if n)
+        raise BackboneError(f"backbone {name!r} takes images of {_stated_size(name) or 'its own number of'} pixels, "
+                            f"not of {size}: its patches have {side} pixels, which {near} would fill; say so or leave "
+                            "image_size out")
+
+
+def other_size(name: str) -> int:
+    """The size at which most papers use a backbone that was made for another one; 0 where there is none to name."""
+    own, patch = _stated_size(name), re.search(r"patch(\d+)", name)
+    fits = patch is not None and not USUAL % int(patch[1]) and family(name) in ("vit", "eva", "beit")
+    return USUAL if fits and own not in (0, USUAL) else 0
+
+
+def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> Backbone:
     """Build the model and load the weights, no head. The global random stream must have been seeded before.
 
+    Positions of a file that was made for another size are resampled as timm does it.
     Raises BackboneError when the file does not fit the model, or holds anything but tensors.
     """
     from .pretrained import PretrainedError, fitted
 
-    model, adjusted = create(name, drop_path), ""
+    model, adjusted = create(name, drop_path, size), ""
     if weights.file is not None:
         try:
             state, adjusted = fitted(weights.file, model, name)

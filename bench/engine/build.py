@@ -59,7 +59,8 @@ class Built:
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         seed_all(spec.seed, "init")
-        self.backbone = backbones.load(spec.model, backbones.Weights(where.weights_file, spec.weights), spec.drop_path)
+        self.backbone = backbones.load(spec.model, backbones.Weights(where.weights_file, spec.weights), spec.drop_path,
+                                       spec.image_size)
         pretrained = {id(p): p for p in self.backbone.model.parameters()}
         self.backbone_sizes = {key: p.numel() for key, p in pretrained.items()}
         model = self._model(prepare)

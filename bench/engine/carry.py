@@ -69,7 +69,7 @@ def _adapter(choice: Choice) -> Adapter:
 def _runs(name: str, adapter: Adapter, image_size: int) -> bool:
     """Whether two images without numbers become (2, CLASSES) logits. Raises BackboneError and MethodError."""
     with torch.device("meta"):
-        backbone = backbones.create(name)
+        backbone = backbones.create(name, size=image_size)
         try:
             model = built(adapter, backbone, CLASSES)
         except MethodError:

@@ -85,7 +85,7 @@ def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Mo
     """The adapted model without numbers, and the names of its pre-trained weights."""
     backbones.check_name(spec.model)
     with torch.device("meta"):
-        backbone = backbones.create(spec.model, spec.drop_path)
+        backbone = backbones.create(spec.model, spec.drop_path, spec.image_size)
         pretrained = {id(p) for p in backbone.parameters()}
         if spec.attention == "plain":
             set_plain_attention(backbone)

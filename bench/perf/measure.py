@@ -96,7 +96,7 @@ def measure(variants: Sequence[Variant], device: str, turns: int, warmup: int, r
 def plain_backbone(spec: RunSpec) -> Any:
     """The backbone without numbers: its widths and grids."""
     with torch.device("meta"):
-        return backbones.create(spec.model)
+        return backbones.create(spec.model, size=spec.image_size)
 
 
 def attention_shape(spec: RunSpec) -> tuple[int, int, int, int] | None:

@@ -18,7 +18,7 @@ from results import store
 from results.schema import RunResult
 
 from .. import checkout
-from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size
+from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size, other_size
 from ..planning.again import again
 from ..planning.request import UsageError
 from ..suites import SUITES, find
@@ -49,7 +49,7 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
     if make is not None:
         return _suite(name, make())
     if name in KNOWN:
-        return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {image_size(name)} pixels"
+        return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {_pixels(name)}"
     record = _record(name, runs)
     if record is not None:
         return record
@@ -137,7 +137,15 @@ def _count(text: str, backbone: str) -> str:
     from ..planning.memory import line
 
     return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
+            f"images of {_pixels(backbone)}\n"
             + _wrap(line(text, backbone, classes=100)))
+
+
+def _pixels(backbone: str) -> str:
+    """A backbone's own size, and the usual one where it differs and fits."""
+    other = other_size(backbone)
+    more = f" (its own size; most papers use {other}: --set image_size={other})" if other else ""
+    return f"{image_size(backbone)} pixels{more}"
 
 
 def _dataset(found: Card) -> str:

@@ -18,7 +18,7 @@ class Linear(Adapter):
     title = "Linear probe"
     formula = "0"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet"})
     mergeable = True
     frozen_backbone = True
     search = {"lr": (1e-3, 1e-1, "log")}

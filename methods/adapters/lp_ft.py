@@ -35,7 +35,7 @@ class LPFT(Adapter):
             "own anchor for constraints")
     formula = "all weights of the backbone"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet"})
     mergeable = True
     wants_holdout = True
     search = {"lr": (1e-6, 1e-3, "log")}
