@@ -142,6 +142,7 @@ class Part:
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # for `tune`: (low, high, "log" or "linear"), or choices
     later: ClassVar[frozenset[str]] = frozenset()  # options that came later: at their default no record names them
     recipe: ClassVar[Mapping[str, Any]] = {}  # the published recipe: settings of the run, taken with --recipe paper
+    recipe_from: ClassVar[str] = ""  # whose, "; " and how sure (certain, high, medium, low); or why none is stated
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs back: tensors, numbers, nested dicts of them."""

@@ -103,11 +103,12 @@ class PartInfo:
     def source_hash(self) -> str:
         """Of the part's file and of every file of ours that it builds on, the core types excepted.
 
-        What a file says of `search` and `recipe` does not count: it is what to try, not what a run does.
+        What a file says of `search`, `recipe` and `recipe_from` does not count: it is what to try, not what a run does.
         """
         return sha256(b"".join(_behaviour(path, path.stat().st_mtime_ns) for path in _sources(self.path))).hexdigest()
 
 
+UNCOUNTED = ("search", "recipe", "recipe_from")
 CORE = {"base", "catalog", "compose", "grammar"}  # shared by every method: a change there is a change of the program
 
 
@@ -126,14 +127,14 @@ def _sources(path: Path) -> tuple[Path, ...]:
 
 @cache
 def _behaviour(path: Path, mtime_ns: int) -> bytes:
-    """The file without the lines of its classes' `search` and `recipe`."""
+    """The file without the lines of its classes that say what to try (UNCOUNTED)."""
     source = path.read_bytes()
-    if not re.search(rb"^    (search|recipe)\b", source, re.MULTILINE):
+    if not re.search(rb"^    (search|recipe|recipe_from)\b", source, re.MULTILINE):
         return source
     lines = source.decode().splitlines(keepends=True)
     for node in (n for c in ast.parse(source).body if isinstance(c, ast.ClassDef) for n in c.body):
         targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        if targets and getattr(targets[0], "id", "") in ("search", "recipe"):
+        if targets and getattr(targets[0], "id", "") in UNCOUNTED:
             lines[node.lineno - 1:node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
     return "".join(lines).encode()
 

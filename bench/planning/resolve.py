@@ -110,8 +110,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
         except MethodError as error:
             problems.append(str(error))
     if request.recipe == "paper":
-        problems += [f"no published recipe is stated for {text!r}; leave it out or use --recipe common"
-                     for text, method in methods if not settings.recipe_of(method)]
+        problems += [f"no published recipe is stated for {text!r}{settings.why_none(method)}; leave it out or use "
+                     "--recipe common" for text, method in methods if not settings.recipe_of(method)]
     if len(methods) == len(request.methods or suite.methods):
         settings.unused(overrides, methods, problems)
     names = request.backbones or suite.backbones

@@ -73,6 +73,12 @@ def recipe_of(method: MethodText) -> dict[str, Any]:
     return stated[-1] if stated else {}
 
 
+def why_none(method: MethodText) -> str:
+    """Why the method has no published recipe, in brackets, as its adapter's file says; empty where it does not."""
+    why = method.adapter.info.facts.get("recipe_from", "")
+    return f" ({why})" if why else ""
+
+
 def fit_warmup(protocol: dict[str, Any], chosen: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
     """Whoever names epochs of warm-up means them; a shorter run warms up for the same share of it, or not at all."""
     told = {**chosen, **typed}

@@ -89,6 +89,8 @@ def _section(part: PartInfo) -> list[str]:
     stated += [f"Offers {_features(part.offers)}."] if part.kind == "adapter" and part.offers else []
     stated += [f"Needs {_features(part.needs)}."] if part.kind != "adapter" and part.needs else []
     stated += [f"A published recipe is stated (`--recipe paper`): {_recipe(part)}."] if facts.get("recipe") else []
+    if facts.get("recipe_from"):
+        stated += [f"{'From' if facts.get('recipe') else 'No published recipe'}: {facts['recipe_from']}."]
     lines += ["  \n".join(stated), ""] if stated else []
     if part.options:
         lines += [_row(("option", "default", "allowed", "meaning")), _row(("---",) * 4)]

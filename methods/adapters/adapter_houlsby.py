@@ -28,6 +28,10 @@ class AdapterHoulsby(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     at_start = "near"
     search = {"lr": (3e-4, 3e-2, "log")}
+    recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
+              "drop_last": False, "schedule": "cosine", "normalise": "native", "precision": "bf16"}
+    recipe_from = ("Adapter+'s code, one setting for every form of adapter; medium: Houlsby et al. tune language "
+                   "models, and no printed row of Adapter+ is known to be this form")
 
     bottleneck: Annotated[int, ">= 1", "width of each bottleneck"] = 8
     scale: Annotated[float, "factor of what an adapter adds"] = 1.0

@@ -29,6 +29,7 @@ class AdapterPfeiffer(Adapter):
     search = {"lr": (3e-4, 3e-2, "log")}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # NOAH's
+    recipe_from = "NOAH's code, its run of an adapter behind the MLP; certain"
 
     bottleneck: Annotated[int, ">= 1", "width of the bottleneck"] = 8
     scale: Annotated[float, "factor of what the adapter adds"] = 1.0

@@ -27,6 +27,8 @@ class BitFit(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (1e-4, 5e-2, "log")}
+    recipe_from = ("peers run it on images over grids of rates and decays per task (VPT, Mai et al.); no one setting "
+                   "is printed")
 
     norms: Annotated[bool, "train the biases of LayerNorms too"] = True
 

@@ -74,6 +74,9 @@ class CVPT(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "tokens"})
     at_start = "never"
     search = {"lr": (3e-4, 1e-1, "log"), "cvpt.prompts": (10, 1, 20, 50)}
+    recipe = {"lr": 1e-3, "weight_decay": 0.05, "epochs": 100, "batch_size": 32, "drop_path": 0.1}
+    recipe_from = ("the authors' code for VTAB-1k; high: their batch is 16 or 32 and their seed another by task, the "
+                   "warm-up was not read and is the suite's")
 
     prompts: Annotated[int, ">= 1", "prompts per block"] = 10
     proj: Annotated[Literal["copied", "random"], "the frozen output projection of the cross-attention"] = "copied"

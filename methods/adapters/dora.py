@@ -90,6 +90,8 @@ class DoRA(Adapter):
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
     search = {"lr": (3e-4, 3e-2, "log"), "dora.rank": (8, 4, 16)}
+    recipe_from = ("published for language models and for text with images; no setting for image classification is "
+                   "known to us")
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 8
     alpha: Annotated[float, "> 0", "the update is scaled by alpha / rank"] = 8.0

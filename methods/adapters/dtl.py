@@ -74,6 +74,8 @@ class DTL(Adapter):
     formula = "2 d L rank"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     search = {"lr": (3e-4, 1e-2, "log")}
+    recipe_from = ("the authors set the rate per task, from 3e-4 to 5e-3 (AdamW, decay 5e-2, batch 32, 100 epochs "
+                   "and 10 of warm-up)")
 
     rank: Annotated[int, ">= 1", "rank of what each block adds to the side stream"] = 2
     joined: Annotated[int | None, ">= 1", "how many blocks, counted from the end, it joins; None: half of them"] = None

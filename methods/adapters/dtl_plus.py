@@ -43,6 +43,8 @@ class DTLPlus(DTL):
     formula = "2 d L rank + d kernel^2"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     search = {"lr": (3e-4, 1e-2, "log")}
+    recipe_from = ("the authors set the rate per task, from 5e-4 to 5e-3 (AdamW, decay 5e-2, batch 32, 100 epochs "
+                   "and 10 of warm-up)")
     checks: ClassVar[dict[str, str]] = {"kernel % 2 == 1": "kernel is odd, so that the map keeps its size"}
 
     rank: Annotated[int, ">= 1", "rank of what each block adds to the side stream"] = 2

@@ -69,6 +69,8 @@ class E2VPT(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     at_start = "never"
     search = {"lr": (3e-4, 1e-1, "log"), "e2vpt.prompts": (5, 1, 10, 50), "e2vpt.kv": (5, 1, 10)}
+    recipe_from = ("the authors search VPT's grid of rates per task (SGD, decay 1e-4, batch 64, 100 epochs), and the "
+                   "lengths too")
 
     prompts: Annotated[int, ">= 0", "prompt tokens per block"] = 5
     kv: Annotated[int, ">= 0", "trained keys and values per head and block"] = 5

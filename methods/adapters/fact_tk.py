@@ -56,6 +56,7 @@ class FacTTK(Adapter):
     search = {"lr": (3e-4, 3e-2, "log"), "fact_tk.scale": (1.0, 0.1, 10.0, 0.01, 100.0), "fact_tk.rank": (32, 16, 8)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # the authors'
+    recipe_from = "the authors' code for VTAB-1k; certain, but rank and scale are chosen per task there"
 
     rank: Annotated[int, ">= 1", "rank of the shared factors"] = 32
     scale: Annotated[float, "factor of every update"] = 1.0

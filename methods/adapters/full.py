@@ -23,6 +23,8 @@ class Full(Adapter):
     search = {"lr": (1e-5, 3e-3, "log")}
     recipe = {"lr": 1e-4, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": False, "schedule": "cosine", "normalise": "native", "precision": "bf16"}  # Adapter+'s
+    recipe_from = ("Adapter+'s code, its run of full fine-tuning; high: the rate is read there, the rest is its one "
+                   "setting for all")
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         backbone.requires_grad_(True)

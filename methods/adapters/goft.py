@@ -48,6 +48,7 @@ class GOFT(Turning):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (3e-4, 3e-2, "log")}
+    recipe_from = "figures for VTAB-1k are printed, but the authors' code holds no settings for them"
 
     where: Annotated[Literal["all", "attn", "qkv"], "the layers in front of which is turned"] = "all"
     stretch: Annotated[bool, "a trained scale of each input before it is turned (not orthogonal)"] = False

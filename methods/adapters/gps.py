@@ -37,6 +37,8 @@ class GPS(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (1e-4, 2e-2, "log")}
+    recipe_from = ("the authors set rate (3e-4 to 1e-2), batch and DropPath per task (Adam without decay, 100 "
+                   "epochs); no one setting is theirs")
 
     k: Annotated[int, ">= 1", "entries of each row"] = 1
     score: Annotated[Literal["supcon", "ce", "random"], "the loss whose gradient chooses; random: a control"] = "supcon"

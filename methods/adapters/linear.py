@@ -22,6 +22,8 @@ class Linear(Adapter):
     mergeable = True
     frozen_backbone = True
     search = {"lr": (1e-3, 1e-1, "log")}
+    recipe_from = ("VPT searches ten rates and four decays per task with SGD and batches of 1,024; no one setting is "
+                   "printed")
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         freeze(backbone)

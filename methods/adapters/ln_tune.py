@@ -23,6 +23,8 @@ class LNTune(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (1e-4, 5e-2, "log")}
+    recipe_from = ("Mai et al. choose among rates of 1e-3 and 1e-2 and decays of 1e-4 and 1e-3 per task; no one "
+                   "setting is theirs")
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)

@@ -50,6 +50,7 @@ class LoRA(Adapter):
     search = {"lr": (3e-4, 3e-2, "log"), "lora.rank": (8, 4, 16)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # NOAH's
+    recipe_from = "NOAH's code, its run of LoRA; certain, but q, k and v share one A there (shared_a)"
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 8
     alpha: Annotated[float, "> 0", "the update is scaled by alpha / rank"] = 8.0

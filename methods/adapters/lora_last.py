@@ -33,6 +33,7 @@ class LoraLast(LoRA):
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
     search = {"lr": (3e-4, 3e-2, "log"), "lora_last.rank": (8, 4, 16), "lora_last.k": (1, 2, 3)}
     recipe = {}  # the one of LoRA is for all blocks
+    recipe_from = "lora's is for all blocks"
 
     k: Annotated[int, ">= 1", "how many blocks are adapted, counted from the end"] = 1
     rank: Annotated[int, ">= 1", "rank of each update"] = 8

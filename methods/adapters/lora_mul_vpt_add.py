@@ -28,6 +28,7 @@ class LoraMulVptAdd(Residual):
     search = {"lr": (1e-4, 3e-2, "log"), "weight_decay": (1e-4, 1e-2)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 300, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # PACE's
+    recipe_from = "PACE's code for VTAB-1k; certain"
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 10
     prompt_rank: Annotated[Literal["same", "plain"], "the prompt as a product of factors, or a plain vector"] = "same"

@@ -40,6 +40,8 @@ class LST(Adapter):
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     search = {"lr": (1e-4, 3e-2, "log")}
+    recipe_from = ("published for language (T5: 3e-3, batch 100) and text with images (AdamW 3e-3, batch 300), not "
+                   "for image classification")
 
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the ladder is"] = 8
     init: Annotated[Literal["fisher", "magnitude", "random"], "start: pruned from it, or new"] = "fisher"

@@ -57,6 +57,7 @@ class OFT(Turning):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (3e-4, 3e-2, "log"), "oft.block": (16, 4, 8)}
+    recipe_from = "published for image generation; no setting for image classification is known to us"
 
     block: Annotated[int, ">= 2", "coordinates that are rotated together; must divide the layers' inputs"] = 16
     where: Annotated[Literal["all", "attn", "qkv"], "the layers in front of which is rotated"] = "all"

@@ -57,6 +57,7 @@ class PaCA(Adapter):
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
     search = {"lr": (3e-4, 3e-2, "log"), "paca.rank": (8, 4, 16)}
+    recipe_from = "no setting of the authors for image classification is known to us"
 
     rank: Annotated[int, ">= 1", "columns of each target"] = 8
     targets: Annotated[str, "what is adapted: some of q, k, v, o, fc1, fc2 joined by commas, or 'all'"] = "all"

@@ -28,6 +28,7 @@ class PartialK(Adapter):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (1e-5, 1e-2, "log"), "partial_k.k": (1, 2)}
+    recipe_from = "VPT searches a grid of rates and decays per task with SGD; no one setting is printed"
 
     k: Annotated[int, ">= 1", "how many blocks train, counted from the end"] = 1
 

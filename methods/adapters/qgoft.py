@@ -42,6 +42,7 @@ class QGOFT(Turning):
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
     search = {"lr": (3e-4, 3e-2, "log"), "weight_decay": (1e-4, 1e-2)}
+    recipe_from = "figures for VTAB-1k are printed, but the authors' code holds no settings for them"
 
     where: Annotated[Literal["all", "attn", "qkv"], "the layers whose input is changed"] = "all"
 

@@ -48,6 +48,8 @@ class SHERL(Adapter):
         "start == 'paper' or gate == 'free'": "start='identity' has no gate: its skip is fixed at 1",
     }
     search = {"lr": (1e-4, 3e-2, "log")}
+    recipe_from = ("published for retrieval, question answering and language (5e-4, 1e-4, 3e-3), not for image "
+                   "classification")
 
     n_late: Annotated[int, ">= 0", "frozen layers behind the merge, through which the gradient flows"] = 1
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8

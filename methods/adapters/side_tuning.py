@@ -32,6 +32,7 @@ class SideTuning(Adapter):
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     search = {"lr": (1e-4, 3e-2, "log")}
+    recipe_from = "no setting of the authors for these data sets is known to us"
 
     width: Annotated[int, ">= 1", "channels of the side network"] = 64
 

@@ -40,6 +40,7 @@ class UniPT(Adapter):
         "form == 'tokens' or residual == False":
             "form='cls' adds the backbone's own feature by itself; leave residual off"}
     search = {"lr": (1e-4, 3e-2, "log"), "unipt.reduction": (8, 4, 2)}
+    recipe_from = "published for retrieval and question answering (5e-4 or 1e-4), not for image classification"
 
     reduction: Annotated[int, ">= 1", "d / h: how much narrower the side module is"] = 8
     form: Annotated[Literal["tokens", "cls"], "every token is a query, or the class token alone"] = "tokens"

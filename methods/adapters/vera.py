@@ -74,6 +74,8 @@ class VeRA(Adapter):
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
     search = {"lr": (1e-3, 1e-1, "log")}
+    recipe_from = ("the paper is said to have rates of its own for head and vectors, per data set; we have read them "
+                   "in no code")
 
     rank: Annotated[int, ">= 1", "rank of the random pair"] = 256
     targets: Annotated[str, "what is adapted: some of q, k, v, o, fc1, fc2 joined by commas, or 'all'"] = "q,v"

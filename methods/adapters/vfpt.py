@@ -62,6 +62,7 @@ class VFPT(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     at_start = "never"
     search = {"lr": (3e-4, 1e-1, "log"), "vfpt.alpha": (0.5, 0.0, 0.3, 0.7, 1.0), "vfpt.prompts": (10, 1, 5, 50)}
+    recipe_from = "the authors search VPT's grid of rates per task with SGD, and the share of prompts too"
 
     prompts: Annotated[int, ">= 1", "prompt tokens per block"] = 10
     alpha: Annotated[float, ">= 0, <= 1", "share of them that is transformed"] = 0.5

@@ -28,6 +28,7 @@ class VptAdd(Residual):
     search = {"lr": (1e-4, 3e-2, "log"), "weight_decay": (1e-4, 1e-2)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 300, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # PACE's
+    recipe_from = "PACE's code for VTAB-1k; high: written there for lora_mul_vpt_add, of which this is a part"
 
     rank: Annotated[int, ">= 1", "rank of the factors when prompt_rank is same"] = 1
     prompt_rank: Annotated[Literal["same", "plain"], "the prompt as a product of factors, or a plain vector"] = "same"

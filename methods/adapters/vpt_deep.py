@@ -40,6 +40,7 @@ class VPTDeep(Adapter):
     search = {"lr": (3e-4, 1e-1, "log"), "vpt_deep.prompts": (10, 1, 5, 50)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "native"}  # NOAH's run of VPT
+    recipe_from = "NOAH's code, its run of VPT; certain; VPT's own authors search a grid per task with SGD"
 
     prompts: Annotated[int, ">= 0", "prompt tokens per block"] = 10
     dropout: Annotated[float, ">= 0, < 1", "on the prompts while training"] = 0.0

@@ -214,6 +214,7 @@ class TPGM(_Projected):
     recipe = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 5e-4, "decay": "all", "epochs": 50, "warmup_epochs": 0,
               "batch_size": 256, "drop_last": False, "drop_path": 0.0, "schedule": "cosine_epoch",
               "augment": "resized_crop_flip"}  # on DomainNet
+    recipe_from = "the authors' code for DomainNet; certain"
 
     when: Annotated[Literal["online", "posthoc"], "after every step, or once after training"] = "online"
     norm: Annotated[Literal["auto", "mars", "l2"], "auto: mars online, l2 post-hoc, as published"] = "auto"

@@ -40,6 +40,7 @@ class Pace(Regularizer):
     search = {"pace.weight": (0.5, 0.2, 1.0, 0.1, 0.05, 0.02), "pace.sigma": (1.0, 0.5, 1.5, 0.1, 2.0)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 300, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # theirs, on VTAB-1k
+    recipe_from = "the authors' code for VTAB-1k; certain"
 
     weight: Annotated[float, ">= 0", "of the consistency term; lambda in the paper"] = 0.5
     sigma: Annotated[float, ">= 0", "noise at the first noisy block; it falls to the head"] = 1.0

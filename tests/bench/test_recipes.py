@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,46 @@ def test_a_published_recipe_names_settings_of_a_run(name: str) -> None:
         assert type(getattr(spec, key)) is type(getattr(tiny.spec(), key)), f"{key} is written {value!r}"
 
 
+SURE = ("certain", "high", "medium", "low")
+
+
+@pytest.mark.parametrize("name", [n for n, p in catalog().items() if p.kind == "adapter" or p.facts.get("recipe")])
+def test_every_adapter_says_whose_recipe_it_has_and_how_sure_or_why_it_has_none(name: str) -> None:
+    facts = catalog()[name].facts
+    told = str(facts.get("recipe_from", ""))
+    source, _, rest = told.partition("; ")
+    assert len(source) > 8 and not told.endswith(".") and "\n" not in told
+    sure = re.match(r"\w+", rest)
+    if facts.get("recipe"):
+        assert sure is not None and sure.group() in SURE, f"{name} does not say how sure its recipe is: {told!r}"
+    else:
+        assert sure is None or sure.group() not in SURE, f"{name} is sure of a recipe that it does not state"
+
+
+def test_whose_recipe_it_is_names_no_run_and_makes_none_stale(tmp_path: Path) -> None:
+    """As with the recipe itself: a sentence about it is no other method."""
+    import methods.catalog as at
+
+    plain = '''class A(Adapter):
+    title = "a"
+    search = {"lr": (1e-3, 1e-2, "log")}
+
+    rank: int = 4
+'''
+    told = plain.replace('''"log")}
+''', '''"log")}
+    recipe = {"lr": 1e-3}
+    recipe_from = ("somebody's code; "
+                   "certain")
+''')
+    sources = []
+    for i, text in enumerate((plain, told, plain.replace("= 4", "= 5"))):
+        path = tmp_path / f"{i}.py"
+        path.write_text(text)
+        sources.append(at._behaviour(path, 0))
+    assert sources[0] == sources[1] != sources[2]
+
+
 def test_a_method_may_run_under_its_published_recipe(tmp_path: Path) -> None:
     found = make(_request(("lora", "lora+pace", "full+tpgm"), sets=("image_size=16",), recipe="paper"), tmp_path)
     specs = {p.text: p.spec for p in found.runs}
@@ -53,5 +94,6 @@ def test_a_method_may_run_under_its_published_recipe(tmp_path: Path) -> None:
 
 
 def test_a_method_without_a_published_recipe_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no published recipe is stated for 'dora'; leave it out or"):
+    with pytest.raises(UsageError, match=r"no published recipe is stated for 'dora' \(published for language .* known "
+                                         r"to us\); leave it out or use --recipe common"):
         make(_request(("dora", "lora"), recipe="paper"), tmp_path)
