@@ -50,16 +50,16 @@ class OFT(Turning):
 
     title = "OFT"
     paper = "Qiu et al., NeurIPS 2023, arXiv:2306.07280"
-    ours = ("the input is rotated, as in Hugging Face's peft, for q, k and v together; blocks of 16 (32 there), which "
+    ours = ("the input is rotated, as in Hugging Face's peft, for q, k and v together; blocks of 8 (32 there), which "
             "divide small networks too; the Cayley transform is exact; no recipe for VTAB-1k is published")
     formula = "L 7 d (block - 1) / 2; where: attn d (block - 1), qkv d (block - 1) / 2 per block"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     mergeable = True
-    search = {"lr": (3e-4, 3e-2, "log"), "oft.block": (16, 4, 8)}
+    search = {"lr": (3e-4, 3e-2, "log"), "oft.block": (8, 4, 16)}
     recipe_from = "published for image generation; no setting for image classification is known to us"
 
-    block: Annotated[int, ">= 2", "coordinates that are rotated together; must divide the layers' inputs"] = 16
+    block: Annotated[int, ">= 2", "coordinates that are rotated together; must divide the layers' inputs"] = 8
     where: Annotated[Literal["all", "attn", "qkv"], "the layers in front of which is rotated"] = "all"
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
