@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from methods.base import Fit
 
 MIXING = {"convpass": "its convolution mixes neighbouring tokens"}
+OWN_BLOCKS = ("vfpt", "e2vpt", "cvpt")  # whose blocks or attention have a forward of their own
 SIDE = ("sherl", "unipt", "lst", "side_tuning")
 ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema", "dare",
             "digrap")  # parts beside which a step is one plain pass
@@ -42,6 +43,8 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
             problems.append(f"class_query=True needs a ViT that pools its class token, not family {family}")
         if adapter in MIXING:
             problems.append(f"{where}: {MIXING[adapter]}")
+        if adapter in OWN_BLOCKS:
+            problems.append(f"{where}: the blocks of {adapter} have a forward of their own, without a short form")
         if adapter in SIDE:
             problems.append(f"{where}: a side network reads the states of the frozen network"
                             + ("; sherl has an option of its own, sherl.class_query" if adapter == "sherl" else ""))

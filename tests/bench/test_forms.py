@@ -25,7 +25,7 @@ from methods.grammar import MethodError, parse
 from . import tiny
 
 ADAPTERS = [name for name, info in catalog().items() if info.kind == "adapter" and "vit" in info.families]
-REFUSED = {"convpass", "sherl", "unipt", "lst", "side_tuning"}
+REFUSED = {"convpass", "sherl", "unipt", "lst", "side_tuning", "vfpt", "e2vpt", "cvpt"}
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +110,7 @@ def test_the_short_form_is_refused_where_it_would_not_be_exact(method: str) -> N
 
 @pytest.mark.parametrize(("method", "family", "words"), [
     ("convpass", "vit", "neighbouring"), ("sherl", "vit", "sherl.class_query"), ("lst", "vit", "side network"),
+    ("vfpt", "vit", "a forward of their own"), ("cvpt", "vit", "without a short form"),
     ("lora+pace", "vit", "every token"), ("full+ugr(objective='rec')", "vit", "every token"), ("full", "swin", "ViT"),
     ("linear", "resnet", "ViT")])
 def test_class_query_is_refused_from_the_words_alone(method: str, family: str, words: str) -> None:
