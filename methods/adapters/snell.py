@@ -88,6 +88,8 @@ class SNELL(Adapter):
     at_start = "never"
     checks: ClassVar[dict[str, str]] = {"rank % 2 == 0": "rank is even: half of it for each distance"}
     search = {"lr": (1e-4, 1e-2, "log"), "snell.rho": (0.9, 0.0, 0.4)}
+    recipe_from = ("the authors set batch (8 or 16) and sparsity per task (1e-3, decay 1e-2, 200 epochs); no one "
+                   "setting is theirs")
 
     rank: Annotated[int, ">= 2", "columns of both factors of a side together"] = 32
     rho: Annotated[float, ">= 0, < 1", "share of an update's entries that is dropped; 0 keeps it as it is"] = 0.9
