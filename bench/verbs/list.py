@@ -13,6 +13,7 @@ from datasets.card import Card
 from methods.catalog import catalog
 
 from ..engine.backbones import KNOWN
+from ..engine.packaged import ABOUT
 from ..suites import GROUPS, SUITES
 from .words import Verb
 
@@ -49,7 +50,7 @@ def listing(kind: str) -> list[dict[str, str]]:
         return [{"name": c.name, "about": f"{c.title}: {c.classes} classes, {c.group}"
                  + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
     if kind == "backbones":
-        return [{"name": name, "about": about} for name, about in KNOWN.items()] + [
+        return [{"name": name, "about": about} for name, about in (KNOWN | ABOUT).items()] + [
             {"name": "any timm name", "about": "ViT, Swin or ResNet, with its weights tag after a dot"}]
     if kind == "suites":
         return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]

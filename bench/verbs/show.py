@@ -19,6 +19,7 @@ from results.schema import RunResult
 
 from .. import checkout
 from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size, other_size
+from ..engine.packaged import ABOUT
 from ..planning.again import again
 from ..planning.request import UsageError
 from ..suites import SUITES, find
@@ -48,8 +49,8 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
         return f"{_part(part, backbone)}\n\nThere is a suite of this name too:\n{_suite(name, make())}"
     if make is not None:
         return _suite(name, make())
-    if name in KNOWN:
-        return f"backbone {name}: {KNOWN[name]}\nfamily {family(name)}, {_pixels(name)}"
+    if about := (KNOWN | ABOUT).get(name):
+        return f"backbone {name}: {about}\nfamily {family(name)}, {_pixels(name)}"
     record = _record(name, runs)
     if record is not None:
         return record
@@ -66,7 +67,7 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
     except DataError as error:
         if any(name in b.names for b in registry.broken()):
             raise UsageError([str(error)]) from None
-    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *SUITES]
+    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *ABOUT, *SUITES]
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError([f"nothing is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else
                                                        "; `python -m bench list ...` names everything")])
