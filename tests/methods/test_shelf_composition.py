@@ -11,7 +11,7 @@ from methods.catalog import catalog
 from methods.grammar import MethodError, parse
 
 SHELF = ["dtl", "dtl_plus", "paca", "vera", "lora(init='pissa', lr_ratio=4)", "lora(experts=True, rank=2)"]
-SHELF += ["gps", "snell(rank=4)"]  # chosen entries
+SHELF += ["gps", "snell(rank=4)", "spt(rank=2)"]  # chosen entries
 SHELF += ["glora", "oft", "goft", "qgoft"]  # rotations
 SHELF += ["vfpt", "e2vpt", "cvpt"]  # prompts
 PARTS = sorted(i.name for i in catalog().values() if i.kind != "adapter")
