@@ -6,7 +6,7 @@ A method's file is a user's. One that is broken must not take the others with it
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -89,6 +89,13 @@ def _missing(path: Path) -> str:
             if found:
                 return f"line {node.lineno}: {found}"
     return ""
+
+
+def lacking(packages: Iterable[str]) -> str:
+    """Which of the packages is not installed, as a phrase that says what to do; or nothing. Extras bear their names."""
+    absent = next((p for p in packages if not _is_there(p)), "")
+    return absent and (f"needs {absent}, which is not installed: python -m pip install -c constraints.txt -e "
+                       f"'.[{absent}]'")
 
 
 def _is_there(module: str) -> bool:

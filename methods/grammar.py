@@ -27,6 +27,10 @@ class MethodError(ValueError):
     """The text of a method is wrong, or its parts do not go together; the message is one sentence for the user."""
 
 
+class NeedsNumbers(MethodError):
+    """An adapter cannot be built on the meta device: its start reads the weights."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A part with all its options resolved."""
@@ -49,6 +53,22 @@ class Choice:
         """The options that name a run: all but those that came `later` and hold their default."""
         default, later = {o.name: o.default for o in self.info.options}, self.info.facts.get("later", ())
         return tuple((k, v) for k, v in self.options if k not in later or v != default[k])
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Features of an adapter, without those that it lacks with its options (`lacks_if`)."""
+        lost = dict(self.info.facts.get("lacks_if", {}))
+        return self.info.offers.difference(*(f for rule, f in lost.items() if _holds(rule, dict(self.options))))
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether an adapter can be merged with its options (`unmerged_if`)."""
+        return bool(self.info.facts.get("mergeable")) and not self.holds("unmerged_if")
+
+    def holds(self, fact: str) -> bool:
+        """Whether the rule between options that a class variable states holds; one that states none holds never."""
+        rule = self.info.facts.get(fact)
+        return bool(rule) and _holds(str(rule), dict(self.options))
 
     def text(self, full: bool = False) -> str:
         """`lora(rank=4)`: options that differ from the defaults, or all that are recorded."""
@@ -79,6 +99,11 @@ class MethodText:
 
     def text(self, full: bool = False) -> str:
         return "+".join(p.text(full) for p in self.parts)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Packages that the parts need beside what every installation has; their versions are in the record."""
+        return tuple(dict.fromkeys(r for p in self.parts for r in p.info.facts.get("requires", ())))
 
     @property
     def source_hash(self) -> str:
@@ -178,11 +203,14 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
         if key not in known:
             listed = ", ".join(f"{o.name}={o.default!r}" for o in info.options) or "no options at all"
             raise MethodError(f"{name!r} has no option {key!r}; it has: {listed}")
+        if why := dict(info.facts.get("refused", {})).get(key, {}).get(value):
+            raise MethodError(f"{name!r} does not take {key}={value!r}: {why}")
         if problem := known[key].problem(value):
             raise MethodError(f"option {key!r} of {name!r} {problem}, not {value!r:.60}")
     resolved = {o.name: o.normal(given.get(o.name, o.default)) for o in info.options}
     for key, allowed in dict(info.facts.get("lists", {})).items():
-        resolved[key] = _listed(str(resolved[key]), allowed, f"option {key!r} of {name!r}")
+        why = dict(info.facts.get("lists_why", {})).get(key, "")
+        resolved[key] = _listed(str(resolved[key]), allowed, f"option {key!r} of {name!r}", why)
     for rule, message in dict(info.facts.get("checks", {})).items():
         if not _holds(rule, resolved):
             raise MethodError(f"{name!r}: {message}")
@@ -209,14 +237,15 @@ def _keywords(call: str, piece: str, text: str) -> dict[str, Scalar]:
     return given
 
 
-def _listed(text: str, allowed: tuple[str, ...], what: str) -> str:
+def _listed(text: str, allowed: tuple[str, ...], what: str, why: str = "") -> str:
     """A comma-separated choice out of `allowed`, in their order; 'all' is every one. One spelling per meaning."""
     given = [t.strip() for t in text.split(",") if t.strip()]
     wrong = [t for t in given if t not in allowed]
     if text.strip() in ("all", ",".join(allowed)):
         return "all"
     if wrong or not given:
-        raise MethodError(f"{what} must be some of {', '.join(allowed)}, joined by commas, or 'all', not {text!r}")
+        raise MethodError(f"{what} must be some of {', '.join(allowed)}, joined by commas, or 'all', not {text!r}"
+                          + (f"; {why}" if why else ""))
     return ",".join(t for t in allowed if t in given)
 
 
@@ -252,21 +281,24 @@ def _check_composition(chosen: list[Choice]) -> None:
     if len(owners) > 1:
         raise MethodError(f"{' and '.join(repr(o) for o in owners)} both run the model themselves; keep one of them")
     for part in rest:
-        for feature in sorted(_missing(part, first.info)):
+        for feature in sorted(_missing(part, first.info, first.offers)):
             known = ", ".join(_fitting([part]))
+            so = " with these options" if feature in first.info.offers else ""
             raise MethodError(f"{part.name!r} needs {feature!r} ({FEATURES[feature]}), which {first.name!r} does not "
-                              f"offer. Adapters that do: {known}")
+                              f"offer{so}. Adapters that do: {known}")
         clash = set(part.info.facts.get("excludes", ())) & set(names)
         if clash:
             why = part.info.facts.get("excludes_why", "they act on the same thing")
             raise MethodError(f"{part.name!r} and {sorted(clash)[0]!r} cannot be combined: {why}")
 
 
-def _missing(part: Choice, adapter: PartInfo) -> frozenset[str]:
+def _missing(part: Choice, adapter: PartInfo, offers: frozenset[str]) -> frozenset[str]:
     """Features that the part needs and the adapter does not offer."""
-    return part.needs - adapter.offers - (part.info.needs if part.info.takes(adapter) else frozenset())
+    accepted = adapter.name in part.info.facts.get("accepts", ())
+    return part.needs - offers - (part.info.needs if accepted else frozenset())
 
 
 def _fitting(parts: list[Choice]) -> list[str]:
     """The adapters that offer what all the parts need."""
-    return [i.name for i in catalog().values() if i.kind == "adapter" and not any(_missing(p, i) for p in parts)]
+    return [i.name for i in catalog().values()
+            if i.kind == "adapter" and not any(_missing(p, i, i.offers) for p in parts)]

@@ -22,6 +22,8 @@ from .base import Adapter
 from .vit import head_names
 
 FORMAT = 1
+PROMPTS = {"prompts", "prompt", "prompt_down", "prompt_up"}
+SCALES = {"ia3_l", "boft_s", "randlora_gamma"}
 _KEY = "regatta"
 
 
@@ -32,9 +34,11 @@ class StoredError(ValueError):
 def no_decay(name: str, parameter: Tensor) -> bool:
     """Whether weight decay leaves the tensor alone: vectors (biases, norms, magnitudes, scales) and prompts.
 
-    Zero is not the pre-trained value of a norm's weight, a scale or a magnitude: decay would pull away from it.
+    Zero is not the pre-trained value of a norm's weight, a scale or a magnitude: decay would pull away from it. Some
+    tuners of peft keep their scales as matrices of one row or column, under `<name>.default`.
     """
-    return parameter.ndim <= 1 or name.rpartition(".")[2] in {"prompts", "prompt", "prompt_down", "prompt_up"}
+    *_, before, last = ("", *name.split("."))
+    return parameter.ndim <= 1 or last in PROMPTS or before in SCALES
 
 
 @dataclass(frozen=True)

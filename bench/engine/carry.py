@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from methods import compose
@@ -18,6 +19,7 @@ from methods.base import Adapter
 from methods.grammar import Choice, MethodError, MethodText, parse
 
 from . import backbones
+from .count import without_numbers
 from .firstlook import built
 from .forecast import make_fake
 
@@ -68,14 +70,18 @@ def _adapter(choice: Choice) -> Adapter:
 
 def _runs(name: str, adapter: Adapter, image_size: int) -> bool:
     """Whether two images without numbers become (2, CLASSES) logits. Raises BackboneError and MethodError."""
-    with torch.device("meta"):
+    def make() -> nn.Module | None:
         backbone = backbones.create(name, size=image_size)
         try:
-            model = built(adapter, backbone, CLASSES)
+            return built(adapter, backbone, CLASSES)
         except MethodError:
             raise
         except Exception:  # an adapter meets modules of a form that it was not written for
-            return False
+            return None
+
+    model = without_numbers(make)
+    if model is None:
+        return False
     with FakeTensorMode(allow_non_fake_inputs=True):  # type: ignore[no-untyped-call]
         make_fake(model)
         try:

@@ -23,6 +23,8 @@ from methods.grammar import from_record
 from results import store
 from results.schema import Attempt, RunSpec, Status
 
+from . import env
+
 if TYPE_CHECKING:
     import torch
 
@@ -159,8 +161,10 @@ def key_of(spec: RunSpec, device: str) -> str:
     """What must be equal for a run to go on: the spec, the code that trains it, torch, the kind of device."""
     import torch
 
-    source = from_record(spec.method, spec.options).source_hash
-    return "-".join((spec.id, source[:12], _code_hash(), torch.__version__, device.partition(":")[0]))
+    method = from_record(spec.method, spec.options)
+    further = [env.versions(method.requires)[package] for package in method.requires]
+    return "-".join((spec.id, method.source_hash[:12], _code_hash(), torch.__version__, device.partition(":")[0],
+                     *further))
 
 
 @cache

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -79,30 +80,34 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Of what may move the numbers."""
-    return dict(_versions())
+def versions(further: Iterable[str] = ()) -> dict[str, str]:
+    """Of what may move the numbers: what every installation has, and what a method `requires` beside."""
+    return _versions() | {package: _version(package) for package in further}
 
 
 @cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
+        found[package] = _version(package)
     return found
 
 
-def provenance(device: str, deterministic: bool, started: str) -> Provenance:
-    """Gather it; `device` is torch's name of it."""
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def provenance(device: str, deterministic: bool, started: str, further: Iterable[str] = ()) -> Provenance:
+    """Gather it; `device` is torch's name of it, `further` are packages beside those of every installation."""
     import torch
 
     commit, dirty, diff = code_state()
     cuda = device.startswith("cuda")
     return Provenance(
-        commit=commit, dirty=dirty, diff_hash=diff, versions=versions(),
+        commit=commit, dirty=dirty, diff_hash=diff, versions=versions(further),
         device=torch.cuda.get_device_name() if cuda else "cpu", cpu=cpu_name(), cores=os.cpu_count() or 1,
         driver=torch.version.cuda if cuda else None, deterministic=deterministic, started=started,
         snapshot=snapshot(),

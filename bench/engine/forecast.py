@@ -28,11 +28,13 @@ from methods.vit import head_names
 from results.schema import Memory, RunSpec
 
 from . import backbones, flops, forms, meter
+from .count import without_numbers
 from .course import set_plain_attention, set_train_mode
 from .firstlook import built
 from .optim import make_optimizer, warmup_steps
 
 VALUES_READ = "its step reads numbers; the first step of a run measures it"
+SPARSE = "its step works on sparse tensors; the first step of a run measures it"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def forecast(spec: RunSpec, classes: int, train_size: int = 1000) -> Forecast:
         fit = _lend(spec, method, model, pretrained, classes, train_size)
         batch = _images(spec, spec.batch_size)
         weights = sum(p.numel() for p in fit.trainable.values())
+        if method.text.adapter.holds("sparse_if"):
+            return Forecast(None, weights, None, None, SPARSE)
         try:
             forward = _count(lambda: fit.forward(batch.x), fit) / spec.batch_size
         except (DataDependentOutputException, DynamicOutputShapeException):
@@ -84,12 +88,15 @@ class _NormStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Module, set[str]]:
     """The adapted model without numbers, and the names of its pre-trained weights."""
     backbones.check_name(spec.model)
-    with torch.device("meta"):
+
+    def make() -> tuple[nn.Module, set[int]]:
         backbone = backbones.create(spec.model, spec.drop_path, spec.image_size)
         pretrained = {id(p) for p in backbone.parameters()}
         if spec.attention == "plain":
             set_plain_attention(backbone)
-        model = built(method.adapter, backbone, classes)
+        return built(method.adapter, backbone, classes), pretrained
+
+    model, pretrained = without_numbers(make)
     if spec.class_query:
         forms.use_class_query(model)
     if spec.precision == "bf16" and not spec.merged_eval:

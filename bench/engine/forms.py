@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from methods.base import Fit
 
-MIXING = {"convpass": "its convolution mixes neighbouring tokens"}
+MIXING = {"convpass": "its convolution mixes neighbouring tokens",
+          "peft": "a tuner of peft may draw for every token of the last block"}
 OWN_BLOCKS = ("vfpt", "e2vpt", "cvpt")  # whose blocks or attention have a forward of their own
 SIDE = ("sherl", "unipt", "lst", "side_tuning")
 ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema", "dare",
@@ -52,7 +53,7 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
             if part.needs & {"tokens", "delta"}:
                 problems.append(f"{where}: {part.name} works on every token of the last block")
     if merged_eval:
-        if not text.adapter.info.facts.get("mergeable"):
+        if not text.adapter.mergeable:
             problems.append(f"merged_eval=True: {text.adapter.name!r} cannot be merged")
         problems += [f"merged_eval=True: {name} moves the weights while it predicts, so nothing can be merged"
                      for name in adapting]

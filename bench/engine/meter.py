@@ -2,7 +2,8 @@
 
 Kept for backward (`saved_bytes`): bytes of the unique storages that autograd saves during one training step,
 parameters and buffers excluded, at the moment when they are most (peak-live). Two passes one after the other thus
-count once, two at the same time twice. Expanded tensors count what they occupy, slices the storage they keep alive.
+count once, two at the same time twice. Expanded tensors count what they occupy, slices the storage they keep alive,
+sparse ones their values.
 
 Throughput: training images per second, each image counted once per step however many passes a method makes; the
 figure from a training log is called informal.
@@ -54,7 +55,7 @@ class _Handle:
 
     def __init__(self, tensor: Tensor, key: int, ledger: SavedBytes) -> None:
         self.tensor, self.key, self.ledger = tensor, key, ledger
-        ledger.add(key, tensor.untyped_storage().nbytes())
+        ledger.add(key, _storage(tensor).nbytes())
 
     def __del__(self) -> None:
         self.ledger.drop(self.key)
@@ -93,7 +94,7 @@ class PeakLive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and (key := _key(tensor)) not in self._alive and key not in given:
-                self._watch(key, tensor.untyped_storage())
+                self._watch(key, _storage(tensor))
         return out
 
     def _watch(self, key: int, storage: torch.UntypedStorage) -> None:
@@ -110,7 +111,12 @@ class PeakLive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _key(tensor: Tensor) -> int:
     """Identity of the storage: its object's address, which fake tensors have too."""
-    return tensor.untyped_storage()._cdata
+    return _storage(tensor)._cdata
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    """What holds its numbers; of a sparse tensor the values alone count, not their places."""
+    return (tensor._values() if tensor.layout is torch.sparse_coo else tensor).untyped_storage()
 
 
 def fixed_tensors(model: nn.Module) -> list[Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import registry
 from datasets.card import DataError
 from methods import weights
-from methods.grammar import MethodError
+from methods.grammar import MethodError, from_record
 from results import store
 from results.schema import (
     Artifact,
@@ -80,7 +80,8 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
         throughput=Throughput(trained.train_images_per_s, trained.eval_images_per_s) if trained
         else Throughput(None, None),
         diagnostics={k: finite(v) for k, v in trained.diagnostics.items()} if trained else {},
-        artifacts=artifacts if trained else (), provenance=env.provenance(where.device, where.deterministic, started),
+        artifacts=artifacts if trained else (), provenance=env.provenance(
+            where.device, where.deterministic, started, from_record(spec.method, spec.options).requires),
         history=tuple({k: finite(v) for k, v in h.items()} for h in trained.history) if trained else ())
     store.save(result, root.parent / "scratch" if status == "cancelled" else root)  # what a user stops is no finding
     if saver is not None and status not in UNFINISHED and not (failure and failure.kind == "node"):

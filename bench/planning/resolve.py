@@ -17,6 +17,7 @@ from datasets import registry
 from datasets.card import Card, DataError
 from datasets.own.note import MARK
 from methods.catalog import Scalar
+from methods.faults import lacking
 from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results.schema import RunResult, RunSpec
 
@@ -109,6 +110,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
             methods.append((text, parse(text, overrides)))
         except MethodError as error:
             problems.append(str(error))
+    if inputs:
+        problems += [f"{text!r} {why}" for text, method in methods if (why := lacking(method.requires))]
     if request.recipe == "paper":
         problems += [f"no published recipe is stated for {text!r}{settings.why_none(method)}; leave it out or use "
                      "--recipe common" for text, method in methods if not settings.recipe_of(method)]

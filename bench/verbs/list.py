@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datasets import registry
 from datasets.card import Card
 from methods.catalog import catalog
+from methods.faults import lacking
 
 from ..engine.backbones import KNOWN
 from ..engine.packaged import ABOUT
@@ -56,7 +57,8 @@ def listing(kind: str) -> list[dict[str, str]]:
         return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]
     parts = [p for p in catalog().values() if kind == "methods" or p.kind == PART_KINDS[kind]]
     return [{"name": p.name, "about": (f"{p.kind}: " if kind == "methods" else "") + p.doc
-             + (f" (short: {', '.join(p.aliases)})" if p.aliases else "")} for p in parts]
+             + (f" (short: {', '.join(p.aliases)})" if p.aliases else "")
+             + (f" ({why})" if (why := lacking(p.facts.get("requires", ()))) else "")} for p in parts]
 
 def text(every: bool = False) -> str:
     """The data sets by group; `every` gives each card its line."""

@@ -13,6 +13,7 @@ from typing import Any
 from datasets import registry
 from datasets.card import Card, DataError
 from methods.catalog import PartInfo, aliases, broken_part, catalog
+from methods.faults import lacking
 from methods.grammar import FEATURES, parse
 from results import store
 from results.schema import RunResult
@@ -89,6 +90,8 @@ def _part(part: PartInfo, backbone: str | None) -> str:
              _wrap(part.doc)]
     lines += [f"paper: {facts['paper']}"] if facts.get("paper") else []
     lines += [_wrap(f"ours: {facts['ours']}")] if facts.get("ours") else []
+    if facts.get("requires"):
+        lines.append(lacking(facts["requires"]) or f"needs {', '.join(facts['requires'])}, which is installed")
     lines.append("options:" if part.options else "options: none")
     rows = [(f"  {o.name} = {o.default!r}", ", ".join(map(repr, o.choices)) or f"{o.type} {o.range}".strip(), o.doc)
             for o in part.options]

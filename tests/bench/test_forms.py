@@ -25,7 +25,7 @@ from methods.grammar import MethodError, parse
 from . import tiny
 
 ADAPTERS = [name for name, info in catalog().items() if info.kind == "adapter" and "vit" in info.families]
-REFUSED = {"convpass", "sherl", "unipt", "lst", "side_tuning", "vfpt", "e2vpt", "cvpt"}
+REFUSED = {"convpass", "peft", "sherl", "unipt", "lst", "side_tuning", "vfpt", "e2vpt", "cvpt"}
 
 
 @pytest.fixture(autouse=True)
