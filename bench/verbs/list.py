@@ -15,7 +15,9 @@ from methods.faults import lacking
 
 from ..engine.backbones import KNOWN
 from ..engine.packaged import ABOUT
+from ..planning.request import UsageError
 from ..suites import GROUPS, SUITES
+from . import printed
 from .words import Verb
 
 KINDS = ("methods", "adapters", "regularizers", "constraints", "datasets", "backbones", "suites")
@@ -29,11 +31,15 @@ def add(verb: Verb) -> None:
     listing = verb("list", act, "a line each of " + ", ".join(KINDS))
     listing.add_argument("kind", choices=KINDS)
     listing.add_argument("--json", action="store_true")
+    listing.add_argument("--missing", action="store_true", help="methods: what the tables of results/published name "
+                         "and the shelf has not, images first")
     listing.add_argument("--all", action="store_true", help="datasets: a line for each card, the folded ones too")
 
 
 def act(args: argparse.Namespace) -> int:
-    rows = listing(args.kind)
+    if args.missing and args.kind != "methods":
+        raise UsageError([f"--missing goes with methods, not with {args.kind}"])
+    rows = printed.missing() if args.missing else listing(args.kind)
     if args.json:
         print(json.dumps(rows, indent=1))
         return 0
