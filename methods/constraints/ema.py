@@ -24,13 +24,13 @@ class EMA(Constraint):
 
     title = "EMA of weights"
     paper = "after Polyak, Juditsky, SIAM J. Control Optim. 1992, doi 10.1137/0330046"
-    ours = ("our choice: beta 0.99 without warm-up; A and B of LoRA are averaged apart, as everyone does, which is not "
+    ours = ("our choice: beta 0.99 with warm-up; A and B of LoRA are averaged apart, as everyone does, which is not "
             "the mean of their product; the mean is over all steps, whichever epoch was selected")
     averages = True
     search = {"ema.beta": (0.99, 0.9, 0.999)}
 
     beta: Annotated[float, ">= 0, <= 1", "share of the mean that a step leaves as it was"] = 0.99
-    warmup: Annotated[bool, "at step t (from 0) no more than 1 - (1 + t)^(-2/3)"] = False
+    warmup: Annotated[bool, "at step t (from 0) no more than 1 - (1 + t)^(-2/3)"] = True
     exclude_buffers: Annotated[bool, "buffers stay those of the last step"] = False
 
     def attach(self, fit: Fit) -> None:

@@ -33,7 +33,7 @@ METHODS = (
     "lora+pace", "lora+pace(variant='fast')", "lora+pace(variant='lazy_half')", "full+tpgm", "full+ftp",
     "lora+ugr(objective='rot')", "adapter+ugr(u_batch='disjoint')", "bitfit+wise", "full+l2sp", "full+tpgm_c",
     "lp_ft", "lst", "vpt_deep(prompts=2)", "ssf", "fact_tt", "convpass", "sherl", "adapter+ugr(u_batch='unlabelled')",
-    "lora+spd", "full+ema(warmup=True)", "lora+dare(points=2)", "lora+ldifs", "lp_ft+fsl2", "full+digrap",
+    "lora+spd", "full+ema", "lora+dare(points=2)", "lora+ldifs", "lp_ft+fsl2", "full+digrap",
 )
 
 

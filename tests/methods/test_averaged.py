@@ -19,7 +19,7 @@ from methods.grammar import MethodError, parse
 
 
 def test_the_mean_is_torchs() -> None:
-    method, fit = setup("full+ema(beta=0.8)", Toy())
+    method, fit = setup("full+ema(beta=0.8, warmup=False)", Toy())
     peer = AveragedModel(fit.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))  # type: ignore[no-untyped-call]
     peer.update_parameters(fit.model)  # its first update copies: the start
     train(method, fit, 9, each=lambda: peer.update_parameters(fit.model))
@@ -31,7 +31,7 @@ def test_the_mean_is_torchs() -> None:
 
 
 def test_the_warm_up_is_timms_and_forgets_the_start() -> None:
-    method, fit = setup("full+ema(beta=0.9, warmup=True)", Toy())
+    method, fit = setup("full+ema(beta=0.9)", Toy())
     peer = ModelEmaV3(fit.model, decay=0.9, use_warmup=True)
     counted = [0]
 
@@ -53,7 +53,7 @@ def test_beta_0_is_plain_training_and_beta_1_the_start_bit_for_bit() -> None:
     torch.manual_seed(2)
     train(*plain, 6)
     for beta, want in ((0.0, weights(plain[1])), (1.0, start)):
-        method, fit = setup(f"full+ema(beta={beta})", Toy())
+        method, fit = setup(f"full+ema(beta={beta}, warmup=False)", Toy())
         torch.manual_seed(2)
         train(method, fit, 6)
         assert same(weights(fit), weights(plain[1])), "training itself sees nothing of the mean"
