@@ -1,4 +1,6 @@
-"""The embedded backbone: a small vision transformer whose weights live in the repository, so everything runs offline.
+"""The embedded backbones: small vision transformers whose weights live in the repository, so everything runs offline.
 
-`model` registers it with timm, `scenes` draws the images it was pre-trained on, `pretrain` makes its weights again.
+`model` registers them with timm. `regatta_vit_48`: `scenes` draws the images it was pre-trained on, `pretrain` makes
+its weights again. `regatta_vit_64`: `collection` says which real pictures may be learnt from, `views` and `teacher`
+make its lessons of them, `distil` makes its weights again, `probe` compares the two with their teacher.
 """

@@ -1,13 +1,15 @@
-"""`regatta_vit_48`: the small vision transformer that lives in the repository, registered with timm.
+"""The small vision transformers that live in the repository: patches of 8, a class token.
 
-48x48 pixels, patches of 8, width 96, six blocks, three heads, a class token; 0.7 M weights, stored as fp16 beside
-this file and used as fp32. Xavier weights and sine-cosine positions replace timm's defaults, which are made for
-width 768 and learn visibly slower at width 96.
+`regatta_vit_48`, registered with timm: 48x48 pixels, width 96, six blocks, three heads, 0.7 M weights, pre-trained on
+drawn scenes. `DISTILLED` is the shape that `distil` makes weights for.
+Weights are stored as fp16 beside this file and used as fp32. Xavier weights and sine-cosine positions replace timm's
+defaults, which are made for width 768 and learn visibly slower at width 96.
 """
 
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,43 @@ NAME = "regatta_vit_48"
 IMAGE_SIZE = 48
 PATCH_SIZE = 8
 WIDTH = 96
-DEPTH = 6
-HEADS = 3
 POSITION_AMPLITUDE = 0.5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the tensors of a backbone; `file` holds its weights, beside this file."""
+
+    name: str
+    file: str
+    image_size: int
+    width: int
+    depth: int
+    heads: int
+
+    def build(self, num_classes: int = 0, **settings: Any) -> VisionTransformer:
+        """The backbone with fresh weights; settings go to timm's VisionTransformer."""
+        for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "in_chans"):
+            settings.pop(key, None)
+        shape = {"img_size": self.image_size, "patch_size": PATCH_SIZE, "embed_dim": self.width, "depth": self.depth,
+                 "num_heads": self.heads}
+        model = VisionTransformer(num_classes=num_classes, weight_init="jax", **{**shape, **settings})
+        assert model.pos_embed is not None
+        model.pos_embed.data.copy_(sine_cosine_positions(model.patch_embed.grid_size[0], self.width))
+        if isinstance(model.head, nn.Linear):
+            nn.init.zeros_(model.head.weight)
+            nn.init.zeros_(model.head.bias)
+        size = (3, self.image_size, self.image_size)
+        facts = {**PRETRAINED_CFG, "input_size": size, "architecture": self.name}
+        vars(model).update(pretrained_cfg=facts, default_cfg=facts)  # where timm's own models keep them
+        return model
+
+
+DRAWN = Shape(NAME, "weights.safetensors", IMAGE_SIZE, WIDTH, 6, 3)
+DISTILLED = Shape("regatta_vit_64", "distilled.safetensors", 64, 128, 6, 4)
 
 PRETRAINED_CFG: dict[str, Any] = {
     "url": "",
-    "input_size": (3, IMAGE_SIZE, IMAGE_SIZE),
     "fixed_input_size": True,
     "interpolation": "bicubic",
     "crop_pct": 1.0,
@@ -40,9 +72,9 @@ PRETRAINED_CFG: dict[str, Any] = {
 }
 
 
-def weights_path() -> Path:
+def weights_path(shape: Shape | None = None) -> Path:
     """Where the shipped weights lie; their facts lie beside them with the suffix `.json`."""
-    return Path(__file__).with_name("weights.safetensors")
+    return Path(__file__).with_name((shape or DRAWN).file)
 
 
 def sidecar(weights: Path | None = None) -> dict[str, Any]:
@@ -72,26 +104,20 @@ def load_backbone(model: VisionTransformer, weights: Path) -> None:
     missing, unexpected = model.load_state_dict(stored, strict=False)
     foreign = [name for name in missing if not name.startswith("head.")]
     if foreign or unexpected:
-        raise ValueError(f"{weights.name} does not fit {NAME}: missing {foreign}, unexpected {unexpected}")
+        raise ValueError(f"{weights.name} does not fit the backbone: missing {foreign}, unexpected {unexpected}")
+
+
+def _made(shape: Shape, pretrained: bool, num_classes: int, settings: dict[str, Any]) -> VisionTransformer:
+    model = shape.build(num_classes, **settings)
+    if pretrained:
+        load_backbone(model, weights_path(shape))
+    return model
 
 
 @register_model
 def regatta_vit_48(pretrained: bool = False, num_classes: int = 0, **settings: Any) -> VisionTransformer:
     """The backbone under the name that `timm.create_model` knows; settings go to timm's VisionTransformer."""
-    for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "in_chans"):
-        settings.pop(key, None)
-    shape = {"img_size": IMAGE_SIZE, "patch_size": PATCH_SIZE, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
-    model = VisionTransformer(num_classes=num_classes, weight_init="jax", **{**shape, **settings})
-    assert model.pos_embed is not None
-    model.pos_embed.data.copy_(sine_cosine_positions(model.patch_embed.grid_size[0], WIDTH))
-    if isinstance(model.head, nn.Linear):
-        nn.init.zeros_(model.head.weight)
-        nn.init.zeros_(model.head.bias)
-    facts = {**PRETRAINED_CFG, "architecture": NAME}
-    vars(model).update(pretrained_cfg=facts, default_cfg=facts)  # where timm's own models keep them
-    if pretrained:
-        load_backbone(model, weights_path())
-    return model
+    return _made(DRAWN, pretrained, num_classes, settings)
 
 
 def create(pretrained: bool = True, num_classes: int = 0) -> VisionTransformer:

@@ -215,14 +215,14 @@ def machine() -> str:
     return f"{os.cpu_count()}-core {chip}, {torch.get_num_threads()} thread(s)"
 
 
-def save(network: VisionTransformer, out: Path, facts: dict[str, Any]) -> None:
+def save(network: VisionTransformer, out: Path, facts: dict[str, Any], name: str = backbones.NAME) -> None:
     """Weights as fp16, facts beside them; each is written under another name first, so no reader sees a half file."""
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    tensors = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_suffix(".part")
     save_file(tensors, draft)
     draft.chmod(0o644)  # safetensors writes for the owner alone
-    facts = {"name": backbones.NAME, "sha256": backbones.sha256_of(draft), "bytes": draft.stat().st_size, **facts}
+    facts = {"name": name, "sha256": backbones.sha256_of(draft), "bytes": draft.stat().st_size, **facts}
     draft_facts = out.with_suffix(".json.part")
     draft_facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     draft.replace(out)
