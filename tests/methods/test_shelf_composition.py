@@ -10,7 +10,7 @@ from tiny_models import tiny_vit
 from methods.catalog import catalog
 from methods.grammar import MethodError, parse
 
-SHELF = ["dtl", "dtl_plus", "paca", "vera", "lora(init='pissa', lr_ratio=4)", "lora(experts=True, rank=2)"]
+SHELF = ["peft", "dtl", "dtl_plus", "paca", "vera", "lora(init='pissa', lr_ratio=4)", "lora(experts=True, rank=2)"]
 SHELF += ["gps", "snell(rank=4)", "spt(rank=2)"]  # chosen entries
 SHELF += ["glora", "oft", "goft", "qgoft"]  # rotations
 SHELF += ["vfpt", "e2vpt", "cvpt"]  # prompts
