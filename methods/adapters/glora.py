@@ -3,8 +3,7 @@
 W' = W + W * A + B and b' = b + b * D + E + W C on every linear layer, patch embedding and head excepted. A, B (o x i)
 and C (i x 1) are a product of two factors, a vector or nothing, A and B also one constant; D and E (o) are a vector, a
 constant or nothing. Left factors, vectors and constants start at zero, right factors Xavier-uniform.
-
-The authors draw the kinds per layer in a supernet, whose vectors are columns of its factors, and search afterwards.
+In the authors' supernet kinds are drawn, vectors are columns of factors, and a search follows.
 """
 
 from __future__ import annotations
@@ -93,8 +92,7 @@ class GLoRA(Adapter):
     checks: ClassVar[dict[str, str]] = {"not a == b == c == d == e == 'none'":
                                         "with every support 'none' nothing is adapted; 'linear' is that method"}
     search = {"lr": (1e-4, 3e-2, "log"), "glora.rank": (4, 2, 8)}
-    recipe_from = ("the authors' setting (AdamW 1e-4, 500 epochs) trains a supernet that is searched afterwards; a "
-                   "fixed path has none")
+    recipe_from = "the authors' setting (AdamW 1e-4, 500 epochs) trains a supernet; a fixed path has none"
 
     rank: Annotated[int, ">= 1", "rank of the factors"] = 4
     a: Annotated[Literal["lora", "vector", "constant", "none"], "the weight's factor"] = "lora"

@@ -76,6 +76,8 @@ class Peft(Adapter):
     sparse_if = "type in ('frod', 'shira')"  # a step works on sparse tensors, which have no forecast
     at_start = "near"
     search = {"lr": (3e-4, 3e-2, "log")}
+    recipe_from = ("the papers of its tuners have settings of their own, for language models; none are the library's "
+                   "for images")
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("qkv", "proj", "fc1", "fc2")}
     lists_why: ClassVar[dict[str, str]] = {

@@ -40,6 +40,9 @@ class SPT(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
     mergeable = True
     search = {"lr": (1e-4, 1e-2, "log"), "spt.share": (0.005, 0.0025, 0.01)}
+    recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "batch_size": 64}
+    recipe_from = ("the authors' code for VTAB-1k; high: the budget is chosen per task there, the warm-up was not "
+                   "read and is the suite's")
 
     share: Annotated[float, "> 0, <= 0.1", "trained weights as a share of all linear layers' weights"] = 0.005
     rank: Annotated[int, ">= 1", "rank of a pair"] = 8
