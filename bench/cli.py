@@ -26,10 +26,17 @@ from .engine.backbones import BackboneError
 from .planning.request import UsageError
 from .telling import few, short
 
+VERSION = "0.1.0"  # as pyproject.toml has it; a test compares them
+MISTAKES = (UsageError, MethodError, DataError, RecordError, BackboneError)  # of a user; their text is for him
+
 
 class _Parser(argparse.ArgumentParser):
+    asked = False  # by a program, which wants an exception
+
     def error(self, message: str) -> NoReturn:
         message = short(message)
+        if self.asked:
+            raise ValueError(message)
         if re.match("unrecognized arguments: [^-]", message):
             message += "; names stand before options"
         wrong = re.match("unrecognized arguments: (--[^ =]+)", message)
@@ -70,7 +77,7 @@ def _main(words: Sequence[str] | None) -> int:
         for problem in few(error.problems):
             print(f"regatta: {problem}", file=sys.stderr)
         return 2
-    except (MethodError, DataError, RecordError, BackboneError) as error:
+    except MISTAKES as error:
         print(f"regatta: {short(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -107,6 +114,7 @@ def tell_broken() -> None:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m bench", description="Adapt pre-trained vision transformers, honestly compared.")
+    parser.add_argument("--version", action="version", version=f"regatta {VERSION}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
     def verb(name: str, do: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:

@@ -29,7 +29,7 @@ ORDER = 10  # in the list of commands
 def add(verb: Verb) -> None:
     """The command and its options."""
     listing = verb("list", act, "a line each of " + ", ".join(KINDS))
-    listing.add_argument("kind", choices=KINDS)
+    listing.add_argument("kind", choices=KINDS, nargs="?", help="left out: what kinds there are")
     listing.add_argument("--json", action="store_true")
     listing.add_argument("--missing", action="store_true", help="methods: what the tables of results/published name "
                          "and the shelf has not, images first")
@@ -37,6 +37,9 @@ def add(verb: Verb) -> None:
 
 
 def act(args: argparse.Namespace) -> int:
+    if args.kind is None:
+        print("\n".join(f"{f'list {kind}':<18}  {len(listing(kind)):>4}" for kind in KINDS))
+        return 0
     if args.missing and args.kind != "methods":
         raise UsageError([f"--missing goes with methods, not with {args.kind}"])
     rows = printed.missing() if args.missing else listing(args.kind)

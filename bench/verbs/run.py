@@ -6,6 +6,7 @@ import argparse
 
 from .. import checkout
 from .here import carry_out, made, report, tell_failures, tell_uncompiled
+from .plan import tell
 from .scores import table
 from .words import Verb, how, what, which, workers
 
@@ -20,10 +21,14 @@ def add(verb: Verb) -> None:
     how(running)
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")
+    running.add_argument("--dry-run", action="store_true", help="print what would be run, as `plan` does, and stop")
     running.add_argument("--no-report", action="store_true", help="leave the tables as they are")
 
 
 def act(args: argparse.Namespace) -> int:
+    if args.dry_run:
+        tell(made(args), checkout.RUNS, workers(args))
+        return 0
     workers(args)
     from results.suites import amending, save_suite
 

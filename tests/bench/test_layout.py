@@ -20,6 +20,7 @@ TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "met
                                 and m != "bench.planning.memory"))
 # The rooms of bench/ and the stairs between them: a room imports itself and what stands behind it, never the other way.
 STAIRS = {
+    "bench.door": ("bench.cli",),
     "bench.cli": ("bench.verbs",),
     "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf"),
     "bench.tuning": ("bench.planning",),
