@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
+from datasets import registry
 from datasets.card import Card, DataError
 from datasets.identity import look
+from datasets.packages import package_of
 
 from .. import checkout
 
 LISTED, PARTIAL = "lists:", "partial:"  # real data as promised; with other counts, classes or images: RunSpec.partial
+
+
+@cache
+def _tell(text: str) -> None:
+    """Once in a program."""
+    print(f"regatta: {text}", file=sys.stderr)
+
+
+def present(cards: list[Card], also_test: Mapping[str, tuple[str, ...]], root: Path) -> list[Card]:
+    """The sets of a suite without those whose packages are not here, which are told; all of them where none would stay.
+
+    A set goes with its further test sets: without them its run would be another one.
+    """
+    absent: dict[str, list[str]] = {}
+    kept = []
+    for card in cards:
+        needed = [package_of(c) for c in (card, *map(registry.get, also_test.get(card.name, ())))]
+        missing = [p for p in needed if p and p.installed() is None and not (root / p.folder).is_dir()]
+        kept += [] if missing else [card]
+        for package in missing:
+            absent.setdefault(package.command, []).append(card.name)
+    if kept:
+        for command, names in absent.items():
+            _tell(f"{', '.join(dict.fromkeys(names))} left out, not installed; `{command}` brings "
+                  f"{'it' if len(names) == 1 else 'them'}")
+    return kept or cards
 
 
 def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:

@@ -28,7 +28,7 @@ from ..suites import SUFFIX, SUITES, Suite
 from ..suites import find as find_suite
 from . import backing, settings
 from .held import settled
-from .inputs import LISTED, PARTIAL, data_id, data_problems
+from .inputs import LISTED, PARTIAL, data_id, data_problems, present
 from .request import Request, UsageError
 
 State = Literal["done", "missing", "failed", "stale", "running"]
@@ -123,13 +123,19 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
                         f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
         names = ()
     typed = {k: v for k, v in suite.protocol.items() if k == "image_size"} | values
-    weights = backing.resolve(names, request, methods, typed, inputs, problems)
+    weights: dict[str, Weights] = {}
+    for name in names:
+        size = {k: v for k, v in suite.per_backbone.get(name, {}).items() if k == "image_size"}
+        weights |= backing.resolve((name,), request, [m for m in methods if suite.shows(name, m[0])], size | typed,
+                                   inputs, problems)
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
         problems.append(f"suite {suite.name!r} needs --methods, for instance 'lora' or 'lora(rank=4)+pace'")
     standins = suite.standins or request.data == "standin"
     root = checkout.STANDINS if standins else Path(request.data or os.environ.get("DATA") or "")
+    if inputs and not standins and not request.datasets:
+        cards = present(cards, suite.also_test, root)
     needed = [*cards, *_further(suite, cards)]
     if not standins and cards and inputs:
         problems += data_problems(needed, root, request.data or os.environ.get("DATA") or "")
@@ -153,7 +159,7 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
     rates |= {canonical(text): values for text, values in suite.rates.items()}  # the very text has the last word
     for name, weights in found.weights.items():
         for typed, method in found.methods:
-            for card in found.cards:
+            for card in found.cards if suite.shows(name, typed) else ():
                 fields_, options = _settings_of(request, found, method, rates, name, card)
                 further, data = suite.also_test.get(card.name, ()), found.data_of(card.name)
                 for seed in found.seeds:
@@ -175,7 +181,8 @@ def _settings_of(request: Request, found: Resolved, method: MethodText, rates: d
     paper, common = request.recipe == "paper", rates.get(method.text(), rates.get(method.name, {}))
     chosen = settings.recipe_of(method) if paper else common
     own = found.suite.per_dataset.get(card.name, {}) if request.recipe == "common" else {}
-    protocol = found.suite.protocol | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
+    shared = found.suite.protocol | dict(found.suite.per_backbone.get(model, {}))
+    protocol = shared | dict(chosen) | {k: v for k, v in own.items() if "." not in k}
     protocol = {"threads": 1} | protocol | found.fields
     if "image_size" not in protocol:
         protocol["image_size"] = backbones.image_size(model)

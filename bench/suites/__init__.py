@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import basic as _basic
 from . import constrained as _constrained
+from . import real as _real
 from . import regularised as _regularised
 from . import transfer as _transfer
 from .base import CORE as CORE
@@ -19,4 +20,4 @@ from .base import Suite as Suite
 from .base import find as find
 from .base import miniature as miniature
 
-_FAMILIES = (_basic, _regularised, _constrained, _transfer)  # importing them registers their suites, in this order
+_FAMILIES = (_basic, _regularised, _constrained, _transfer, _real)  # importing them registers suites, in this order

@@ -61,11 +61,18 @@ class Suite:
     rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method text -> fields chosen for it
     per_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data set -> fields, and part.option
     also_test: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # data set -> further test sets
+    per_backbone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # backbone -> fields
+    carries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # backbone -> its part of the methods
     tuning: Tuning = Tuning()
     budget: str = ""
     cost: str = ""
     reference: str = "linear"  # the row that others are compared with
     kind: Literal["table", "fewshot", "shift"] = "table"
+
+
+    def shows(self, backbone: str, text: str) -> bool:
+        """Whether a method stands on a backbone: all that were typed, and of the suite's own those that it carries."""
+        return text not in self.methods or text in self.carries.get(backbone, self.methods)
 
 
 Maker = Callable[[], Suite]
@@ -102,5 +109,5 @@ def miniature(suite: Suite) -> Suite:
         note="Stand-ins are generated miniatures written in the real formats, the backbone is the embedded one: they "
              f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
         backbones=(EMBEDDED,), seeds=suite.seeds[:1], protocol=SMALL | kept | {"augment": "none"}, standins=True,
-        rates=rates, per_dataset=per, budget="not tuned: one common recipe",
+        rates=rates, per_dataset=per, per_backbone={}, carries={}, budget="not tuned: one common recipe",
         cost="some seconds for each run on one core")

@@ -29,7 +29,8 @@ def test_a_suite_bears_its_name_and_its_methods_exist(name: str) -> None:
 def test_a_suite_of_real_data_has_a_miniature_that_runs_anywhere(name: str, tmp_path: Path) -> None:
     plan = make(Request(suite=name, data="standin"), tmp_path)
     assert plan.suite.name == name + SUFFIX and len(plan.runs) == len(SUITES[name]().datasets) * len(plan.view.rows)
-    assert {r.spec.epochs for r in plan.runs} == {5} and all(r.spec.standin for r in plan.runs)
+    assert {r.spec.epochs for r in plan.runs} == {5}
+    assert all(r.spec.standin for r in plan.runs if r.spec.dataset != "digits")
     assert make(Request(suite=name + SUFFIX), tmp_path).view == plan.view
 
 
