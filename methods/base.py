@@ -101,6 +101,7 @@ class Fit:
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)  # autocast for every forward
     adapter: Adapter | None = None
     undecayed: set[str] = field(default_factory=set)  # trained weights that a part shrinks in the optimizer's place
+    image_size: int = 0  # pixels on a side; 0 where nobody has said it
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C) logits in float32 at least, under the run's precision; `weights` stand in by name."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from .convs import FACES as CONVOLUTIONAL
 from .face import Face
-from .resnet import ResNetFace
 from .swin import SwinFace
 from .vit import VitFace
 
-FACES: tuple[type[Face], ...] = (VitFace, SwinFace, ResNetFace, Face)  # the last one is of any model with a head
+FACES: tuple[type[Face], ...] = (VitFace, SwinFace, *CONVOLUTIONAL, Face)  # the last one is of any model with a head
 
 
 def face_of(model: nn.Module) -> Face:

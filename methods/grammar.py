@@ -209,8 +209,9 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
             raise MethodError(f"option {key!r} of {name!r} {problem}, not {value!r:.60}")
     resolved = {o.name: o.normal(given.get(o.name, o.default)) for o in info.options}
     for key, allowed in dict(info.facts.get("lists", {})).items():
+        further = tuple(dict(info.facts.get("further", {})).get(key, ()))
         why = dict(info.facts.get("lists_why", {})).get(key, "")
-        resolved[key] = _listed(str(resolved[key]), allowed, f"option {key!r} of {name!r}", why)
+        resolved[key] = _listed(str(resolved[key]), allowed, further, f"option {key!r} of {name!r}", why)
     for rule, message in dict(info.facts.get("checks", {})).items():
         if not _holds(rule, resolved):
             raise MethodError(f"{name!r}: {message}")
@@ -237,16 +238,20 @@ def _keywords(call: str, piece: str, text: str) -> dict[str, Scalar]:
     return given
 
 
-def _listed(text: str, allowed: tuple[str, ...], what: str, why: str = "") -> str:
-    """A comma-separated choice out of `allowed`, in their order; 'all' is every one. One spelling per meaning."""
+def _listed(text: str, allowed: tuple[str, ...], further: tuple[str, ...], what: str, why: str = "") -> str:
+    """A comma-separated choice out of `allowed`, in their order; 'all' is every one. One spelling per meaning.
+
+    `further` words are known too, of other backbones; they joined later and must not change what was 'all' before.
+    """
     given = [t.strip() for t in text.split(",") if t.strip()]
-    wrong = [t for t in given if t not in allowed]
+    known = (*allowed, *further)
+    wrong = [t for t in given if t not in known]
     if text.strip() in ("all", ",".join(allowed)):
         return "all"
     if wrong or not given:
-        raise MethodError(f"{what} must be some of {', '.join(allowed)}, joined by commas, or 'all', not {text!r}"
+        raise MethodError(f"{what} must be some of {', '.join(known)}, joined by commas, or 'all', not {text!r}"
                           + (f"; {why}" if why else ""))
-    return ",".join(t for t in allowed if t in given)
+    return ",".join(t for t in known if t in given)
 
 
 _ALLOWED = (ast.Expression, ast.BinOp, ast.Mod, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .compose import new_head
 from .face import Context, Face
 from .families import face_of
-from .vit import freeze
+from .vit import freeze, head_width
 
 States = dict[int, Tensor]  # 0: embedded tokens (B, K, D); i: output of block i, counted from 1
 IMAGE = -1  # the state that is the image itself
@@ -35,7 +35,7 @@ class SideNetwork(nn.Module):
         like = next(backbone.parameters())
         self.backbone = backbone.eval()
         self.taps = tuple(sorted(taps))
-        self.num_features = int(backbone.num_features)  # type: ignore[arg-type]
+        self.num_features = head_width(backbone)
         self.head = new_head(self.num_features, classes).to(device=like.device, dtype=like.dtype)
         self.register_state_dict_post_hook(_without_backbone)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_backbone_is_elsewhere)  # type: ignore[no-untyped-call]

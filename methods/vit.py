@@ -6,18 +6,25 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from .batch_norm import hold_statistics
 from .compose import new_head
 from .face import POINTS, Context, Face, Site, has_linears, sites
 
 
 def freeze(model: nn.Module) -> None:
-    """No weight of the model trains."""
+    """No weight of the model trains, and no running statistics move (see `batch_norm`)."""
     model.requires_grad_(False)
+    hold_statistics(model)
+
+
+def head_width(model: nn.Module) -> int:
+    """D of what the head reads: of the last map, or of what lies between the pooling and the classifier."""
+    return int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
 
 
 def replace_head(model: nn.Module, classes: int) -> nn.Module:
     """Put the new classification head in, trainable; on ViT it is `head`, on Swin `head.fc`, on ResNet `fc`."""
-    width = int(model.num_features)  # type: ignore[arg-type]
+    width = head_width(model)
     like = next(model.parameters())
     model.reset_classifier(classes)  # type: ignore[operator]
     head = model.get_classifier()  # type: ignore[operator]

@@ -24,8 +24,9 @@ USUAL = 224  # pixels on a side, in most papers
 FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|rope)",
             "vit": r"regatta_vit|vit_|deit|test_vit|flexivit|aimv2|beit3|eva_large",
             "beit": r"beit_|beitv2", "swinv2": r"swinv2_(?!cr)", "swin": r"swin_",
-            # convolutions; what reads a ResNet's own stages is refused while planning (`carry`)
-            "resnet": r"resnet|resnext|test_resnet|tf_efficientnet_lite"}
+            "resnet": r"resnet|resnext|(se|eca)resne[xt]|wide_resnet|test_resnet",
+            "convnext": r"convnext|test_convnext", "mobilenet": r"(tf_)?mobilenetv[34]_",
+            "efficientnet": r"(tf_|test_)?efficientnet|mobilenetv[12]_|(se)?mnasnet|(tf_)?mixnet|tinynet"}
 KNOWN = {
     EMBEDDED: "small ViT with weights in this repository, pre-trained on generated scenes; runs anywhere",
     "vit_base_patch16_224.augreg_in21k": "ViT-B/16, ImageNet-21k, AugReg: the harness's default for real data",
@@ -35,6 +36,7 @@ KNOWN = {
     "vit_tiny_patch16_224.augreg_in21k": "ViT-Ti/16, ImageNet-21k, AugReg",
     "swin_base_patch4_window7_224.ms_in22k": "Swin-B, ImageNet-22k",
     "resnet50.a1_in1k": "ResNet-50, ImageNet-1k",
+    "convnext_tiny.fb_in22k": "ConvNeXt-T, ImageNet-22k",
 }
 
 
@@ -51,7 +53,7 @@ class Weights:
 
 
 def family(name: str) -> str:
-    """vit, eva, beit, swin, swinv2, resnet, or the name itself where we know nothing about it.
+    """A key of FAMILIES, or the name itself where we know nothing about it.
 
     Told by the beginning of the name, at once; a test compares it with the classes that timm builds.
     """

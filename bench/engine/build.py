@@ -119,7 +119,7 @@ class Built:
             warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=self.card.classes,
             train_size=len(self.train_pictures), mean=self.normalise.mean, std=self.normalise.std, lr=spec.lr,
             weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing, precision=self._precision(),
-            adapter=adapter)
+            adapter=adapter, image_size=spec.image_size)
 
     def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
         """What a forward pass runs in."""

@@ -150,7 +150,7 @@ def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: s
               warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=classes,
               train_size=train_size - held, mean=torch.zeros(3), std=torch.ones(3), lr=spec.lr,
               weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing, precision=precision,
-              adapter=method.adapter)
+              adapter=method.adapter, image_size=spec.image_size)
     method.attach(fit)
     return fit
 

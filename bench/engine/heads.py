@@ -68,5 +68,5 @@ def one_linear(model: nn.Module, name: str) -> None:
         raise HeadError(f"backbone {name!r} has an MLP for a classifier, where a method here trains one layer; "
                         "use another backbone")
     read: Any = getattr(net, "head_hidden_size", None)
-    if read and read != net.num_features:  # what the classifier reads, behind attention pooling
+    if read and read != net.num_features and not hasattr(net, "conv_head"):  # what is read behind attention pooling
         net.num_features = read

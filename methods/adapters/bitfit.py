@@ -15,6 +15,8 @@ from ..compose import part
 from ..insertion import require
 from ..vit import freeze, replace_head
 
+NORMS = nn.LayerNorm | nn.BatchNorm2d
+
 
 @part("bitfit")
 class BitFit(Adapter):
@@ -24,19 +26,20 @@ class BitFit(Adapter):
     paper = "Ben Zaken, Ravfogel, Goldberg, ACL 2022, arXiv:2106.10199"
     formula = "11 d L + 2 d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet", "convnext", "efficientnet",
+                                                  "mobilenet"})
     mergeable = True
     search = {"lr": (1e-4, 5e-2, "log")}
     recipe_from = ("peers run it on images over grids of rates and decays per task (VPT, Mai et al.); no one setting "
                    "is printed")
 
-    norms: Annotated[bool, "train the biases of LayerNorms too"] = True
+    norms: Annotated[bool, "train the biases of norms too"] = True
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
         freeze(backbone)
         for module in backbone.modules():
-            wanted = isinstance(module, nn.Linear | nn.Conv2d) or (self.norms and isinstance(module, nn.LayerNorm))
+            wanted = isinstance(module, nn.Linear | nn.Conv2d) or (self.norms and isinstance(module, NORMS))
             if wanted and module.bias is not None:
                 module.bias.requires_grad_(True)
         return replace_head(backbone, classes)

@@ -18,7 +18,8 @@ class Full(Adapter):
     title = "Full fine-tuning"
     formula = "all weights of the backbone"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
     search = {"lr": (1e-5, 3e-3, "log")}
     recipe = {"lr": 1e-4, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

@@ -18,7 +18,8 @@ class Linear(Adapter):
     title = "Linear probe"
     formula = "0"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
     frozen_backbone = True
     search = {"lr": (1e-3, 1e-1, "log")}

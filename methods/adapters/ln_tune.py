@@ -20,7 +20,7 @@ class LNTune(Adapter):
     paper = "as in Mai et al., CVPR 2025, arXiv:2409.16434"
     formula = "2 d (2 L + 1)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "convnext"})
     mergeable = True
     search = {"lr": (1e-4, 5e-2, "log")}
     recipe_from = ("Mai et al. choose among rates of 1e-3 and 1e-2 and decays of 1e-4 and 1e-3 per task; no one "

@@ -22,11 +22,16 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Feature, Fit
 from ..compose import part
+from ..conv_layer import fold_convs
+from ..convs import conv_face
+from ..grammar import MethodError
 from ..insertion import Site, deltas, fold_linears, linears, require
 from ..views import View
 from ..vit import freeze, replace_head
 from .experts import Experts
 from .lowrank import ROLE, LoraLinear, LowRank, grouped, read_targets, rows_of
+from .lowrank_conv import ATTENTION_FREE, LoraConv, chosen
+from .lowrank_conv import TARGETS as CONV_TARGETS
 from .principal import Principal
 
 
@@ -38,10 +43,13 @@ class LoRA(Adapter):
     paper = "Hu et al., ICLR 2022, arXiv:2106.09685"
     formula = "2 d L rank per target of q, k, v, o; 5 d L rank per fc1, fc2; shared_a over n of q, k, v: (1+n) d L rank"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet", "convnext", "efficientnet",
+                                                  "mobilenet"})
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
+    further: ClassVar[dict[str, tuple[str, ...]]] = {"targets": (  # of convolutional networks, see lowrank_conv
+        "conv1", "conv2", "conv3", "downsample", "conv", "conv_exp", "conv_pw", "conv_pwl", "conv_head")}
     later: ClassVar[frozenset[str]] = frozenset({"init", "scale", "lr_ratio", "experts", "expert_dropout"})
     checks: ClassVar[dict[str, str]] = {
         "not experts or init == 'kaiming'": "experts begin at zero, so init='pissa' does not go with them",
@@ -54,7 +62,9 @@ class LoRA(Adapter):
 
     rank: Annotated[int, ">= 1", "rank of each update"] = 8
     alpha: Annotated[float, "> 0", "the update is scaled by alpha / rank"] = 8.0
-    targets: Annotated[str, "what is adapted: some of q, k, v, o, fc1, fc2 joined by commas, or 'all'"] = "q,v"
+    targets: Annotated[str, "what is adapted: some of q, k, v, o, fc1, fc2 joined by commas, or 'all'; of a "
+                               "convolutional network some of its convolutions' roles, and q,v stands for conv2 of a "
+                               "ResNet, conv_pw,conv_pwl of EfficientNet and MobileNet, fc1,fc2 of ConvNeXt"] = "q,v"
     dropout: Annotated[float, ">= 0, < 1", "on the update's input while training"] = 0.0
     shared_a: Annotated[bool, "one A for all of q, k, v that are targets (NOAH)"] = False
     init: Annotated[Literal["kaiming", "pissa"], "B zero, or both from the weight's singular vectors"] = "kaiming"
@@ -64,11 +74,35 @@ class LoRA(Adapter):
     expert_dropout: Annotated[float, ">= 0, < 1", "how often an expert is masked, for a whole batch"] = 0.5
 
     def __post_init__(self) -> None:
-        read_targets(self.targets)
+        if not {*self.targets.split(",")} & {*CONV_TARGETS}:
+            read_targets(self.targets)
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
-        require(self, backbone)
+        if require(self, backbone) in ATTENTION_FREE:
+            return self.adapt_convs(backbone, classes)
         return self.adapt(backbone, linears(backbone), classes)
+
+    def adapt_convs(self, backbone: nn.Module, classes: int) -> nn.Module:
+        """The same for a convolutional network; the linear layers of a ConvNeXt get pairs as any."""
+        if self.shared_a or self.experts or self.init != "kaiming":
+            raise MethodError("'lora': shared_a, experts and init='pissa' are for linear layers with attention; leave "
+                              "them out on a convolutional network")
+        face = conv_face(backbone)
+        roles = chosen(tuple(self.targets.split(",")), face)
+        freeze(backbone)
+        for conv in face.convs():
+            if conv.role in roles and conv.conv.groups == 1:
+                backbone.set_submodule(conv.path, LoraConv(conv, self.rank, self.factor, self.dropout))
+        for site in face.linears():
+            if site.role in roles:
+                pairs = {site.role: self.pair(site, [rows_of(site.role, site)])}
+                backbone.set_submodule(site.path, LoraLinear(site.linear, pairs))
+        return replace_head(backbone, classes)
+
+    @property
+    def factor(self) -> float:
+        """What the product is multiplied with."""
+        return self.alpha / (self.rank if self.scale == "lora" else math.sqrt(self.rank))
 
     def adapt(self, backbone: nn.Module, sites: list[Site], classes: int) -> nn.Module:
         """Freeze the backbone, put pairs beside the layers of these sites, give it a fresh head."""
@@ -85,9 +119,8 @@ class LoRA(Adapter):
         """What is put beside these rows of a layer."""
         if self.experts:
             return Experts(site, rows, self.rank, self.alpha, self.dropout, self.expert_dropout)
-        scale = self.alpha / (self.rank if self.scale == "lora" else math.sqrt(self.rank))
         kind = LowRank if self.init == "kaiming" else Principal
-        return kind(site, rows, self.rank, scale, self.dropout)
+        return kind(site, rows, self.rank, self.factor, self.dropout)
 
     def rates(self, model: nn.Module) -> dict[str, float]:
         if self.lr_ratio == 1.0:
@@ -104,4 +137,4 @@ class LoRA(Adapter):
         return [view for path, d in deltas(fit.model) if isinstance(d, LowRank) for view in d.views(path, fit.anchor)]
 
     def merge(self, model: nn.Module) -> nn.Module:
-        return fold_linears(model)
+        return fold_convs(fold_linears(model))

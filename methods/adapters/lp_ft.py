@@ -35,7 +35,8 @@ class LPFT(Adapter):
             "own anchor for constraints")
     formula = "all weights of the backbone"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
     wants_holdout = True
     search = {"lr": (1e-6, 1e-3, "log")}

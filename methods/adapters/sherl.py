@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Feature
 from ..compose import part
+from ..convs import ConvFace, conv_face
+from ..families import face_of
 from ..grammar import MethodError
 from ..insertion import require
 from ..side import SideNetwork, States, class_query, every
-from ..stages import ResNetSide
+from ..stages import ConvSide, guide_channels, to_grid
 
 TEMPERATURE = 0.1  # of the gate; fixed
 EPS = 1e-6
@@ -38,7 +40,8 @@ class SHERL(Adapter):
             "start='identity' (skip fixed at 1, expansion zero) is ours")
     formula = "N (d h + 3 h) + (h + 1) + (h d + d) + 2 d + 1, h = d / reduction, N early states"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet",
+                                                  "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     checks: ClassVar[dict[str, str]] = {
@@ -63,8 +66,9 @@ class SHERL(Adapter):
     class_query: Annotated[bool, "compute only the class token in the last block; for class-token pooling"] = False
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
-        found = require(self, backbone)
-        return SherlResNet(backbone, classes, self) if found == "resnet" else SherlViT(backbone, classes, self)
+        require(self, backbone)
+        conv = isinstance(face_of(backbone), ConvFace)
+        return SherlConv(backbone, classes, self) if conv else SherlViT(backbone, classes, self)
 
     def read(self, guide: int) -> tuple[int, ...]:
         """Numbers of the early states that are read, the deepest (`guide`) last. Raises MethodError."""
@@ -206,46 +210,51 @@ class SherlViT(_Sherl):
         return face.final(t)
 
 
-class SherlResNet(ResNetSide, _Sherl):
-    """SHERL on a ResNet: states are the first three stages and stage four without its late bottlenecks."""
+class SherlConv(ConvSide, _Sherl):
+    """SHERL on a convolutional network: states are its stages, the last one without its late blocks."""
 
     def __init__(self, backbone: nn.Module, classes: int, options: SHERL) -> None:
+        face = conv_face(backbone)
         if options.class_query or options.squeeze == "glu":
-            raise MethodError("'sherl' has neither class_query nor squeeze='glu' on a ResNet")
-        channels = self.channels_of(backbone)
-        if options.n_late >= len(backbone.layer4):  # type: ignore[arg-type]
-            raise MethodError(f"'sherl' on a ResNet keeps at most n_late={len(backbone.layer4) - 1} late bottlenecks")  # type: ignore[arg-type]
-        taps = options.read(3)
+            raise MethodError(f"'sherl' has neither class_query nor squeeze='glu' on a {face.family}")
+        *_, last = face.levels()
+        most = sum(block in face.blocks() for block in last) - 1
+        if options.n_late > most:
+            raise MethodError(f"'sherl' on this {face.family} keeps at most n_late={most} late blocks")
+        channels, guide = guide_channels(backbone, options.n_late), len(face.levels()) - 1
+        taps = options.read(guide)
+        if channels[-1] % options.reduction:
+            raise MethodError(f"'sherl': reduction={options.reduction} does not divide the width {channels[-1]}")
         super().__init__(backbone, taps, classes)
-        self.guide, self.n_late = 3, options.n_late
-        h = channels[3] // options.reduction
-        self.squeeze = nn.ModuleDict({str(i): GridSqueeze(channels[i], h, 2 ** (3 - i)) for i in taps})
-        self.expand = GridExpand(h, channels[3], rectify=options.start == "paper")
+        self.guide, self.n_late = guide, options.n_late
+        h = channels[-1] // options.reduction
+        self.squeeze = nn.ModuleDict({str(i): GridSqueeze(channels[i], h) for i in taps})
+        rectified = face.family == "resnet" and options.start == "paper"  # other streams are not rectified
+        self.expand = GridExpand(h, channels[-1], rectify=rectified)
         if options.start == "identity":
             zero_affine(self.expand.norm)
         self._common(h, options)
 
     def update(self, states: States) -> Tensor:
         """Early states -> y (B, C, H, W)."""
-        return self.expand(self.merged(states), states[self.guide].shape[2:])
+        grid = states[self.guide].shape[2:]
+        return self.expand(self.merged({i: to_grid(states[i], grid) for i in self.taps}), grid)
 
     def tokens(self, states: States) -> Tensor:
-        """Early states -> (B, C, H, W) behind the late bottlenecks."""
+        """Early states -> (B, C, H, W) behind the late blocks."""
         return self.behind(self.stream(states), self.n_late)
 
 
 class GridSqueeze(nn.Module):
-    """Pool to the last grid (max + average), 1x1 convolution, BatchNorm; grid cells become tokens."""
+    """1x1 convolution, BatchNorm, of a state that was pooled to the last grid; grid cells become tokens."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.stride = stride
         self.conv, self.norm = nn.Conv2d(inputs, width, 1), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, K, h)."""
-        pooled = F.max_pool2d(x, self.stride) + F.avg_pool2d(x, self.stride)
-        return self.norm(self.conv(pooled)).flatten(2).mT
+        return self.norm(self.conv(x)).flatten(2).mT
 
 
 class GridExpand(nn.Module):

@@ -8,7 +8,7 @@ on the batch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Feature
 from ..compose import part
+from ..convs import ConvFace, conv_face
+from ..families import face_of
 from ..insertion import require
 from ..side import IMAGE, SideNetwork, States
+from ..stages import ConvSide
 
 
 @part("side_tuning")
@@ -29,6 +32,7 @@ class SideTuning(Adapter):
     ours = "our reading: the side network's form (four convolutions, normalised per image) and its random start"
     formula = "27 w^2 + 60 w + (w d + d) + 1, w = width"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet", "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     search = {"lr": (1e-4, 3e-2, "log")}
@@ -38,7 +42,8 @@ class SideTuning(Adapter):
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
-        return Blended(backbone, classes, self.width)
+        conv = isinstance(face_of(backbone), ConvFace)
+        return (BlendedConv if conv else Blended)(backbone, classes, self.width)
 
     def frozen_blocks(self, model: nn.Module) -> int:
         return int(model.depth) if isinstance(model, Blended) else 0
@@ -48,8 +53,7 @@ class Blended(SideNetwork):
     """The frozen feature and the side network's, mixed by one gate."""
 
     def __init__(self, backbone: nn.Module, classes: int, width: int) -> None:
-        net: Any = backbone
-        depth = len(net.blocks)
+        depth = self.last_state(backbone)
         super().__init__(backbone, (IMAGE, depth), classes)
         self.depth = depth
         self.convs = nn.ModuleList([nn.Conv2d(3, width, 4, stride=4),
@@ -58,6 +62,11 @@ class Blended(SideNetwork):
         self.up = nn.Linear(width, self.num_features)
         self.gate = nn.Parameter(torch.zeros(()))
         self.settle()
+
+    @staticmethod
+    def last_state(backbone: nn.Module) -> int:
+        """The number of the state that the backbone ends with."""
+        return len(face_of(backbone).blocks())
 
     def side(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D)."""
@@ -73,3 +82,11 @@ class Blended(SideNetwork):
         share = torch.sigmoid(self.gate)
         own = self.face.features(self.tokens(states), self.context(states))
         return share * own + (1 - share) * self.side(states[IMAGE])
+
+
+class BlendedConv(Blended, ConvSide):
+    """The same beside a convolutional network."""
+
+    @staticmethod
+    def last_state(backbone: nn.Module) -> int:
+        return len(conv_face(backbone).levels()) - 1

@@ -4,6 +4,11 @@ All states are squeezed; per layer, the last state attends to it with relu weigh
 itself); a softmax over layers says how much each counts. No gradient enters the backbone. The ViT form is ours: the
 last state passes the frozen final norm, the result is pooled as the backbone pools. `form='cls'` has one query, the
 class token, squeezed by itself, as in the authors' video branch, and needs no K x K attention.
+
+On a convolutional network the states are the stages' maps and the guide is the map that is pooled. Matched to an
+earlier map's channels (1 x 1 convolution, relu) it is multiplied with it; inside each window that a cell of the guide
+covers the products' positive parts, divided by their sum, plus 1 / window size, weight the pixels that are summed.
+A 1 x 1 convolution with batch norm squeezes what was pooled, and from there on cells are tokens.
 """
 
 from __future__ import annotations
@@ -16,9 +21,12 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Feature
 from ..compose import part
+from ..convs import ConvFace, conv_face
+from ..families import face_of
 from ..grammar import MethodError
 from ..insertion import require
 from ..side import SideNetwork, States, real_tokens
+from ..stages import ConvSide
 
 EPS = 1e-6
 
@@ -34,6 +42,7 @@ class UniPT(Adapter):
     formula = ("(L + 1) (d h + 3 h) + h^2 + 3 h + h + h d + d, h = d / reduction; form='cls': (L + 2) (d h + h) + h + "
                "h d + d")
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet", "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     checks: ClassVar[dict[str, str]] = {
@@ -48,6 +57,8 @@ class UniPT(Adapter):
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
         require(self, backbone)
+        if isinstance(face_of(backbone), ConvFace):
+            return UniPTConv(backbone, classes, self)
         net: Any = backbone
         if int(net.embed_dim) % self.reduction:
             raise MethodError(f"'unipt': reduction={self.reduction} does not divide the width {net.embed_dim}")
@@ -149,3 +160,53 @@ def attention(query: Tensor, x: Tensor, real: Tensor | None = None) -> Tensor:
     scores = F.relu(query @ x.mT)
     scores = scores if real is None else scores * real[:, None]
     return scores / (scores.sum(2, keepdim=True) + EPS)
+
+
+class UniPTConv(ConvSide, UniPTTokens):
+    """States are the stages' outputs; the guide is the last one, behind what follows it in front of pooling."""
+
+    def __init__(self, backbone: nn.Module, classes: int, options: UniPT) -> None:
+        face = conv_face(backbone)
+        if options.form == "cls":
+            raise MethodError(f"'unipt': form='cls' asks for a class token, and this {face.family} has none")
+        *early, last = face.channels()
+        head: Any = getattr(backbone, "conv_head", None)
+        d = int(head.out_channels) if head is not None and face.family == "efficientnet" else last
+        if d % options.reduction:
+            raise MethodError(f"'unipt': reduction={options.reduction} does not divide the width {d}")
+        SideNetwork.__init__(self, backbone, range(len(early) + 1), classes)
+        self.depth, self.residual = len(early), options.residual
+        h = d // options.reduction
+        self.match = nn.ModuleList([nn.Conv2d(d, c, 1) for c in early])
+        self.squeeze = nn.ModuleList([nn.Sequential(nn.Conv2d(c, h, 1), nn.BatchNorm2d(h)) for c in (*early, d)])
+        self.confidence = nn.Linear(h, 1, bias=False)
+        self.up = nn.Linear(h, d)
+        self.make(h)
+        self.settle()
+
+    def final(self, states: States) -> Tensor:
+        """The guide's cells, (B, K, D)."""
+        return self.conv_face.final(states[self.depth]).flatten(2).mT
+
+    def squeezed(self, states: States) -> list[Tensor]:
+        guide = self.conv_face.final(states[self.depth])
+        maps = [guided(states[i], F.relu(match(guide))) for i, match in enumerate(self.match)]
+        return [squeeze(x).flatten(2).mT for squeeze, x in zip(self.squeeze, [*maps, guide], strict=True)]
+
+    def tokens(self, states: States) -> Tensor:
+        """The map that is pooled, (B, D, H, W)."""
+        grid = states[self.depth].shape[2:]
+        cells = super().tokens(states).mT
+        return cells.reshape(*cells.shape[:2], *grid)
+
+
+def guided(x: Tensor, guide: Tensor) -> Tensor:
+    """(B, C, H, W), (B, C, h, w) -> (B, C, h, w): each cell the weighted sum of its window of x."""
+    rows, columns = x.shape[2] // guide.shape[2], x.shape[3] // guide.shape[3]
+    if (rows * guide.shape[2], columns * guide.shape[3]) != x.shape[2:]:
+        raise MethodError(f"'unipt' needs stages whose grids divide one another, not {tuple(x.shape[2:])} and "
+                          f"{tuple(guide.shape[2:])} cells; use an image size that is a multiple of 32")
+    windows = x.reshape(*x.shape[:2], guide.shape[2], rows, guide.shape[3], columns)  # (B, C, h, s, w, t)
+    score = F.relu((windows * guide[:, :, :, None, :, None]).sum(1))  # (B, h, s, w, t)
+    weight = score / (score.sum((2, 4), keepdim=True) + EPS) + 1 / (rows * columns)
+    return (windows * weight[:, None]).sum((3, 5))

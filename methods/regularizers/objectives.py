@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..base import Fit
 from ..insertion import patch_tokens
+from ..vit import head_width
 from .augment import contrast_view, flip, strong_view
 from .reading import features, in_mode
 
@@ -42,7 +43,7 @@ class Objective:
 
     def width(self, fit: Fit) -> int:
         """D of the pooled features."""
-        return int(fit.model.num_features)  # type: ignore[arg-type]
+        return head_width(fit.model)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -99,29 +100,31 @@ class Reconstruction(Objective):
 
     def head(self, fit: Fit) -> nn.Module:
         x = next(iter(fit.trainable.values()))
-        side = self.side(fit, self.image_size(fit))
-        return nn.Linear(self.width(fit), 3 * side * side, device=x.device, dtype=x.dtype)
+        side, width = self.tokens(fit, self.image_size(fit))
+        return nn.Linear(width, 3 * side * side, device=x.device, dtype=x.dtype)
 
     @staticmethod
     def image_size(fit: Fit) -> int:
         embed = getattr(fit.model, "patch_embed", None)
         size = getattr(embed, "img_size", None)
+        if not size and fit.image_size:  # of a convolutional network any size is right
+            return fit.image_size
         if not size or size[0] != size[1]:
             raise ValueError("ugr(objective='rec') needs a backbone with a patch embedding for square images of one "
                              "size; use another objective")
         return int(size[0])
 
-    def side(self, fit: Fit, pixels: int) -> int:
-        """Pixels along a token: what the last map's stride is, 16 for ViT-B/16 and 32 for Swin."""
+    def tokens(self, fit: Fit, pixels: int) -> tuple[int, int]:
+        """Pixels along a token (what the last map's stride is, 16 for ViT-B/16 and 32 for Swin), and its width."""
         like = next(iter(fit.trainable.values()))
         with torch.no_grad(), fit.precision(), in_mode(fit.model, False):
             blank = torch.zeros(1, 3, pixels, pixels, device=like.device, dtype=like.dtype)
-            tokens = patch_tokens(fit.model, blank).shape[1]
+            _, tokens, width = patch_tokens(fit.model, blank).shape
         side = round(pixels / tokens**0.5)
         if side * round(tokens**0.5) != pixels or round(tokens**0.5) ** 2 != tokens:
             raise ValueError(f"ugr(objective='rec') needs a token for each patch of the image; this model gives "
                              f"{tokens} tokens for {pixels}x{pixels} pixels")
-        return side
+        return side, width
 
     def look(self, fit: Fit, x: Tensor, head: nn.Module | None) -> Look:
         assert isinstance(head, nn.Linear)

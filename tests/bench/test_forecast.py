@@ -22,7 +22,7 @@ from . import tiny
 
 ON = {"ftp": "full", "fsl2": "lp_ft"}  # parts that are not tried on lora
 READS_VALUES = {"mars_sp"}  # indexes with the position of the largest row
-ADAPTERS = sorted(p.name for p in catalog().values() if p.kind == "adapter")
+ADAPTERS = sorted(p.name for p in catalog().values() if p.kind == "adapter" and "vit" in p.families)
 PARTS = sorted(p.name for p in catalog().values() if p.kind != "adapter")
 
 

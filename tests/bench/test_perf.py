@@ -262,7 +262,7 @@ def test_fit_prints_a_batch_per_budget(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(("words", "told"), [
     (["--turns", "0"], "--turns must be 1 or more"), (["--fit", "-3"], "positive numbers"),
     (["--suite", "dmo"], "no suite is called"), (["--methods", "lorra"], "lora"),
-    (["--methods", "lora", "--backbone", "resnet50.a1_in1k"], "cannot run on"),
+    (["--methods", "vpt_deep", "--backbone", "resnet50.a1_in1k"], "cannot run on"),
 ])
 def test_wrong_usage_is_one_sentence_and_exit_2(words: list[str], told: str,
                                                 capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def setup(text: str, backbone: nn.Module, size: int = 8, seed: int = 1, **fields
     held = Endless(data(15, size, seed=6, dtype=dtype), 5)
     settings: dict[str, Any] = {"steps": 20, "steps_per_epoch": 4, "warmup_steps": 0, "seed": seed, "classes": CLASSES,
                                 "train_size": 40, "mean": torch.zeros(3), "std": torch.ones(3), "lr": 1e-2,
-                                "weight_decay": 0.0}
+                                "weight_decay": 0.0, "image_size": size}
     fit = Fit(model=model, trainable=trainable, head=head, anchor=anchor | method.adapter.anchors(model), holdout=held,
               adapter=method.adapter, **(settings | fields))
     method.prepare(fit, [data(20, size, seed=7, dtype=dtype)])

@@ -15,7 +15,7 @@ from methods.compose import create
 from methods.grammar import parse
 
 CLASSES = 5
-ADAPTERS = [info.name for info in catalog().values() if info.kind == "adapter"]
+ADAPTERS = [info.name for info in catalog().values() if info.kind == "adapter" and "vit" in info.families]
 ON_SWIN = [name for name in ADAPTERS if "swin" in catalog()[name].families]
 
 

@@ -16,7 +16,7 @@ from bench.perf.rig import CLASSES, Rig, variant
 from methods.catalog import catalog
 
 BATCH = 16
-ADAPTERS = sorted(p.name for p in catalog().values() if p.kind == "adapter")
+ADAPTERS = sorted(p.name for p in catalog().values() if p.kind == "adapter" and "vit" in p.families)
 PARTS = sorted(p.name for p in catalog().values() if p.kind != "adapter")
 
 

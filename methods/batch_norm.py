@@ -1,0 +1,62 @@
+"""Batch norm of a network that is adapted: whether it normalises by stored statistics or by those of the batch.
+
+A frozen weight does not stop running statistics: in train mode a batch norm normalises by the batch and moves them,
+whatever `requires_grad` says. An adapted network would then not start at the pre-trained function, an image's output
+would depend on the batch around it, and nothing could be merged or computed once. So a batch norm whose network is
+frozen stays in eval mode here, whatever `train()` says, also where its own scale and shift train (`bn_tune`). Where
+all of a block trains (`full`, `partial_k`) its batch norms train too. A run may say otherwise (`mode`).
+
+Three choices therefore belong to every run on such a network: whether scale and shift train (the method), the mode
+in training (the run's `batch_norm`), the statistics at the end (`wise.buffers` where weights are interpolated).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Mode = Literal["method", "eval", "train"]
+_HELD = "holds_statistics"
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Every batch norm with running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def hold_statistics(model: nn.Module) -> None:
+    """Every batch norm stays in eval mode from now on, whatever `model.train()` says; without any nothing changes."""
+    norms = batch_norms(model)
+    for norm in norms:
+        setattr(norm, _HELD, True)
+        norm.training = False
+    if norms and "train" not in vars(model):
+        model.train = types.MethodType(_train, model)  # type: ignore[method-assign]
+
+
+def release_statistics(modules: Iterable[nn.Module]) -> None:
+    """The batch norms in these modules follow `train()` again."""
+    for module in modules:
+        for norm in batch_norms(module):
+            setattr(norm, _HELD, False)
+            norm.training = module.training
+
+
+def _train(self: nn.Module, mode: bool = True) -> nn.Module:
+    type(self).train(self, mode)
+    for norm in batch_norms(self):
+        if getattr(norm, _HELD, False):
+            norm.training = False
+    return self
+
+
+def set_mode(model: nn.Module, mode: Mode) -> None:
+    """What a run's `batch_norm` asks for: `method` leaves it to the method, the others are for every batch norm."""
+    if mode == "eval":
+        hold_statistics(model)
+    elif mode == "train":
+        release_statistics([model])
