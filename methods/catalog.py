@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .faults import Broken, PartError, missing_import, told
+from .faults import Broken, PartError, missing_import, parsed, told
 from .formula import problem as formula_problem
 
 Scalar = str | int | float | bool | None
@@ -201,7 +201,7 @@ def _option(node: ast.AnnAssign) -> Option:
 
 
 def _read(path: Path, kind: str) -> list[PartInfo]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     module_doc = ast.get_docstring(tree) or ""
     found = []
     for node in tree.body:
