@@ -28,7 +28,7 @@ class Context(NamedTuple):
     mask: Tensor | None = None  # for attention: bool, True where a key may be read, or float, added to the scores
     share: Tensor | None = None  # (B, K) of each token in the pooled feature, rows sum to 1; None: as the model pools
     real: Tensor | None = None  # (B, K) bool, False for padding; None: there is none
-    rope: Tensor | None = None  # rotary position, as the family's blocks take it
+    position: Tensor | None = None  # rotary position or relative bias, as the family's blocks take it
 
 
 class Site(NamedTuple):
@@ -61,7 +61,7 @@ class Face:
 
     def other_form(self) -> str:
         """Why its blocks do not follow the family's formula, as 'whose ...'; empty where they do."""
-        return "whose blocks are not known"
+        return "whose insides are not known"
 
     def blocks(self) -> list[nn.Module]:
         """The blocks in order of depth."""
@@ -74,6 +74,10 @@ class Face:
     def norms(self) -> list[tuple[nn.Module, int]]:
         """Every norm in front of the final one, with its depth."""
         return [(n, depth) for depth, b in enumerate(self.blocks()) for n in (b.norm1, b.norm2)]  # type: ignore[misc]
+
+    def biases(self) -> list[nn.Parameter]:
+        """Biases of linear layers that are kept beside them, as attention's q and v biases in some families."""
+        return []
 
     def final_norms(self) -> list[nn.Module]:
         """The norm before the head: `norm`, or `fc_norm` behind the pooling; the other one is an identity."""
@@ -88,8 +92,12 @@ class Face:
         """Let a block use the Deltas in its `points`, in place: its modules, names and buffers stay."""
         raise TypeError(f"a {type(self.model).__name__} has no points")
 
-    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, dropped: int, dropout: float) -> None:
-        """Let prompts enter before the block, behind all prefix tokens, and `dropped` of them leave behind it."""
+    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, inside: int, dropped: int,
+               dropout: float) -> None:
+        """Let prompts enter before the block, behind all prefix tokens, and `dropped` of them leave behind it.
+
+        `inside`: how many are in the sequence while it passes the block, whether they entered here or before.
+        """
         raise TypeError(f"a {type(self.model).__name__} has no place for prompts")
 
     @property
@@ -147,20 +155,25 @@ class Face:
 
 
 def sites(model: nn.Module, blocks: list[nn.Module], layers: Mapping[str, str]) -> list[Site]:
-    """The linear layers of all blocks in order of depth; `layers` maps a path in a block to its role, in order."""
+    """The linear layers of all blocks in order of depth; `layers` maps a path in a block to its role, where it is."""
     path_of = {id(module): path for path, module in model.named_modules()}
     found = []
     for depth, block in enumerate(blocks):
         for inner, role in layers.items():
-            linear = block.get_submodule(inner)
-            assert isinstance(linear, nn.Linear)
-            found.append(Site(path_of[id(linear)], linear, depth, role))
+            linear = _submodule(block, inner)
+            if isinstance(linear, nn.Linear):
+                found.append(Site(path_of[id(linear)], linear, depth, role))
+    return found
+
+
+def _submodule(module: nn.Module, path: str) -> object:
+    """What stands at the path; None where there is nothing, or a place that is empty."""
+    found: object = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
     return found
 
 
 def has_linears(block: nn.Module, paths: tuple[str, ...]) -> bool:
     """Whether all of these are linear layers of the block."""
-    try:
-        return all(isinstance(block.get_submodule(p), nn.Linear) for p in paths)
-    except AttributeError:
-        return False
+    return all(isinstance(_submodule(block, p), nn.Linear) for p in paths)

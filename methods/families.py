@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
+from .beit import BeitFace
 from .convs import FACES as CONVOLUTIONAL
+from .eva import EvaFace
 from .face import Face
 from .swin import SwinFace
+from .swinv2 import SwinV2Face
 from .vit import VitFace
 
-FACES: tuple[type[Face], ...] = (VitFace, SwinFace, *CONVOLUTIONAL, Face)  # the last one is of any model with a head
+FACES: tuple[type[Face], ...] = (VitFace, EvaFace, BeitFace, SwinFace, SwinV2Face, *CONVOLUTIONAL,
+                                Face)  # the last one is of any model with a head
 
 
 def face_of(model: nn.Module) -> Face:

@@ -33,7 +33,8 @@ def require(adapter: Adapter, model: nn.Module) -> str:
     name = getattr(adapter, "name", type(adapter).__name__)
     fits = [i.name for i in catalog().values() if i.kind == "adapter" and found in i.families]
     made_for = " and ".join(sorted(adapter.families))
-    raise MethodError(f"{name!r} adapts {made_for} backbones, not this {found}; "
+    other = face_of(model).other_form()
+    raise MethodError(f"{name!r} adapts {made_for} backbones, not this {found}{f', {other}' if other else ''}; "
                       f"adapters that fit it: {', '.join(fits or ['full', 'linear'])}")  # these two need only a head
 
 

@@ -53,7 +53,8 @@ class SwinFace(Face):
     def adapt(self, block: nn.Module) -> None:
         block.__class__ = AdaptedSwinBlock
 
-    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, dropped: int, dropout: float) -> None:
+    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, inside: int, dropped: int,
+               dropout: float) -> None:
         """Prompts join every window of the block; nothing of them leaves it."""
         attn = block.attn
         attn.__class__ = PromptedWindowAttention  # type: ignore[union-attr, assignment]

@@ -58,6 +58,8 @@ class VitFace(Face):
 
     def other_form(self) -> str:
         plain = all(isinstance(b, Block) and has_linears(b, tuple(self.layers)) for b in self.model.blocks)
+        if any("Parallel" in type(b).__name__ for b in self.model.blocks):
+            return "whose blocks run attention and MLP side by side"
         return "" if plain and not hasattr(self.model, "head_dist") else "whose blocks are of another form"
 
     def blocks(self) -> list[nn.Module]:
@@ -69,7 +71,8 @@ class VitFace(Face):
     def adapt(self, block: nn.Module) -> None:
         block.__class__ = AdaptedBlock
 
-    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, dropped: int, dropout: float) -> None:
+    def prompt(self, block: nn.Module, prompts: nn.Parameter | None, inside: int, dropped: int,
+               dropout: float) -> None:
         block.__class__ = PromptedBlock
         block.register_parameter("prompts", prompts)
         block.prompt_dropout = nn.Dropout(dropout).train(block.training)

@@ -267,5 +267,6 @@ def _program() -> str:
     """Of the files that say what a prefix is."""
     here = Path(__file__).resolve()
     methods = here.parents[2] / "methods"
-    files = (here, *(methods / f"{name}.py" for name in ("face", "families", "side", "stages", "convs", "vit")))
+    files = (here, *(methods / f"{name}.py" for name in ("face", "families", "side", "stages", "convs", "vit", "eva",
+                                                         "beit")))
     return sha256(b"".join(p.read_bytes() for p in files)).hexdigest()

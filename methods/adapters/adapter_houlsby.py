@@ -25,7 +25,7 @@ class AdapterHoulsby(Adapter):
     paper = "Houlsby et al., ICML 2019, arXiv:1902.00751"
     formula = "2 L (2 d bottleneck + bottleneck + d); train_ln: + 2 d (2 L + 1)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     at_start = "near"
     search = {"lr": (3e-4, 3e-2, "log")}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

@@ -25,7 +25,7 @@ class AdapterPfeiffer(Adapter):
     paper = "Pfeiffer et al., EACL 2021, arXiv:2005.00247"
     formula = "L (2 d bottleneck + bottleneck + d)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     search = {"lr": (3e-4, 3e-2, "log")}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer"}  # NOAH's

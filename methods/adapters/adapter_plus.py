@@ -40,7 +40,7 @@ class AdapterPlus(Adapter):
     paper = "Steitz, Roth, CVPR 2024, arXiv:2406.06820"
     formula = "L (2 d bottleneck + bottleneck + 2 d)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     at_start = "near"
     search = {"lr": (3e-4, 3e-2, "log")}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

@@ -25,7 +25,7 @@ class AdaptFormer(Adapter):
     paper = "Chen et al., NeurIPS 2022, arXiv:2205.13535"
     formula = "L (2 d bottleneck + bottleneck + d)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     search = {"lr": (3e-4, 3e-2, "log"), "adaptformer.scale": (0.1, 1.0, 0.01, 10.0)}
     recipe = {"optimizer": "sgd_plain", "lr": 0.025, "weight_decay": 0.0, "epochs": 100, "warmup_epochs": 20,
               "batch_size": 64, "drop_path": 0.0, "schedule": "cosine_zero"}  # the authors', 0.1 x batch / 256

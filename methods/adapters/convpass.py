@@ -69,7 +69,7 @@ class Convpass(Adapter):
     paper = "Jie, Deng, 2022, arXiv:2207.07039"
     formula = "2 L ((2 bottleneck + 1) d + 9 bottleneck^2 + 2 bottleneck); where='attn': half"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     search = {"lr": (3e-4, 3e-2, "log"), "convpass.scale": (1.0, 0.1, 10.0, 0.01, 100.0)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
               "drop_last": True, "schedule": "cosine_timm", "normalise": "peer", "decay": "all"}  # the authors'

@@ -17,7 +17,7 @@ from ..base import Adapter, Feature
 from ..compose import part
 from ..insertion import AdaptedLinear, Site, deltas, fold_linears, linears, require
 from ..vit import freeze, replace_head
-from .lowrank import ROLE, LowRank, read_targets, rows_of
+from .lowrank import LowRank, reaches, read_targets, rows_of
 
 
 class Decomposed(LowRank):
@@ -85,7 +85,7 @@ class DoRA(Adapter):
     paper = "Liu et al., ICML 2024, arXiv:2402.09353"
     formula = "per target: LoRA's count + one magnitude per row (q,v: 4 d L rank + 2 d L)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
@@ -106,7 +106,7 @@ class DoRA(Adapter):
         freeze(backbone)
         for site in linears(backbone):
             parts = {t: Decomposed(site, rows_of(t, site), self.rank, self.alpha / self.rank, self.dropout)
-                     for t in read_targets(self.targets) if ROLE[t] == site.role}
+                     for t in read_targets(self.targets) if reaches(t, site)}
             if parts:
                 backbone.set_submodule(site.path, DoraLinear(site.linear, parts))
         return replace_head(backbone, classes)

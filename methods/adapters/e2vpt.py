@@ -81,7 +81,7 @@ class E2VPT(Adapter):
         freeze(backbone)
         face = face_of(backbone)
         for block in face.blocks():
-            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.dropout)
+            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.prompts, self.dropout)
         for block in face.blocks() if self.kv else []:
             extend(block.attn, self.kv, self.dropout)  # type: ignore[arg-type]
         return replace_head(backbone, classes)

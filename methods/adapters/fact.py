@@ -1,5 +1,6 @@
 """The tensor of all weight updates that FacT factorises: where its slices lie, and how one layer uses them.
 
+A layer that is no whole number of squares (EVA-02's MLP) has a last slice of which only a part is used: ours.
 Each block's linear layers are cut into slices of D x D: q, k, v, the projection, the output chunks of fc1, the input
 chunks of fc2. Slice k changes by scale * V S_k U, with U (r x D) and V (D x r) shared by all of them and V = 0 at the
 start. The shared factors are registered once, on the model, so that they are counted, stored and trained once.
@@ -37,6 +38,7 @@ class Slices(Delta):
     def __init__(self, site: Site, factors: Factors, first: int, count: int, scale: float, dropout: float) -> None:
         super().__init__()
         self.depth, self.first, self.count, self.role, self.scale = site.depth, first, count, site.role, scale
+        self.outputs, self.inputs = site.linear.out_features, site.linear.in_features
         self._shared: list[Any] = [factors]  # in a list, so that torch does not register it here
         self.dropout = nn.Dropout(dropout)
 
@@ -50,17 +52,22 @@ class Slices(Delta):
         f = self.factors
         cores = f.cores(self.first, self.count, self.role)  # (n, r, r)
         if self.role == "fc2":  # chunks of the input, summed
-            chunks = x.reshape(*x.shape[:-1], self.count, -1)
+            chunks = self._whole(x).reshape(*x.shape[:-1], self.count, -1)
             code = torch.einsum("...nr,nsr->...s", F.linear(chunks, f.u), cores)
             return self.scale * F.linear(self.dropout(code), f.v)
         code = torch.einsum("...r,nsr->...ns", F.linear(x, f.u), cores)
-        return self.scale * F.linear(self.dropout(code), f.v).flatten(-2)
+        return self.scale * F.linear(self.dropout(code), f.v).flatten(-2)[..., :self.outputs]
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """Filled up with zeros to whole squares: what the last slice lacks of one adds nothing."""
+        missing = self.count * self.factors.u.shape[1] - x.shape[-1]
+        return F.pad(x, (0, missing)) if missing else x
 
     def product(self) -> Tensor:
         """What it adds to the weight, (o, i)."""
         f = self.factors
         parts = self.scale * f.v @ f.cores(self.first, self.count, self.role) @ f.u  # (n, D, D)
-        return torch.cat(list(parts), dim=1 if self.role == "fc2" else 0)
+        return torch.cat(list(parts), dim=1 if self.role == "fc2" else 0)[:self.outputs, :self.inputs]
 
 
 class FactLinear(AdaptedLinear):
@@ -84,10 +91,10 @@ def slice_counts(adapter: Adapter, model: nn.Module) -> list[tuple[Site, int]]:
     for site in linears(model):
         o, i = site.linear.out_features, site.linear.in_features
         small, large = min(o, i), max(o, i)
-        if small != int(model.num_features) or large % small:  # type: ignore[arg-type]
+        if small != int(model.num_features):  # type: ignore[arg-type]
             raise MethodError(f"{adapter.name!r} cuts layers into squares of the model's width; "  # type: ignore[attr-defined]
                               f"{site.path!r} is {o} x {i}, for which 'lora' works")
-        found.append((site, large // small))
+        found.append((site, -(-large // small)))
     return found
 
 

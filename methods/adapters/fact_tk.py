@@ -52,6 +52,7 @@ class FacTTK(Adapter):
             "rows, and the four of fc1 and fc2 are mixed")
     formula = "2 d rank + 12 L rank + rank^3"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit"})
     mergeable = True
     search = {"lr": (3e-4, 3e-2, "log"), "fact_tk.scale": (1.0, 0.1, 10.0, 0.01, 100.0), "fact_tk.rank": (32, 16, 8)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

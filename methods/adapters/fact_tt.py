@@ -37,6 +37,7 @@ class FacTTT(Adapter):
     paper = "Jie, Deng, AAAI 2023, arXiv:2212.03145"
     formula = "2 d rank + 12 L rank^2"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit"})
     mergeable = True
     search = {"lr": (3e-4, 3e-2, "log"), "fact_tt.scale": (1.0, 0.1, 10.0, 0.01, 100.0), "fact_tt.rank": (16, 8, 4)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

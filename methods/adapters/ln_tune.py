@@ -8,6 +8,7 @@ from torch import nn
 
 from ..base import Adapter, Feature
 from ..compose import part
+from ..grammar import MethodError
 from ..insertion import require
 from ..vit import freeze, replace_head
 
@@ -20,7 +21,7 @@ class LNTune(Adapter):
     paper = "as in Mai et al., CVPR 2025, arXiv:2409.16434"
     formula = "2 d (2 L + 1)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "convnext"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "convnext"})
     mergeable = True
     search = {"lr": (1e-4, 5e-2, "log")}
     recipe_from = ("Mai et al. choose among rates of 1e-3 and 1e-2 and decays of 1e-4 and 1e-3 per task; no one "
@@ -32,4 +33,7 @@ class LNTune(Adapter):
         for module in backbone.modules():
             if isinstance(module, nn.LayerNorm):
                 module.requires_grad_(True)
+        if not any(p.requires_grad for p in backbone.parameters()):
+            raise MethodError("'ln_tune' finds no LayerNorm in this backbone and would train the head alone, which is "
+                              "'linear'; 'lora' adapts it")
         return replace_head(backbone, classes)

@@ -29,7 +29,7 @@ from ..insertion import Site, deltas, fold_linears, linears, require
 from ..views import View
 from ..vit import freeze, replace_head
 from .experts import Experts
-from .lowrank import ROLE, LoraLinear, LowRank, grouped, read_targets, rows_of
+from .lowrank import LoraLinear, LowRank, grouped, here, read_targets, rows_of
 from .lowrank_conv import ATTENTION_FREE, LoraConv, chosen
 from .lowrank_conv import TARGETS as CONV_TARGETS
 from .principal import Principal
@@ -43,8 +43,8 @@ class LoRA(Adapter):
     paper = "Hu et al., ICLR 2022, arXiv:2106.09685"
     formula = "2 d L rank per target of q, k, v, o; 5 d L rank per fc1, fc2; shared_a over n of q, k, v: (1+n) d L rank"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet", "convnext", "efficientnet",
-                                                  "mobilenet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}
@@ -110,7 +110,7 @@ class LoRA(Adapter):
         chosen = grouped(read_targets(self.targets), self.shared_a)
         for site in sites:
             pairs = {"".join(group): self.pair(site, [rows_of(t, site) for t in group])
-                     for group in chosen if ROLE[group[0]] == site.role}
+                     for group in here(chosen, site)}
             if pairs:
                 backbone.set_submodule(site.path, LoraLinear(site.linear, pairs))
         return replace_head(backbone, classes)

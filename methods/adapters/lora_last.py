@@ -27,7 +27,7 @@ class LoraLast(LoRA):
     ours = "our own choice: LoRA restricted to the last k blocks, so that the frozen ones are computed once per image"
     formula = "lora's count with L = k: 2 d k rank per target of q, k, v, o; 5 d k rank per fc1, fc2"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     mergeable = True
 
     lists: ClassVar[dict[str, tuple[str, ...]]] = {"targets": ("q", "k", "v", "o", "fc1", "fc2")}

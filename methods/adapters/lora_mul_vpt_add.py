@@ -23,7 +23,7 @@ class LoraMulVptAdd(Residual):
     paper = "Ni, Zhang, Koniusz, NeurIPS 2024, arXiv:2409.17137"
     formula = "L ((23 d + 4) rank + 9 d); prompt_rank='plain': L (16 d rank + 16 d)"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     mergeable = True
     search = {"lr": (1e-4, 3e-2, "log"), "weight_decay": (1e-4, 1e-2)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 300, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,

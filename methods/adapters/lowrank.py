@@ -30,8 +30,24 @@ def read_targets(text: str) -> tuple[str, ...]:
     return tuple(t for t in TARGETS if t in given)
 
 
+def reaches(target: str, site: Site) -> bool:
+    """Whether the target means this layer, or rows of it where q, k and v are fused."""
+    return site.role in (ROLE[target], target)
+
+
+def here(groups: list[tuple[str, ...]], site: Site) -> list[tuple[str, ...]]:
+    """The groups of targets that share a pair at this layer. Raises MethodError where they lie in several layers."""
+    found = [group for group in groups if any(reaches(t, site) for t in group)]
+    if apart := next((group for group in found if not all(reaches(t, site) for t in group)), ()):
+        raise MethodError(f"shared_a=True needs {', '.join(apart)} in one layer, and this backbone has a layer for "
+                          "each; leave it out")
+    return found
+
+
 def rows_of(target: str, site: Site) -> slice:
     """The rows of the layer's weight that a target means."""
+    if site.role in TARGETS:  # a layer of its own
+        return slice(0, site.linear.out_features)
     third = site.linear.out_features // 3
     return {"q": slice(0, third), "k": slice(third, 2 * third), "v": slice(2 * third, 3 * third)}.get(
         target, slice(0, site.linear.out_features))

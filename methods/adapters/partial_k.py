@@ -28,8 +28,8 @@ class PartialK(Adapter):
     paper = "as in Jia et al., ECCV 2022, arXiv:2203.12119"
     formula = "k (12 d^2 + 13 d) + 2 d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet", "convnext", "efficientnet",
-                                                  "mobilenet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
     search = {"lr": (1e-5, 1e-2, "log"), "partial_k.k": (1, 2)}
     recipe_from = "VPT searches a grid of rates and decays per task with SGD; no one setting is printed"

@@ -71,7 +71,7 @@ class RepAdapter(Adapter):
     paper = "Luo et al., 2023, arXiv:2302.08106"
     formula = "2 L (d bottleneck + bottleneck + d bottleneck / groups + d); where='attn': half"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "beit", "swin", "swinv2"})
     mergeable = True
 
     checks: ClassVar[dict[str, str]] = {"bottleneck % groups == 0": "bottleneck must be a multiple of groups"}

@@ -40,7 +40,7 @@ class SHERL(Adapter):
             "start='identity' (skip fixed at 1, expansion zero) is ours")
     formula = "N (d h + 3 h) + (h + 1) + (h d + d) + 2 d + 1, h = d / reduction, N early states"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet",
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "resnet", "convnext", "efficientnet",
                                                   "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
@@ -177,6 +177,8 @@ class SherlViT(_Sherl):
             raise MethodError(f"'sherl' cannot keep n_late={options.n_late} late blocks of {depth}")
         if d % options.reduction:
             raise MethodError(f"'sherl': reduction={options.reduction} does not divide the width {d}")
+        if options.class_query and face_of(backbone).family != "vit":
+            raise MethodError("'sherl': class_query=True is written for a plain ViT's attention; leave it out")
         if options.class_query and net.global_pool != "token":
             raise MethodError("'sherl': class_query=True needs a backbone that pools the class token")
         guide = depth - options.n_late

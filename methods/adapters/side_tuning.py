@@ -32,7 +32,8 @@ class SideTuning(Adapter):
     ours = "our reading: the side network's form (four convolutions, normalised per image) and its random start"
     formula = "27 w^2 + 60 w + (w d + d) + 1, w = width"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet", "mobilenet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "resnet", "convnext", "efficientnet",
+                                                  "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     search = {"lr": (1e-4, 3e-2, "log")}

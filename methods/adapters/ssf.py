@@ -81,8 +81,8 @@ class SSF(Adapter):
     paper = "Lian et al., NeurIPS 2022, arXiv:2210.08823"
     formula = "22 d L + 4 d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "anchor", "tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin", "resnet", "convnext", "efficientnet",
-                                                  "mobilenet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2", "resnet", "convnext",
+                                                  "efficientnet", "mobilenet"})
     mergeable = True
     at_start = "never"
     search = {"lr": (1e-3, 5e-2, "log"), "weight_decay": (5e-5, 5e-2)}

@@ -42,7 +42,8 @@ class UniPT(Adapter):
     formula = ("(L + 1) (d h + 3 h) + h^2 + 3 h + h + h d + d, h = d / reduction; form='cls': (L + 2) (d h + h) + h + "
                "h d + d")
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "resnet", "convnext", "efficientnet", "mobilenet"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "resnet", "convnext", "efficientnet",
+                                                  "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     checks: ClassVar[dict[str, str]] = {

@@ -74,7 +74,7 @@ class VFPT(Adapter):
         freeze(backbone)
         face = face_of(backbone)
         for block in face.blocks():
-            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.dropout)
+            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.prompts, self.dropout)
             block.__class__ = FourierBlock
             block.transformed, block.axes = math.floor(self.alpha * self.prompts), AXES[self.axes]  # type: ignore
         return replace_head(backbone, classes)

@@ -33,9 +33,10 @@ class VPTDeep(Adapter):
 
     title = "VPT-deep"
     paper = "Jia et al., ECCV 2022, arXiv:2203.12119"
+    ours = "our reading where positions are relative: prompts take no rotary position and no relative bias (eva, beit)"
     formula = "L prompts d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})
     at_start = "never"
     search = {"lr": (3e-4, 1e-1, "log"), "vpt_deep.prompts": (10, 1, 5, 50)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
@@ -50,5 +51,5 @@ class VPTDeep(Adapter):
         freeze(backbone)
         face = face_of(backbone)
         for block in face.blocks():
-            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.dropout)
+            face.prompt(block, new_prompts(backbone, block, self.prompts), self.prompts, self.prompts, self.dropout)
         return replace_head(backbone, classes)

@@ -20,9 +20,10 @@ class VPTShallow(Adapter):
 
     title = "VPT-shallow"
     paper = "Jia et al., ECCV 2022, arXiv:2203.12119"
+    ours = "our reading where positions are relative: prompts take no rotary position and no relative bias (eva, beit)"
     formula = "prompts d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
-    families: ClassVar[frozenset[str]] = frozenset({"vit"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit"})
     at_start = "never"
     search = {"lr": (3e-4, 1e-1, "log"), "vpt_shallow.prompts": (10, 1, 5, 50)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "warmup_epochs": 10, "batch_size": 64, "drop_path": 0.1,
@@ -37,9 +38,8 @@ class VPTShallow(Adapter):
         freeze(backbone)
         face = face_of(backbone)
         chain = face.blocks()
-        first, last = chain[0], chain[-1]
-        face.prompt(first, new_prompts(backbone, first, self.prompts), self.prompts if len(chain) == 1 else 0,
-                    self.dropout)
-        if len(chain) > 1:
-            face.prompt(last, None, self.prompts, 0.0)
+        for block in chain:
+            prompts = new_prompts(backbone, block, self.prompts) if block is chain[0] else None
+            leave = self.prompts if block is chain[-1] else 0
+            face.prompt(block, prompts, self.prompts, leave, self.dropout if block is chain[0] else 0.0)
         return replace_head(backbone, classes)
