@@ -22,10 +22,11 @@ TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "met
 STAIRS = {
     "bench.door": ("bench.cli",),
     "bench.cli": ("bench.verbs",),
-    "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf"),
+    "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf", "bench.export"),
     "bench.tuning": ("bench.planning",),
     "bench.dispatch": ("bench.planning",),
     "bench.perf": ("bench.planning",),
+    "bench.export": ("bench.planning",),
     "bench.planning": ("bench.suites", "bench.engine"),
     "bench.suites": ("bench.engine",),
     "bench.engine": ("bench.embedded",),
