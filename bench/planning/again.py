@@ -116,6 +116,6 @@ def _value(value: Scalar) -> str:
 
 
 def _embedded(record: RunResult) -> bool:
-    from ..engine.backbones import EMBEDDED
+    from ..engine.backbones import SHIPPED
 
-    return record.spec.model == EMBEDDED
+    return record.spec.model in SHIPPED

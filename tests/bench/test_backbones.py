@@ -16,7 +16,17 @@ from torch import nn
 
 from bench import checkout, cli
 from bench.engine import backbones, carry
-from bench.engine.backbones import EMBEDDED, FAMILIES, KNOWN, BackboneError, Weights, check_name, image_size
+from bench.engine.backbones import (
+    DISTILLED,
+    EMBEDDED,
+    FAMILIES,
+    KNOWN,
+    SHIPPED,
+    BackboneError,
+    Weights,
+    check_name,
+    image_size,
+)
 from bench.engine.heads import HeadError, one_linear
 from bench.engine.record import execute
 from bench.planning import plan, request
@@ -54,7 +64,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_every_name_of_the_families_has_the_size_that_timm_states() -> None:
     """No model is built; 78 of these names say another number, or none, in their letters."""
     names = [n for n in (*timm.list_models(), *timm.list_pretrained()) if backbones.family(n) in FAMILIES
-             and n != EMBEDDED]
+             and n not in SHIPPED]
     assert len(names) > 900
     square = 0
     for name in names:
@@ -76,13 +86,14 @@ def config(name: str) -> Any:
 @pytest.mark.parametrize("name, pixels", [
     ("vit_base_patch14_dinov2.lvd142m", 518), ("resnetv2_50", 224), ("resnetv2_101", 224), ("test_vit", 160),
     ("vit_small_patch16_dinov3", 256), ("resnet50.a3_in1k", 160), ("resnet50.a1_in1k", 224), (EMBEDDED, 48),
+    (DISTILLED, 64),
     ("vit_base_patch16_224.orig_in21k", 224), ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384", 384)])
 def test_sizes_that_names_do_not_tell(name: str, pixels: int) -> None:
     assert image_size(name) == pixels
 
 
 def test_the_backbones_that_we_know_have_timms_size_and_are_told_without_timm() -> None:
-    for name in KNOWN.keys() - {EMBEDDED}:
+    for name in KNOWN.keys() - SHIPPED.keys():
         assert config(name).input_size == (3, image_size(name), image_size(name))
     code = ("import sys; from bench.engine.backbones import KNOWN, check_name, image_size\n"
             "for name in KNOWN: check_name(name); image_size(name)\n"
@@ -95,8 +106,9 @@ def test_mean_and_deviation_are_those_of_the_tag() -> None:
     for name in ("test_vit", "test_vit2", "test_resnet"):
         found, cfg = backbones.load(name, Weights(None, "random")), config(name)
         assert (found.mean, found.std) == (tuple(cfg.mean), tuple(cfg.std))
-    embedded = backbones.load(EMBEDDED, backbones.find_weights(EMBEDDED))
-    assert embedded.mean == embedded.std == (0.5, 0.5, 0.5) and embedded.adjusted == ""
+    for name in SHIPPED:
+        embedded = backbones.load(name, backbones.find_weights(name))
+        assert embedded.mean == embedded.std == (0.5, 0.5, 0.5) and embedded.adjusted == ""
 
 
 def test_the_model_is_built_for_the_size_that_is_stated() -> None:

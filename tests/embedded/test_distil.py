@@ -1,10 +1,12 @@
 """The distilled backbone: its pictures and what they must not be, its lessons, its training in pieces, its weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from scipy import stats
@@ -12,7 +14,8 @@ from torch import Tensor
 
 from bench.embedded import collection, distil, muon, probe, teacher, views
 from bench.embedded import model as backbones
-from datasets import exclusion
+from datasets import exclusion, registry
+from datasets.card import DataError
 from datasets.packages import Grey, Held
 
 SIZES = {"pooled": (), "fine": (8, 8), "coarse": (4, 4)}
@@ -173,3 +176,51 @@ def test_the_probe_finds_what_is_there_and_its_interval_is_students() -> None:
     mean, low, high = probe.difference(ours, theirs)
     expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (mean, low, high) == pytest.approx((0.04, expected.low, expected.high))
+
+
+def test_the_shipped_weights_are_those_of_their_sidecar() -> None:
+    file = backbones.weights_path(backbones.DISTILLED)
+    facts = backbones.sidecar(file)
+    assert facts["name"] == backbones.DISTILLED.name and facts["sha256"] == backbones.sha256_of(file)
+    assert facts["course"][-1]["step"] == facts["settings"]["steps"], "the shipped weights come from a finished run"
+    assert facts["course"][-1]["apart"]["pooled"] < facts["course"][0]["apart"]["pooled"]
+    shape = facts["settings"]["width"], facts["settings"]["depth"], facts["settings"]["heads"]
+    assert shape == (backbones.DISTILLED.width, backbones.DISTILLED.depth, backbones.DISTILLED.heads)
+    assert not any(word in json.dumps(facts) for word in ("/home", "/root", "/tmp", "/work"))
+
+
+def test_the_distilled_backbone_loads_and_its_features_are_finite_and_its_own() -> None:
+    model = timm.create_model(backbones.DISTILLED.name, pretrained=True, num_classes=7).eval()
+    weights = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("head."))
+    assert weights == backbones.sidecar(backbones.weights_path(backbones.DISTILLED))["weights"] <= 3_000_000
+    images = torch.rand(4, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        features = model.forward_features(images)[:, 0]
+        random = backbones.DISTILLED.build().eval()(images)
+    assert features.shape == (4, backbones.DISTILLED.width) and features.isfinite().all()
+    assert not torch.allclose(features, random)
+    assert model(images).shape == (4, 7)
+
+
+def test_the_committed_probe_is_of_these_weights_and_shows_the_lead_it_must_have() -> None:
+    told = json.loads(backbones.weights_path().with_name("probe.json").read_text(encoding="utf-8"))
+    name, old = backbones.DISTILLED.name, backbones.DRAWN.name
+    assert told["weights"] == {name: backbones.sha256_of(backbones.weights_path(backbones.DISTILLED))}
+    means = {one: np.mean([told["shares"][one][card]["accuracy"] for card in probe.CARDS], axis=0)
+             for one in (name, old)}
+    lead = stats.ttest_rel(means[name], means[old])
+    assert (means[name] - means[old]).mean() >= 0.04 and lead.confidence_interval(0.95).low > 0
+
+
+def test_no_picture_that_was_used_is_a_validation_or_test_image_of_any_card() -> None:
+    file = backbones.weights_path(backbones.DISTILLED).with_suffix(".txt")
+    used = file.read_text(encoding="ascii").split()
+    told = backbones.sidecar(file)["pictures"]
+    assert used == sorted(set(used)) and len(used) == told["drawings used"] + told["garments used"]
+    # shared_clipart holds all drawings that the cards of a shift test on; smaller shares test on the same images
+    for name in ("clipart", "shared_clipart", "fashion_mnist", "stamps", "digits", "mnist5k"):
+        try:
+            tested = {one.pixels[:collection.PRINT] for one in exclusion.prints(registry.get(name), Path())}
+        except DataError as error:
+            pytest.skip(str(error))
+        assert len(tested) > 200 and not tested & set(used), name
