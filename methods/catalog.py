@@ -19,6 +19,7 @@ from typing import Any
 
 from .faults import Broken, PartError, missing_import, parsed, told
 from .formula import problem as formula_problem
+from .slips import check as check_slips
 
 Scalar = str | int | float | bool | None
 WHOLE = 2**53 - 1  # the largest whole number, as in results.schema; a test compares the two
@@ -202,6 +203,7 @@ def _option(node: ast.AnnAssign) -> Option:
 
 def _read(path: Path, kind: str) -> list[PartInfo]:
     tree = parsed(path)
+    check_slips(tree, path, kind)
     module_doc = ast.get_docstring(tree) or ""
     found = []
     for node in tree.body:

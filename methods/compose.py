@@ -16,6 +16,7 @@ from .faults import INSTALLED
 from .grammar import Choice, MethodError, MethodText, from_record
 
 P = TypeVar("P", bound=Part)
+BASES: dict[str, type[Part]] = {"adapter": Adapter, "regularizer": Regularizer, "constraint": Constraint}
 
 
 @dataclass_transform()
@@ -146,6 +147,10 @@ def _instance(choice: Choice) -> Part:
             raise
         raise MethodError(f"{info.name!r} cannot be used until methods/{info.module.replace('.', '/')}.py is mended: "
                           f"importing it raises {type(error).__name__}: {error}") from error
+    wanted = BASES[info.kind]
+    if not issubclass(cls, wanted):
+        raise MethodError(f"{info.name!r} is no {info.kind}: write class {info.cls}({wanted.__name__}) in "
+                          f"methods/{info.module.replace('.', '/')}.py")
     made: Part = cls(**dict(choice.options))
     return made
 

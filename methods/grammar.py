@@ -202,7 +202,9 @@ def _choice(piece: str, text: str, overrides: dict[str, Scalar]) -> Choice:
     for key, value in given.items():
         if key not in known:
             listed = ", ".join(f"{o.name}={o.default!r}" for o in info.options) or "no options at all"
-            raise MethodError(f"{name!r} has no option {key!r}; it has: {listed}")
+            close = get_close_matches(key, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise MethodError(f"{name!r} has no option {key!r}{hint}; it has: {listed}")
         if why := dict(info.facts.get("refused", {})).get(key, {}).get(value):
             raise MethodError(f"{name!r} does not take {key}={value!r}: {why}")
         if problem := known[key].problem(value):

@@ -22,6 +22,7 @@ from methods.base import Adapter, Fit
 from methods.formula import EVERYTHING, names_in, problem, weights_of
 from methods.grammar import MethodError
 from methods.insertion import deltas, family
+from methods.pointing import at, at_attribute, at_class
 from methods.vit import head_names
 
 from .putback import random_state, restore_random
@@ -35,10 +36,11 @@ def built(adapter: Adapter, backbone: nn.Module, classes: int) -> nn.Module:
     model: object = adapter.build(backbone, classes)
     if not isinstance(model, nn.Module):
         kind = "None" if model is None else f"a {type(model).__name__}"
-        raise MethodError(f"{_name(adapter)}: build returned {kind}: return replace_head(backbone, classes)")
+        raise MethodError(f"{_name(adapter)}: build returned {kind}: return replace_head(backbone, classes)"
+                          f"{_build(adapter)}")
     if not callable(getattr(model, "get_classifier", None)):
         raise MethodError(f"{_name(adapter)}: build returned a {type(model).__name__} without get_classifier, by which "
-                          "the head is found")
+                          f"the head is found{_build(adapter)}")
     return model
 
 
@@ -71,8 +73,11 @@ class FirstLook:
         lost = [n for n, p in fit.trainable.items()
                 if p.grad is None and p.numel() and not (every and id(p) in self.pretrained)]
         if lost:
+            path, _, name = lost[0].rpartition(".")
+            owner = type(fit.model.get_submodule(path))
             raise MethodError(f"{self.name}: the loss does not reach {len(lost)} of {len(fit.trainable)} trained "
-                              f"tensors, first {lost[0]!r}; use it in the forward pass or do not train it")
+                              f"tensors, first {lost[0]!r}; use it in the forward pass or do not train it"
+                              f"{_told(at_attribute(owner, name))}")
 
     def _check_marks(self, model: nn.Module) -> None:
         marked = list(deltas(model))
@@ -80,19 +85,19 @@ class FirstLook:
             depth = getattr(delta, "depth", None)
             if not isinstance(depth, int) or isinstance(depth, bool) or depth < 0:
                 raise MethodError(f"{self.name}: the Delta {path!r} has no depth; set self.depth to the number of its "
-                                  "block, from 0")
+                                  f"block, from 0{_told(at_class(type(delta)))}")
         if "delta" in self.adapter.offers and not marked:
-            raise MethodError(f"{self.name} offers 'delta' but its model holds no Delta")
+            raise MethodError(f"{self.name} offers 'delta' but its model holds no Delta{_build(self.adapter)}")
 
     def _check_head(self, model: nn.Module, logits: Tensor, classes: int) -> None:
         if tuple(logits.shape) != (IMAGES, classes):
             given = f"{logits.shape[1]} numbers" if logits.ndim == 2 else f"a tensor {tuple(logits.shape[1:])}"
             raise MethodError(f"{self.name}: the model gives {given} for each image, for {classes} classes; end build "
-                              "with return replace_head(backbone, classes)")
+                              f"with return replace_head(backbone, classes){_build(self.adapter)}")
         head = head_names(model)
         if not head or not all(model.get_parameter(n).requires_grad for n in head):
             raise MethodError(f"{self.name}: the head does not train; freeze first, then return "
-                              "replace_head(backbone, classes)")
+                              f"replace_head(backbone, classes){_build(self.adapter)}")
 
     def _check_trained(self, model: nn.Module) -> None:
         head, formula = head_names(model), self.adapter.formula
@@ -100,8 +105,9 @@ class FirstLook:
         old = sum(p.numel() for p in trained.values() if id(p) in self.pretrained)
         everything = old == sum(self.pretrained.values()) and not formula.startswith(EVERYTHING)
         if old and ("anchor" not in self.adapter.offers or everything):  # an anchor: the pre-trained value of a weight
+            meant = "" if everything else ", or offer 'anchor' if they are meant"
             raise MethodError(f"{self.name} trains {old:,} weights of the backbone and says nothing of it; begin build "
-                              "with freeze(backbone)" + ("" if everything else ", or offer 'anchor' if they are meant"))
+                              f"with freeze(backbone){meant}{_build(self.adapter)}")
         own = sum(p.numel() for p in trained.values())
         if self.expected is not None and own != self.expected:
             raise MethodError(f"{self.name} trains {own:,} weights without the head, but its formula {formula!r} gives "
@@ -118,6 +124,15 @@ class FirstLook:
         if not far <= NEAR[at_start]:
             raise MethodError(f"{says}, but at the start its features differ from the pre-trained ones by {far:.2g} of "
                               "their length; let what is added begin at zero, or say 'never'")
+
+
+def _told(place: str) -> str:
+    """A place as the end of a sentence."""
+    return f" ({place})" if place else ""
+
+
+def _build(adapter: Adapter) -> str:
+    return _told(at(type(adapter).build))
 
 
 def _name(adapter: Adapter) -> str:

@@ -14,6 +14,7 @@ from datasets import registry
 from datasets.card import DataError
 from methods import weights
 from methods.grammar import MethodError, from_record
+from methods.pointing import in_error
 from results import store
 from results.schema import (
     Artifact,
@@ -119,7 +120,9 @@ def classify(error: BaseException, session: Session | None) -> tuple[Status, Fai
     lines = traceback.format_exception(error)
     tail = "".join(lines).replace(str(env.ROOT) + "/", "").splitlines()[-TRACEBACK_LINES:]
     shown = re.sub(r'File "/[^"]*/(site-packages|lib/python[\d.]+)/', 'File "', "\n".join(tail))
-    return "failed", Failure("code", f"{type(error).__name__}: {text}", stage, step, shown)
+    place = in_error(error)
+    told = f"{type(error).__name__}: {text}{f' ({place})' if place else ''}"
+    return "failed", Failure("code", told, stage, step, shown)
 
 
 def _times(session: Session | None) -> Time:

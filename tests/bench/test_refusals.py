@@ -21,7 +21,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["plan", "--methods", "linear,lora"], ["names are separated by spaces, not by commas: linear lora"]),
     (["plan", "--datasets", "dtd,svhn"], ["names are separated by spaces, not by commas: dtd svhn"]),
     (["plan", "--methods", "lora(ranks=4)"], [
-        "'lora' has no option 'ranks'; it has: rank=8, alpha=8.0, targets='q,v'"]),
+        "'lora' has no option 'ranks' (did you mean rank?); it has: rank=8, alpha=8.0, targets='q,v'"]),
     (["plan", "--methods", "lora(rank=0)"], ["option 'rank' of 'lora' must be >= 1, not 0"]),
     (["plan", "--methods", "lora(4)"], ["options are written name=value, as in lora(rank=4)"]),
     (["plan", "--methods", "lora(rank=4"], ["has an open bracket"]),
