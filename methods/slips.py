@@ -20,7 +20,7 @@ FACTS = frozenset({
     "title", "paper", "ours", "formula", "offers", "needs", "families", "at_start", "search", "recipe", "recipe_from",
     "mergeable", "lists", "lists_why", "checks", "frozen_backbone", "later", "wants_holdout", "requires", "lacks_if",
     "unmerged_if", "sparse_if", "refused", "needs_if", "outermost", "excludes", "excludes_why", "accepts",
-    "reads_images", "owns_forward", "averages", "holdout_batch"})
+    "further", "reads_images", "owns_forward", "averages", "holdout_batch"})
 SHARED = ("state", "restore", "report")
 FUNCTIONS = {"adapter": (*SHARED, "build", "prepare", "anchors", "views", "rates", "frozen_blocks", "merge"),
              "regularizer": (*SHARED, "attach", "loss", "grads", "predict", "start_split", "probe"),

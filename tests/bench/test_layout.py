@@ -28,6 +28,7 @@ STAIRS = {
     "bench.perf": ("bench.planning",),
     "bench.export": ("bench.planning",),
     "bench.planning": ("bench.suites", "bench.engine"),
+    "bench.battery": ("bench.engine",),
     "bench.suites": ("bench.engine",),
     "bench.engine": ("bench.embedded",),
     "bench.embedded": (),

@@ -1,0 +1,1 @@
+"""The battery over one part, in words for its author: `python -m bench check-method NAME`."""
