@@ -8,7 +8,7 @@ REAL := .venv/.installed-real
 
 # What a user gives is text, for make and for the shell alike: the value is taken unexpanded and reaches a command as a
 # variable of its environment, which the shell cuts into words at most (-f: without looking for files of that name).
-GIVEN := SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS CONSTRAINTS
+GIVEN := SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS CONSTRAINTS FILE
 define as_text
 override $(1) := $$(value $(1))
 endef
@@ -26,11 +26,11 @@ SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$P
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
 
-.PHONY: help setup real bench test lint perf report plan submit status check recompute clean
+.PHONY: help setup real bench test lint perf report plan submit status check check-submission recompute clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS, for instance'
 	@echo '  make bench METHODS="lora lora+pace" DATASETS="svhn dtd" SEEDS="0 1 2"'
 	@echo '  make bench TUNE=16 METHODS="linear lora" SEEDS="0 1 2"'
@@ -74,6 +74,9 @@ report: setup ## rewrite the tables from the records; SUITE= narrows
 check: setup ## prove that committed tables follow from committed records, and pages of docs/ from the registry
 	@$(CUT) $(PY) -m reports check $(MORE)
 	@$(PY) -m bench docs --check
+
+check-submission: setup ## what a pack of runs is worth, row by row; FILE=their-runs.zip
+	@$(CUT) $(PY) -m bench submit-check "$$FILE" $(MORE)
 
 recompute: setup ## hold every record against its stored predictions; own and committed; ARGS='--records FOLDER', ARGS=--write
 	@$(CUT) $(PY) -m reports recompute $(MORE)

@@ -9,6 +9,7 @@ STANDINS = ROOT / "data" / "standins"
 CACHE = ROOT / ".cache" / "images"
 RUNS = ROOT / "results" / "runs"
 REFERENCE = ROOT / "results" / "reference"  # the committed runs, a pack for each suite
+RECEIVED = ROOT / "results" / "received"  # packs that came from elsewhere, a folder for each
 CLAIMS = ROOT / "results" / "claims"
 FOLDERS = ROOT / "results" / "folders"  # notes of users' folders of images
 SITE = ROOT / "reports" / "site"  # pages and their files

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +164,12 @@ class Columns:
         words = {name: column[start:end] for name, column in self.text.items()}
         return Columns(self.root, {n: c for n, c in own.items() if any(v == v for v in c)},
                        {n: w for n, w in words.items() if any(w)}, self.stamp[start:end])
+
+    def rows(self, chosen: Sequence[int]) -> Columns:
+        """These rows alone, in this order."""
+        return Columns(self.root, {n: array("d", [c[i] for i in chosen]) for n, c in self.number.items()},
+                       {n: [w[i] for i in chosen] for n, w in self.text.items()}, [self.stamp[i] for i in chosen],
+                       list(self.unreadable))
 
 
 def _artifacts(body: dict[str, Any], where: str) -> dict[str, str]:

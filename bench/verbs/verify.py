@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from .words import Verb
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..engine.evaluate import Predictions
     from ..engine.where import Where
 
 CLOSE = 1e-4  # margins may differ so much where the device differs
@@ -45,13 +46,13 @@ def act(args: argparse.Namespace) -> int:
     device = here.device_of(args.device)
     problems = 0
     for path in found:
-        good, words = check(path, args.data, args.weights, _place(device))
+        good, words = check(path, args.data, args.weights, place(device))
         problems += not good
         print(words)
     return 1 if problems else 0
 
 
-def _place(device: str) -> Where:
+def place(device: str) -> Where:
     """A place to run on, without data yet."""
     from ..engine.where import Where
 
@@ -97,7 +98,8 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
     if committed:
         return True, f"{told}: {_published(record)}"
     try:
-        return _again(path, record, told, data, weights, where)
+        found = tested_again(path, record, data, weights, where)
+        return found.same, f"{told}: {found.told}"
     except (StoredError, DataError, MethodError, BackboneError, evidence.PredictionError, OSError) as error:
         return False, f"{told}: {error}"
 
@@ -134,8 +136,19 @@ def _numbers(path: Path, record: RunResult) -> str:
     return next((why for _, why in found.values()), "")
 
 
-def _again(path: Path, record: RunResult, told: str, data: str | None, weights: Path | None,
-           where: Where) -> tuple[bool, str]:
+@dataclass(frozen=True)
+class TestedAgain:
+    """What stored weights gave, beside what was stored. `differing` of `images` predictions are others."""
+
+    same: bool
+    told: str
+    differing: int
+    images: int
+
+
+def tested_again(path: Path, record: RunResult, data: str | None, weights: Path | None, where: Where) -> TestedAgain:
+    """Load a run's stored weights and test them. Raises BackboneError and DataError for what is not here, StoredError
+    for weights that do not fit, PredictionError."""
     from datasets import registry
 
     from ..engine import backbones
@@ -146,24 +159,25 @@ def _again(path: Path, record: RunResult, told: str, data: str | None, weights: 
     random = record.spec.weights == "random"
     backbone = backbones.find_weights(record.spec.model, weights, random)
     if backbone.sha256 != record.spec.weights:
-        return False, f"{told}: the weights of {record.spec.model} on this machine are others than the run's"
+        raise backbones.BackboneError(f"the weights of {record.spec.model} on this machine are others than the run's")
     session = Session(record.spec, registry.get(record.spec.dataset), replace(where, data_root=root,
                                                                               weights_file=backbone.file))
     found, items = session.test_again(path.with_name(kept["adapter"].path))
     predictions = kept["predictions"]
     stored = evidence.arrays(evidence.stored(path.parent, predictions.path, predictions.sha256),
                              ("pred", "label", "margin", "items"))
-    return _compare(record, told, stored, found.pred, found.margin, items)
+    return _compare(record, stored, found, items)
 
 
-def _compare(record: RunResult, told: str, stored: Mapping[str, np.ndarray], pred: np.ndarray, margin: np.ndarray,
-             items: str) -> tuple[bool, str]:
+def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Predictions, items: str) -> TestedAgain:
     import numpy as np
 
-    if str(stored["items"]) != items or len(stored["pred"]) != len(pred):
-        return False, f"{told}: the test images are others, or in another order"
-    same = int((stored["pred"] == pred).sum())
-    drift = float(np.abs(stored["margin"] - margin).max())
-    words = f"{same} of {len(pred)} predictions are the same, margins differ by {drift:.1e} at most"
+    images = len(found.pred)
+    if str(stored["items"]) != items or len(stored["pred"]) != images:
+        return TestedAgain(False, "the test images are others, or in another order", images, images)
+    same = int((stored["pred"] == found.pred).sum())
+    drift = float(np.abs(stored["margin"] - found.margin).max())
+    words = f"{same} of {images} predictions are the same, margins differ by {drift:.1e} at most"
     top1 = record.metrics.get("test.top1")
-    return same == len(pred) and drift <= CLOSE, f"{told}: {words} (test top-1 {100 * (top1 or 0):.2f} %)"
+    return TestedAgain(same == images and drift <= CLOSE, f"{words} (test top-1 {100 * (top1 or 0):.2f} %)",
+                       images - same, images)

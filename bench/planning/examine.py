@@ -1,0 +1,158 @@
+"""What a record that came from elsewhere says against itself, without its images and its backbone. No torch.
+
+    refused    something contradicts itself, or breaks the protocol; the sentence says what
+    claimed    nothing is wrong, but nothing supports it either: no predictions, or a method of another source here
+    ""         everything that can be seen in the files agrees
+
+Predictions that somebody made up, metrics and losses included, and the weights of another run agree with everything
+here: they are seen by scoring again (`bench.verbs.judge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from methods.grammar import MethodError, from_record, parse
+from results import evidence, packs
+from results.schema import Artifact, RunResult
+from results.suites import SuiteView
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+Doubt = tuple[Literal["refused", "claimed", ""], str]
+AGREED: Doubt = ("", "")
+CLOSE = 1e-6  # stored and computed metrics may differ so much: other machines sum floats in another order
+SOFT = 1e-3  # a probability out of a loss, and the one stored beside it, in single precision
+Row = tuple[str, str]  # method as shown, backbone
+
+
+def examine(path: Path, record: RunResult) -> Doubt:
+    """One record with the files beside it."""
+    if record.status != "ok" or record.spec.phase != "final":
+        return "refused", f"no finished final run: {record.status}, phase {record.spec.phase}"
+    if record.test_passes != 1:
+        return "refused", (f"test read {'twice' if record.test_passes == 2 else f'{record.test_passes} times'}: the "
+                           "record says so (test_passes), and a final run reads it once")
+    return _method(record, _files(path, record))
+
+
+def _method(record: RunResult, found: Doubt) -> Doubt:
+    """What is said of the files, then whether the method's source is known here."""
+    if found[0] == "refused":
+        return found
+    try:
+        known = parse(record.method.text)
+    except MethodError:
+        return "claimed", f"source unknown: there is no method {record.method.text!r} here"
+    if known.source_hash != record.method.source_hash:
+        return "claimed", "source unknown: the method's source is another here than the run's"
+    if from_record(record.spec.method, record.spec.options).text() != record.method.text:
+        return "refused", f"another method: its settings are not those of {record.method.text!r}"
+    return found
+
+
+def _files(path: Path, record: RunResult) -> Doubt:
+    claimed = AGREED
+    for artifact in record.artifacts:
+        split = evidence.split_of(artifact.kind, record.spec.phase)
+        if not packs.there(path.with_name(artifact.path)):
+            if split:
+                claimed = "claimed", f"no evidence: its predictions ({artifact.path}) were not sent"
+            continue
+        try:
+            content = evidence.stored(path.parent, artifact.path, artifact.sha256)
+            why = _predictions(content, split, record) if split else ""
+        except evidence.PredictionError as error:
+            why = f"damaged: {artifact.path} {error}"
+        if why:
+            return "refused", why
+    for split in evidence.unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):
+        claimed = "claimed", f"no evidence: no predictions are stored for {split}.top1"
+    return claimed
+
+
+def _predictions(content: bytes, split: str, record: RunResult) -> str:
+    """What the predictions of one split say against the record, or against themselves."""
+    from results.metrics import ARRAYS, metrics
+
+    held = evidence.arrays(content, ARRAYS)
+    now = metrics(held["pred"], held["label"], held["confidence"], held["nll"], split,
+                  f1=f"{split}.macro_f1" in record.metrics)
+    for name, value in now.items():
+        told = record.metrics.get(name)
+        if (told is None) is not (value is None) or (told is not None and value is not None
+                                                     and abs(told - value) > CLOSE):
+            return f"score changed: the record says {name} {_number(told)}, its predictions give {_number(value)}"
+    if record.dataset is None or max(held["pred"].max(), held["label"].max()) >= record.dataset.classes:
+        return "predictions replaced: they name classes that the data set has not"
+    return _losses(held)
+
+
+def _losses(held: Mapping[str, ndarray]) -> str:
+    """The loss of an image is minus the logarithm of its label's probability, the confidence is the largest one."""
+    import numpy as np
+
+    likely, largest = np.exp(-held["nll"].astype(np.float64)), held["confidence"].astype(np.float64)
+    right = held["pred"] == held["label"]
+    wrong = (np.abs(likely - largest) > SOFT) & right | (likely > largest + SOFT)
+    return (f"predictions replaced: on {int(wrong.sum())} images class, confidence and loss cannot come from one answer"
+            if wrong.any() else "")
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.6g}"
+
+
+def rows(records: Iterable[RunResult], suite: SuiteView | None) -> dict[Row, str]:
+    """Row -> why none of its runs counts: seeds that are missing, or another budget of tuning than its neighbours'."""
+    every = list(records)
+    found = _seeds(every, suite)
+    budgets: dict[str, list[Row]] = {}
+    for record in every:
+        if told := _budget(record):
+            budgets.setdefault(told, []).append(row_of(record))
+    if len(budgets) > 1:
+        said = "; ".join(f"{told} for {', '.join(dict.fromkeys(row[0] for row in own))}"
+                         for told, own in sorted(budgets.items()))
+        found |= {row: f"unequal budget: {said}" for own in budgets.values() for row in own}
+    return found
+
+
+def _seeds(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, str]:
+    """By the suite that was sent; without one, by the seeds that the row has on its other data sets."""
+    have: dict[tuple[Row, str], set[int]] = {}
+    for record in records:
+        have.setdefault((row_of(record), record.spec.dataset), set()).add(record.spec.seed)
+    wanted: dict[tuple[Row, str], set[int]] = {}
+    ids = {record.run_id: (row_of(record), record.spec.dataset) for record in records}
+    if suite is not None:
+        cells = {(e.dataset, e.method, e.backbone): ids[e.run_id] for e in suite.entries if e.run_id in ids}
+        for entry in suite.entries:
+            cell = cells.get((entry.dataset, entry.method, entry.backbone))
+            if cell is not None and not entry.refused and entry.run_id not in ids:
+                wanted.setdefault(cell, set()).add(entry.seed)
+    else:
+        for row, name in have:
+            wanted[row, name] = set().union(*(s for (own, _), s in have.items() if own == row)) - have[row, name]
+    return {row: f"seeds missing: {name} lacks seed {', '.join(map(str, sorted(missing)))}"
+            for (row, name), missing in wanted.items() if missing}
+
+
+def _budget(record: RunResult) -> str:
+    """How many settings were tried for it, in words; nothing for a run that was not tuned."""
+    tried = record.passed.get("tuned.tried")
+    return "" if tried is None else (f"{tried} of {record.passed.get('tuned.budget')} settings "
+                                     f"({record.passed.get('tuned.sampler')})")
+
+
+def row_of(record: RunResult) -> Row:
+    """Where tables show it."""
+    return record.method.text, record.spec.model
+
+
+def adapter_of(record: RunResult, path: Path) -> Artifact | None:
+    """Its trained weights, where they were sent."""
+    return next((a for a in record.artifacts if a.kind == "adapter" and packs.there(path.with_name(a.path))), None)
