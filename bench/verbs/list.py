@@ -13,7 +13,8 @@ from datasets.card import Card
 from methods.catalog import catalog
 from methods.faults import lacking
 
-from ..engine.backbones import KNOWN
+from ..engine.backbones import FAMILIES, KNOWN
+from ..engine.checkpoints import CHECKPOINTS
 from ..engine.packaged import ABOUT
 from ..planning.request import UsageError
 from ..suites import GROUPS, SUITES
@@ -54,14 +55,18 @@ def act(args: argparse.Namespace) -> int:
         print(f"{row['name']:<{width}}  {row['about']}")
     return 0
 
+
 def listing(kind: str) -> list[dict[str, str]]:
     """Rows with `name` and `about`."""
     if kind == "datasets":
         return [{"name": c.name, "about": f"{c.title}: {c.classes} classes, {c.group}"
                  + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
     if kind == "backbones":
-        return [{"name": name, "about": about} for name, about in (KNOWN | ABOUT).items()] + [
-            {"name": "any timm name", "about": "ViT, Swin or ResNet, with its weights tag after a dot"}]
+        usual = {c.name: f"{c.pixels} pixels, {c.millions} M weights, {c.licence}: {c.about}" for c in CHECKPOINTS}
+        told = {name: about for name, about in (KNOWN | ABOUT).items() if name not in usual} | usual
+        return [{"name": name, "about": about} for name, about in told.items()] + [
+            {"name": "any timm name", "about": "with its weights' tag after a dot; of the families "
+             f"{', '.join(FAMILIES)} (docs/families.md says what each carries); any other network trains its head or all of it"}]
     if kind == "suites":
         return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]
     parts = [p for p in catalog().values() if kind == "methods" or p.kind == PART_KINDS[kind]]

@@ -1,4 +1,4 @@
-"""Sixty-odd timm names, old and new: each is counted under linear, full and lora or refused in a sentence; no traceback.
+"""Sixty-odd timm names, old and new: each is counted under linear, full and lora, or refused in a sentence.
 
 On the meta device: no memory, no weights. tests/perf/test_perf_sweep.py times them.
 """
