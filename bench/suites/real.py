@@ -1,17 +1,18 @@
 """Suites of real images and real weights that packages bring (`make real`, three Debian packages): on two cores.
 
 A suite whose sets are not all installed runs with those that are and says what brings the others. The ViT is the
-embedded one, under the name VIT alone; the convolutions are EfficientNet-Lite0 with ImageNet's weights at 96 pixels.
+embedded one that was distilled from Lite0, under the name VIT alone; the convolutions are EfficientNet-Lite0 with
+ImageNet's weights at 96 pixels.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..engine.backbones import EMBEDDED
+from ..engine.backbones import DISTILLED
 from .base import DECAYED, SMALL, Suite, Tuning, suite
 
-VIT = EMBEDDED
+VIT = DISTILLED
 LITE = "tf_efficientnet_lite0.package"
 PROTOCOL = SMALL | dict(epochs=20, batch_size=16, warmup_epochs=2)
 AT_96: dict[str, dict[str, Any]] = {LITE: {"image_size": 96}}
@@ -29,7 +30,7 @@ STEPS = {"lr": (1e-3, 3e-3, 1e-2, 3e-4)}  # four learning rates each: equal budg
 def real() -> Suite:
     """5 real sets x 13 ways on the embedded ViT, 3 of them on EfficientNet-Lite0 too, 3 seeds: 240 runs.
 
-    On the ViT 20 epochs of 300 to 1,000 images at 48 pixels, one to three minutes a run on one core; on Lite0 at 96
+    On the ViT 20 epochs of 300 to 1,000 images at 64 pixels, one to three minutes a run on one core; on Lite0 at 96
     pixels a linear probe one to four minutes, training the whole network about fifteen. Some seven hours of one core;
     without `--backbones tf_efficientnet_lite0.package` four. TUNE=4 adds four learning rates on two sets.
     """
@@ -140,7 +141,7 @@ def real_regularizers_60() -> Suite:
 def real_memory() -> Suite:
     """Accuracy against bytes kept for backward: 7 methods x stamps, clip art, Fashion-MNIST, 3 seeds: 63 runs.
 
-    10 epochs of 541 to 991 images at 48 pixels, half a minute to two minutes each: some ninety minutes of one core.
+    10 epochs of 541 to 991 images at 64 pixels, half a minute to two minutes each: some ninety minutes of one core.
     """
     return Suite(
         name="real-memory", title="Memory on real images: side networks, LoRA, the last blocks, a linear probe",

@@ -66,7 +66,8 @@ def listing(kind: str) -> list[dict[str, str]]:
         told = {name: about for name, about in (KNOWN | ABOUT).items() if name not in usual} | usual
         return [{"name": name, "about": about} for name, about in told.items()] + [
             {"name": "any timm name", "about": "with its weights' tag after a dot; of the families "
-             f"{', '.join(FAMILIES)} (docs/families.md says what each carries); any other network trains its head or all of it"}]
+             f"{', '.join(FAMILIES)} (docs/families.md says what each carries); any other network trains its head "
+             "or all of it"}]
     if kind == "suites":
         return [{"name": n, "about": (inspect.getdoc(f) or "").splitlines()[0]} for n, f in SUITES.items()]
     parts = [p for p in catalog().values() if kind == "methods" or p.kind == PART_KINDS[kind]]
