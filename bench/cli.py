@@ -71,6 +71,7 @@ def _main(words: Sequence[str] | None) -> int:
     if rest:
         parser.of(args.verb).error("unrecognized arguments: " + " ".join(rest[:10]) + " ..." * (len(rest) > 10))
     tell_broken()
+    args.parser = parser  # for `completion`
     try:
         return int(args.do(args))
     except UsageError as error:
