@@ -39,7 +39,7 @@ COMMANDS = list(dict.fromkeys(_commands()))
 
 def _is_pattern(words: list[str]) -> bool:
     """Whether a word stands for something that the reader puts there: NAME, RUN, DIR."""
-    return any(re.fullmatch(r"[A-Z][A-Z0-9]*", word) for word in words) or any(w.startswith("/") for w in words)
+    return any(re.fullmatch(r"(folder:)?[A-Z][A-Z0-9]*", word) or word.startswith("/") for word in words)
 
 
 def test_the_pages_hold_commands() -> None:
