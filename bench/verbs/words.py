@@ -19,56 +19,59 @@ Verb = Callable[..., argparse.ArgumentParser]  # (name, action, help) -> the par
 
 
 def what(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", help="demo, vtab1k, fgvc, ...: `list suites`")
-    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
-                        help="names of `list datasets`, or folder:PATH for images of your own")
-    parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
-    parser.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
-    parser.add_argument("--epochs", type=settings.whole)
-    parser.add_argument("--batch-size", type=settings.whole)
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
-                        help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
-                        "head_seed=0: all seeds start from one head, as soups need; "
-                        "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
-                        "the speed, after 30 to 46 s)")
-    parser.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
-                        "'standin' for generated miniatures")
-    parser.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "
-                        "every number of them is marked")
-    parser.add_argument("--weights", type=Path, help="a file of pre-trained weights")
-    parser.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
-    parser.add_argument("--download", action="store_true", help="allow fetching weights from the network")
-    parser.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
-                        "published one")
-    parser.add_argument("--jobs", type=settings.whole, default=0, help="processes at once (default: one per core)")
-    parser.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
+    group = parser.add_argument_group("what is run")
+    group.add_argument("--suite", help="demo, vtab1k, fgvc, ...: `list suites`")
+    group.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
+                       help="names of `list datasets`, or folder:PATH for images of your own")
+    group.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
+    group.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
+    group.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
+    group.add_argument("--epochs", type=settings.whole)
+    group.add_argument("--batch-size", type=settings.whole)
+    group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
+                       help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
+                       "head_seed=0: all seeds start from one head, as soups need; "
+                       "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
+                       "the speed, after 30 to 46 s)")
+    group.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
+                       "'standin' for generated miniatures")
+    group.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "
+                       "every number of them is marked")
+    group.add_argument("--weights", type=Path, help="a file of pre-trained weights")
+    group.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
+    group.add_argument("--download", action="store_true", help="allow fetching weights from the network")
+    group.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
+                       "published one")
+    group.add_argument("--jobs", type=settings.whole, default=0, help="processes at once (default: one per core)")
+    group.add_argument("--config", type=Path, help="a YAML file that says the same; the command line wins")
 
 
 def which(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", help="of your own experiment: a set with its own chapter and page, in place of a "
-                        "name made of the suite and its changed settings")
-    parser.add_argument("--tuned", action="store_true", help="with the settings that `select` chose, as a suite of its "
-                        "own (NAME-tuned)")
-    parser.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
-                        "and shows what that would have gained; no leaderboard accepts its records")
+    group = parser.add_argument_group("which set, and which phase")
+    group.add_argument("--name", help="of your own experiment: a set with its own chapter and page, in place of a "
+                       "name made of the suite and its changed settings")
+    group.add_argument("--tuned", action="store_true", help="with the settings that `select` chose, as a suite of its "
+                       "own (NAME-tuned)")
+    group.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
+                       "and shows what that would have gained; no leaderboard accepts its records")
 
 
 def how(parser: argparse.ArgumentParser) -> None:
     """How runs are carried out: nothing of this changes their numbers."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--no-cache", action="store_true", help="keep no decoded images and no stored prefixes on "
-                        "disk")
-    parser.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
-                        "is an error (on a CPU this holds always)")
-    parser.add_argument("--checkpoint-every", type=seconds, default=EVERY_S, metavar="SECONDS",
-                        help=f"a killed run goes on from its last checkpoint (default: every {EVERY_S:.0f} s)")
-    parser.add_argument("--checkpoint-epochs", type=settings.whole, default=0, metavar="N",
-                        help="also after every N epochs")
-    parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of one run; then it is stored where it "
-                        "stands (timeout), and the same command goes on")
-    parser.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
-                        "weights beside the record: those small beside the model (default), all, none")
+    group = parser.add_argument_group("how it is carried out; no number depends on it")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    group.add_argument("--no-cache", action="store_true", help="keep no decoded images and no stored prefixes on "
+                       "disk")
+    group.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
+                       "is an error (on a CPU this holds always)")
+    group.add_argument("--checkpoint-every", type=seconds, default=EVERY_S, metavar="SECONDS",
+                       help=f"a killed run goes on from its last checkpoint (default: every {EVERY_S:.0f} s)")
+    group.add_argument("--checkpoint-epochs", type=settings.whole, default=0, metavar="N",
+                       help="also after every N epochs")
+    group.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of one run; then it is stored where it "
+                       "stands (timeout), and the same command goes on")
+    group.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
+                       "weights beside the record: those small beside the model (default), all, none")
 
 
 def seconds(text: str) -> float:

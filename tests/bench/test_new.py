@@ -79,3 +79,12 @@ def test_the_script_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion"]) == 0
     assert capsys.readouterr().out.rstrip("\n") == completion.script(cli._parser())
     assert isinstance(cli._parser(), argparse.ArgumentParser)
+
+
+def test_the_help_of_a_command_stands_in_groups() -> None:
+    help_of = cli._parser().of("run").format_help()
+    order = [help_of.index(head) for head in ("what is run:", "which set, and which phase:", "how it is carried out;")]
+    assert order == sorted(order) and help_of.index("--datasets NAME [NAME ...]", order[0]) < order[1]
+    assert "how it is carried out" not in cli._parser().of("plan").format_help()
+    facts = (ROOT / "docs" / "a-methods-promises.md").read_text()
+    assert all(f"`{name}`" in facts for name in ("recipe_from", "later", "requires", "refused", "offers"))
