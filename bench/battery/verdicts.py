@@ -51,6 +51,7 @@ def explained(error: Exception) -> str:
         known = [*dir(owner), *getattr(owner, "_parameters", {}), *getattr(owner, "_modules", {})]
         near = get_close_matches(error.name, known, n=1)
         told += f"; did you mean {near[0]!r}?" if near else ""
+    told += "".join(f"; on a ViT with {form}" for form in getattr(error, "__notes__", ()))
     where = getattr(error, "regatta_module", "")
     return told + (f"; {where}" if where and SHAPES.search(said) else "")
 

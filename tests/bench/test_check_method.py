@@ -31,6 +31,8 @@ class Add(Delta):
     def forward(self, x: Tensor) -> Tensor:
         if self.mistake == "misspelt":
             return self.shfit.expand_as(x)  # type: ignore[no-any-return, operator]
+        if self.mistake == "tokens":
+            return self.shift.expand(len(x), 17, -1)
         if self.mistake == "noise":
             return self.shift.expand_as(x) + torch.randn_like(x)
         if self.mistake == "batch":
@@ -74,6 +76,7 @@ MISTAKES: list[tuple[str, Callable[[str], str], str]] = [
     ("noise", adapters.evaluation, "two passes over the same images differ.*draw only if self.training"),
     ("batch", adapters.evaluation, "depends on the other images of its batch"),
     ("not stored", adapters.storing, "after storing and loading the answers differ .* register_buffer"),
+    ("tokens", adapters.forms, "must match .*; on a ViT with registers; it broke in 'blocks.0"),
     ("", adapters.forms, "is float32 on a float64 backbone .*make it with zeros"),
 ]
 
