@@ -64,7 +64,9 @@ def adapting(world: World) -> Table:
              "are known", *(summary.rank_legend(world) if world.ranked else ()), *legend_of(body, rules.LEGEND))
     return Table(f"{world.key}-adapting", title_of(world, "Methods that adapt at test"), summary.caption(world), header,
                  tuple(body), words, tuple(summary.notes(world, world.adapting)), frozenset(range(start, start + 4)),
-                 world.adapting, {} if many else {start: world.columns[0]})
+                 world.adapting, {} if many else {start: world.columns[0]},
+                 {start - 2: "rank", start - 1: "tie", start: "mean", start + 1: "whole", start + 2: "whole",
+                  start + 3: "done"}, {start: [world.columns]})
 
 
 def _gain(world: World, row: Row) -> tuple[Field, Field]:
@@ -131,4 +133,6 @@ def _wide(world: World, rows: tuple[Row, ...], key: str, what: str, heads: Seque
     return Table(f"{world.key}-accuracy-{key}", title_of(world, what), summary.short(world),
                  (*name_header(world), *heads), body, legend_of(body, rules.LEGEND), (),
                  frozenset(range(start, start + len(heads))), rows,
-                 {start + j: c[0] for j, c in enumerate(cells) if len(c) == 1})
+                 {start + j: c[0] for j, c in enumerate(cells) if len(c) == 1},
+                 {start + j: "mean" for j, c in enumerate(cells) if len(c) > 1},
+                 {start + j: [c] for j, c in enumerate(cells) if len(c) > 1})

@@ -52,6 +52,15 @@ def _runs(world: World, row: Row, column: Column, tuned: Tuned) -> Iterator[tupl
             yield "chosen while tuning", run_
 
 
+def losses(world: World, run: int, most: int) -> list[tuple[float, float]]:
+    """(epoch, training loss) of one run, at most about so many of them, with three digits."""
+    records = world.grid.records
+    history = _history(records.root / records.get_text("path", run))
+    points = [(float(h["epoch"]), float(f"{h[LOSS]:.3g}")) for h in history
+              if h.get("epoch") is not None and h.get(LOSS) is not None]
+    return points[::max(1, len(points) // most)]
+
+
 def curves(world: World, tuned: Tuned) -> dict[str, list[plots.Plot]]:
     """Quantity -> a picture for each data set: the training loss first, then probes by name."""
     lines: dict[str, dict[str, list[plots.Line]]] = {LOSS: {}}

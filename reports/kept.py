@@ -88,7 +88,8 @@ def key_maker() -> Callable[[str], str]:
     """records hash -> key: together with our code, the printed rows and the libraries that draw."""
     digest = sha256()
     here = Path(__file__).parent
-    for path in sorted([*here.glob("*.py"), *here.glob("page.*"), *ROOT.glob("*.py"), *ROOT.glob("published/*.json")]):
+    ours = [path for kind in ("py", "js", "css") for path in here.glob(f"*.{kind}")]
+    for path in sorted([*ours, *ROOT.glob("*.py"), *ROOT.glob("published/*.json")]):
         digest.update(path.read_bytes())
     for name in LIBRARIES:
         try:

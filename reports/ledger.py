@@ -105,7 +105,7 @@ class Doubts:
 
     def told(self, tables: Sequence[PrintedTable]) -> tuple[str, ...]:
         """What files say against whole tables of theirs."""
-        return tuple(f"§ {_table(t)}: {f.text}" for t in tables for f in self.by_row.get((t.file, t.name, ""), []))
+        return tuple(f"§ {paper_of(t)}: {f.text}" for t in tables for f in self.by_row.get((t.file, t.name, ""), []))
 
 
 def ledger(world: World, said: Sequence[Said], notes: tuple[str, ...]) -> Table:
@@ -148,7 +148,7 @@ def _said(world: World, table: PrintedTable, row: PrintedRow, wanted: dict[str, 
     if place is None:
         return
     ours, mark = world.rows[place], doubts.mark(table, row)
-    paper = _table(table) + (f" {mark}" if mark else "")
+    paper = paper_of(table) + (f" {mark}" if mark else "")
     percents = table.percents()
     for name, value in row.values.items():
         column = wanted.get(our_name(name))
@@ -208,10 +208,10 @@ def printed(world: World, tables: Sequence[PrintedTable], doubts: Doubts) -> Tab
             means = [_number(v) for v in _both(row)] if any(whole) else []
             means += [_number(None if vtab else _mean(t, row))] if not all(whole) else []
             sign = " ".join(filter(None, (doubts.mark(t, row), "secondary" if t.trust else "")))
-            body.append((Field(row.method), Field(_table(t)), Field(t.backbone), _as_printed(t, row), *means,
+            body.append((Field(row.method), Field(paper_of(t)), Field(t.backbone), _as_printed(t, row), *means,
                          _number(row.params_m), Field(sign)))
-            notes += [f"{row.method}, {_table(t)}: {text}" for text in doubts.words(t, row)]
-    sources = [f"{_table(t)}: {'; '.join(filter(None, (t.source, f'verified: {t.verified}', t.notes)))}"
+            notes += [f"{row.method}, {paper_of(t)}: {text}" for text in doubts.words(t, row)]
+    sources = [f"{paper_of(t)}: {'; '.join(filter(None, (t.source, f'verified: {t.verified}', t.notes)))}"
                for t in tables]
     return Table(f"{world.key}-printed", "Printed in papers (not run by Regatta)",
                  "Each row under its own paper's protocol; rows of different papers are not ranked.", tuple(head),
@@ -252,7 +252,7 @@ def _number(value: float | None) -> Field:
     return Field("") if value is None else Field(f"{value:.2f}", value)
 
 
-def _table(table: PrintedTable) -> str:
+def paper_of(table: PrintedTable) -> str:
     """Paper and table: `Neural Prompt Search 2022, Table 1`."""
     name = re.sub(r"\s*\(.*?\)", "", table.name) or table.name
     name = name if len(name) <= 40 else name[:38].rstrip() + " …"

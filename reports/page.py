@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from results.suites import SuiteView
 
-from . import draw, fields
+from . import chooser, draw, fields
 from .colours import page_style
 from .draw import escape
 from .pictures import label_of
 from .plots import Plot
 from .table import Field, Table, cut
-from .world import World, banner
+from .world import World, banner, key_of
 
 HERE = Path(__file__).parent
+SAVE = '<button type="button" data-do="svg">Download SVG</button>'
+SCRIPTS = ("ranks.js", "drawn.js", "taken.js", "page.js")
 
 
 @dataclass
@@ -35,11 +39,13 @@ class Section:
     plots: list[Plot] = field(default_factory=list)
     learning: dict[str, list[Plot]] = field(default_factory=dict)  # quantity -> a picture for each data set
     left_out: str = ""  # what is not drawn, and why
+    facts: dict[str, Any] = field(default_factory=dict)  # choice.facts, with what is told of rows and runs
 
 
 def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section]) -> str:
     """The whole file."""
-    script, style = (HERE / "page.js").read_text(encoding="utf-8"), page_style()
+    script = '"use strict";\n' + "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style = page_style()
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
                         "img-src data:", "base-uri 'none'", "form-action 'none'"])
     possible = sum(not e.refused for e in suite.entries)
@@ -71,6 +77,9 @@ Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</co
 {body}
 </main>
 <div id="tip" role="tooltip" hidden></div>
+<dialog id="box" aria-labelledby="box-title"><h2 id="box-title"></h2><div></div>
+<form method="dialog"><button>Close</button></form></dialog>
+<p id="said" class="soft" role="status"></p>
 <script>{script}</script>
 </body>
 </html>
@@ -93,7 +102,7 @@ def _section(section: Section) -> str:
         tabs.append(f'<button role="tab" type="button" id="{name}-tab" aria-controls="{name}" '
                     f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">'
                     f"{escape(_tab(table))}</button>")
-        panels.append(_panel(world, table, name, i == 0))
+        panels.append(_panel(section, table, name, i == 0))
     css = ' class="warn"' if world.standin or world.partial else ""
     partial = dict.fromkeys(label_of(world, r).lower() for r in world.rows if not world.grid.complete(r, world.columns))
     return f"""<section class="world" id="{key}" aria-labelledby="{key}-title"
@@ -101,16 +110,32 @@ data-partial="{escape(json.dumps(list(partial)))}">
 <h2 id="{key}-title"><span{css}>{escape(banner(world))}</span></h2>
 <div class="tools">
 <label>Filter tables and pictures
-<input type="search" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
-<label><input type="checkbox"> complete rows only</label>
+<input type="search" name="words" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
+<label><input type="checkbox" name="complete" value="yes"> complete rows only</label>
 <span class="count soft" role="status"></span>
 </div>
+{chooser.chooser(world, section.facts)}
+<p class="said" role="status" hidden></p>
 <div role="tablist" aria-label="Tables">
 {"".join(tabs)}
 </div>
 {"".join(panels)}
+{_live(section)}
 {_pictures(section)}
+<script type="application/json">{_json(section.facts)}</script>
 </section>"""
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    """No sign in it ends the element that holds it."""
+    text = json.dumps(facts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def _live(section: Section) -> str:
+    """Places of what the script draws for a choice."""
+    return ('<div class="plots live"><figure class="full" data-live="pair" hidden></figure>'
+            '<figure class="full" data-live="ties" hidden></figure></div>')
 
 
 def _tab(table: Table) -> str:
@@ -118,14 +143,19 @@ def _tab(table: Table) -> str:
     return table.title.split(" (")[0]
 
 
-def _panel(world: World, table: Table, name: str, first: bool) -> str:
-    heads = "".join(_head(label, i in table.numeric, any(line[i].value is not None for line in table.body))
-                    for i, label in enumerate(table.header))
-    rows = []
+def _panel(section: Section, table: Table, name: str, first: bool) -> str:
+    world = section.world
+    heads = "".join(_head(label, i in table.numeric, any(line[i].value is not None for line in table.body),
+                          _role(world, table, i)) for i, label in enumerate(table.header))
+    rows, place = [], {key_of(row): i for i, row in enumerate(world.rows)}
     for i, line in enumerate(table.body):
-        attributes = f' data-order="{i}"'
+        attributes, head = f' data-order="{i}"', _text(line[0])
         if table.rows:
             row = table.rows[i]
+            attributes += f' data-row="{place[key_of(row)]}"'
+            pair = f'<input type="checkbox" name="pair" value="{escape(" on ".join(key_of(row)))}" ' \
+                   f'aria-label="Compare {escape(row.method)} with another row">' if first else ""
+            head = f'{pair}<button type="button" class="name" data-do="about">{head}</button>'
             name_, done = escape(f"{row.method} {row.backbone}".lower()), world.grid.complete(row, world.columns)
             attributes += f' data-name="{name_}" data-complete="{int(done)}"'
         else:  # the words that it begins with: a method, its backbone, a paper
@@ -134,10 +164,14 @@ def _panel(world: World, table: Table, name: str, first: bool) -> str:
         hints = {j: fields.hint(world.grid, table.rows[i], column) for j, column in table.sets.items()}
         cells = "".join(_cell(f, j in table.numeric, i == 0 and j == 1, hints.get(j, f.hint))
                         for j, f in enumerate(line) if j)
-        rows.append(f'<tr{attributes}><th scope="row">{_text(line[0])}</th>{cells}</tr>')
+        rows.append(f'<tr{attributes}><th scope="row">{head}</th>{cells}</tr>')
     hidden = "" if first else " hidden"
     return f"""<div role="tabpanel" id="{name}" aria-labelledby="{name}-tab" data-first="{int(first)}"{hidden}>
 <p class="caption">{escape(table.title)}. {escape(table.caption)}</p>
+<div class="tools" data-file="{escape(table.key)}">{chooser.columns(table)}
+<button type="button" data-do="markdown">Copy markdown</button>
+<button type="button" data-do="latex">Copy LaTeX</button>
+<button type="button" data-do="csv">Download CSV</button></div>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>
 {chr(10).join(rows)}
 </tbody></table></div>
@@ -145,12 +179,24 @@ def _panel(world: World, table: Table, name: str, first: bool) -> str:
 """
 
 
-def _head(label: str, numeric: bool, valued: bool) -> str:
+def _role(world: World, table: Table, place: int) -> str:
+    """What the script recomputes in a column, and of which data sets (by their places in the world)."""
+    order = {c: d for d, c in enumerate(world.columns)}
+    role = table.roles.get(place, "")
+    parts = [[order.get(c, -1) for c in part] for part in table.means.get(place, ())]
+    if any(-1 in part for part in parts):
+        return ' data-role="aside"'
+    of = f' data-parts="{escape(json.dumps(parts))}"' if parts and role == "mean" else ""
+    one = f' data-set="{order[table.sets[place]]}"' if role != "mean" and table.sets.get(place) in order else ""
+    return (f' data-role="{role}"' if role else "") + of + one
+
+
+def _head(label: str, numeric: bool, valued: bool, role: str) -> str:
     # of numbers, the largest first, but for ranks; words with a number behind them sort by it
-    first = "down" if (numeric or valued) and label != "Rank" else "up"
+    first = "down" if (numeric or valued) and label not in ("Rank", "Below the best") else "up"
     kind = "number" if numeric or valued else "text"
     css = ' class="num"' if numeric else ""
-    return f'<th scope="col"{css} aria-sort="none" data-first="{first}" data-kind="{kind}">' \
+    return f'<th scope="col"{css} aria-sort="none" data-first="{first}" data-kind="{kind}"{role}>' \
            f'<button type="button">{escape(label)}</button></th>'
 
 
@@ -198,11 +244,11 @@ def _chosen(key: str, quantity: str, drawn: Sequence[Plot]) -> str:
     words = ("Measured on a batch of validation images, by runs that had one." if probe
              else "Training loss of every run of one data set.")
     return f'<figure><h3>{escape(title)}</h3><label>Data set <select data-pictures>{options}</select></label>' \
-           f'{shown}<figcaption class="soft">{words}</figcaption></figure>'
+           f'{shown}<figcaption class="soft">{words} {SAVE}</figcaption></figure>'
 
 
 def _figure(plot: Plot, prefix: str) -> str:
     css = ' class="full"' if plot.key == "heat" else ""
-    words = f'<figcaption class="soft">{escape(plot.words)}</figcaption>' if plot.words else ""
+    words = f'<figcaption class="soft">{escape(plot.words)} {SAVE}</figcaption>'
     return f'<figure{css}><h3>{escape(plot.title)}</h3><div class="picture">' \
            f'{draw.inline(plot.svg, prefix, plot.title, plot.tips)}</div>{words}</figure>'

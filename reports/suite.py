@@ -12,7 +12,7 @@ from results.published import PrintedTable, load_published
 from results.schema import RecordError
 from results.suites import SuiteView
 
-from . import accuracy, costs, effects, inside, ledger, page, pictures, plots, ran, tuning
+from . import accuracy, choice, costs, effects, inside, ledger, page, pictures, plots, ran, told, tuning
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
@@ -79,13 +79,14 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
              prices: Sequence[pictures.Picture] | None) -> page.Section:
     """Tables of one world, for markdown and page alike; with `prices` also what a page draws."""
     found = effects.effects(world, predictions)
-    told, reports = inside.reported(world)
+    said, reports = inside.reported(world)
     section = page.Section(world, [*accuracy.accuracies(world), costs.memory(world), costs.throughput(world),
                                    *([effects.table(world, found)] if found else []),
-                                   *([told] if told is not None else []), *tuning.tables(world, tuned),
+                                   *([said] if said is not None else []), *tuning.tables(world, tuned),
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section
+    section.facts = choice.facts(world, predictions) | {"about": told.about(world, papers)}
     section.plots = [plots.Plot(p.key, p.title, f"★ {pictures.STARRED}.",
                                 pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
     more = [plots.heat_map(world), plots.rank_ranges(world), plots.wins(world),
@@ -97,6 +98,7 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
         section.left_out = f"Learning curves are drawn for at most {LEARNING_RUNS:,} runs; this suite has {runs:,}."
     else:
         section.learning = inside.curves(world, tuned)
+        section.facts["told"] = told.runs(world)
     return section
 
 

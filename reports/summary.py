@@ -24,35 +24,41 @@ def summary(world: World) -> Table:
     tasks = [c for columns in vtab for c in columns]
     many = len(world.columns) > 1
     budget, apart = any(r.budget for r in world.rows), of_parts(world)
-    header = [*name_header(world), "Rank", "Tie"]
-    header += [f"Mean of {len(world.columns)}"] if many else [world.columns[0].title]
-    shown = len(groups) > 1  # the mean of the only group stands there already, and so may that of all VTAB tasks
-    header += [f"VTAB, {len(tasks)} tasks"] if len(vtab) == len(VTAB) and len(tasks) < len(world.columns) else []
-    header += ["VTAB, 3 groups"] if len(vtab) == len(VTAB) else []
-    header += [f"{t} ({len(c)})" for _, t, c in groups] if many and shown else []
+    means: list[tuple[str, Sequence[Sequence[Column]]]] = [(f"Mean of {len(world.columns)}", [world.columns])]
+    means += [(f"VTAB, {len(tasks)} tasks", [tasks])] if len(vtab) == len(VTAB) and len(tasks) < len(world.columns) \
+        else []
+    means += [("VTAB, 3 groups", vtab)] if len(vtab) == len(VTAB) else []
+    # the mean of the only group stands there already, and so may that of all VTAB tasks
+    means += [(f"{t} ({len(c)})", [c]) for _, t, c in groups] if len(groups) > 1 else []
+    first = len(name_header(world))
+    header = [*name_header(world), "Rank", "Tie", *([name for name, _ in means] if many else [world.columns[0].title]),
+              *(["Below the best"] if many else [])]
     last = len(header)
     header += ["Done", "At chance", f"Against {grid.suite.reference}", *(["Against its own adapter"] if apart else []),
                *(["Tuning"] if budget else [])]
-    body, rows = [], in_rank_order(world)
+    body, rows, low = [], in_rank_order(world), below(world)
     for row in rows:
         cells = [grid.cell(row, c) for c in world.columns]
         line = [*names(world, row), *ranks(world, row)]
-        line += [fields.mean_of(grid, row, world.columns)] if many else [fields.accuracy(cells[0], whole=True)]
-        if len(vtab) == len(VTAB):
-            line += [fields.mean_of(grid, row, tasks)] if len(tasks) < len(world.columns) else []
-            line += [fields.mean_of(grid, row, tasks, vtab)]
-        line += [fields.mean_of(grid, row, columns) for _, _, columns in groups] if many and shown else []
+        line += [fields.mean_of(grid, row, [c for part in parts for c in part], parts) for _, parts in means] if many \
+            else [fields.accuracy(cells[0], whole=True)]
+        line += [low.get(key_of(row), Field("–"))] if many else []
         done = sum(c.complete for c in cells)
         ours = [c for c in cells if c.state == "ok"]
         idle = sum("chance" in c.signs for c in ours)
         line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
         body.append((*line, versus(world, row), *([apart.get(key_of(row), Field(""))] if apart else []),
                      *([Field(row.budget or "none")] if budget else [])))
-    numeric = frozenset((*range(len(name_header(world)) + 2, last + 2), *([last + 3] if apart else [])))
+    numeric = frozenset((*range(first + 2, last + 2), *([last + 3] if apart else [])))
+    roles = {first: "rank", first + 1: "tie", **dict.fromkeys(range(first + 2, last), "mean"),
+             **({last - 1: "below"} if many else {}), last: "done", last + 1: "chance", last + 2: "whole",
+             **({last + 3: "whole"} if apart else {})}
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
                  summary_legend(world, body, bool(apart)),
                  (*notes(world, world.plain), *foreign(world), *world.problems), numeric, rows,
-                 {} if many else {len(name_header(world)) + 2: world.columns[0]})
+                 {} if many else {first + 2: world.columns[0]}, roles,
+                 {first + 2 + i: parts for i, (_, parts) in enumerate(means)} if many
+                 else {first + 2: [world.columns]})
 
 
 def in_rank_order(world: World) -> tuple[Row, ...]:
@@ -65,6 +71,19 @@ def in_rank_order(world: World) -> tuple[Row, ...]:
         return (len(groups), 0.0) if ranked is None else (groups.index(id(ranked)), -float(ranked.ranking.mean[i]))
 
     return tuple(sorted(world.plain, key=place))
+
+
+def below(world: World) -> dict[RowKey, Field]:
+    """How far a ranked row lies below the best row of its ranking, data set by data set: the mean of these gaps in
+    points, and the largest."""
+    found = {}
+    for ranked in {id(r): r for r, _ in world.ranked.values()}.values():
+        scores = np.array([[world.grid.cells[key, c.name].mean for c in world.columns] for key in ranked.rows])
+        gaps = 100 * (scores.max(0) - scores)
+        for key, own in zip(ranked.rows, gaps, strict=True):
+            found[key] = Field(f"{fields.percent(own.mean() / 100)} (at most {fields.percent(own.max() / 100)})",
+                               float(own.mean()), None, float(own.max()))
+    return found
 
 
 def of_parts(world: World) -> dict[RowKey, Field]:
@@ -91,6 +110,8 @@ def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -
              "spread over seeds", "k/m instead of a mean: only k of m cells are complete"]
     if world.ranked:
         lines += rank_legend(world)
+        lines += ["Below the best: how far the row lies below the best ranked row of each data set, in points: the "
+                  "mean over data sets (and the largest)"] if len(world.columns) > 1 else []
     if world.against:
         runs = any(found.of_runs for found in world.against.values())
         lines.append("Against: data sets where the row is surely better / surely worse / undecided on the same test "
@@ -161,7 +182,8 @@ def detail(world: World, group: str, title: str, columns: Sequence[Column], rows
         header, body = header[:-1], tuple(line[:-1] for line in body)
     return Table(f"{world.key}-accuracy-{group}", title_of(world, f"Accuracy, {title}"), short(world), header, body,
                  legend_of(body, rules.LEGEND), (), frozenset(range(start, len(header))), rows,
-                 {start + j: column for j, column in enumerate(columns)})
+                 {start + j: column for j, column in enumerate(columns)},
+                 {start + len(columns): "mean"} if len(columns) > 1 else {}, {start + len(columns): [columns]})
 
 
 def caption(world: World) -> str:

@@ -1,0 +1,130 @@
+"""What a page holds so that it can rank any choice of data sets and rows anew: summaries of every data set's answers.
+
+A ranking needs no answers, only moments of them. With x(d, k) the share of row k's seeds that answer an item of data
+set d right, it needs the mean of x, its variance over items and that of every difference of two of them that can meet
+in one comparison: rows of one backbone on the same items. Differences are kept as such, for taken from covariances
+the small ones would lose their digits. `reports/ranks.js` puts them together as `spread.spread_of` does.
+
+Seeds cannot be chosen so: the moments are of a row's mean over all of its seeds.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from results.suites import Column, Row
+from results.visible import visible
+
+from . import rules
+from .cells import Cell
+from .pairs import RANKED, Predictions
+from .pictures import label_of
+from .spread import Array
+from .world import World
+
+MOST = 400_000  # differences: two megabytes of a page
+PRICES = ("params.trained", "memory.saved_bytes_per_image", "throughput.train_images_per_s")
+
+
+def facts(world: World, predictions: Predictions) -> dict[str, Any]:
+    """What page.js reads of a world: names, cells and moments, all of them JSON's own kinds.
+
+    sets: [name, title, group, training set, test items]; rows: [method, backbone, kind, label, trained weights, bytes
+    per image, ms per image, weights that stay when merged]; cells: per row and set `_cell` or null; blocks: `_block`.
+    """
+    columns = world.columns
+    protocols: list[dict[str, int]] = [{} for _ in columns]
+    blocks = _Blocks(world, predictions)
+    cells = [[_cell(world.grid.cell(row, column),
+                    protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])), blocks.of(k, d))
+              for d, column in enumerate(columns)] for k, row in enumerate(world.rows)]
+    return {
+        "sets": [[visible(t) for t in (c.name, c.title, c.group)] + [c.run_dataset or c.name, c.family or c.name]
+                 for c in columns],
+        "rows": [[visible(row.method), visible(row.backbone), _kind(world, row), visible(label_of(world, row)),
+                  *_prices(world, row)] for row in world.rows],
+        "cells": cells, "blocks": blocks.written(), "most": RANKED,
+        "seeds": sorted({seed for row in world.rows for c in columns for seed in world.grid.cell(row, c).seeds}),
+    }
+
+
+def _kind(world: World, row: Row) -> int:
+    """0: never ranked as it is stale; 1: ranked among the plain rows; 2: among those that adapt at test."""
+    return 0 if row in world.stale else 1 if row in world.plain else 2
+
+
+def _prices(world: World, row: Row) -> list[float | None]:
+    """Medians over the row's runs, as the pictures have them; None for what is not known."""
+    found = [median(values) if (values := world.values(row, name)) else None for name in PRICES]
+    merged = world.values(row, "params.extra_inference_merged")
+    every = len(merged) == len(world.runs[row.method, row.backbone])
+    return [found[0], found[1], 1000 / found[2] if found[2] else None, max(merged) if merged and every else None]
+
+
+def _cell(cell: Cell, protocol: int, block: int) -> list[Any] | None:
+    """[values, seeds, mean, items, chance's part, complete, protocol, block or -1, signs, at chance]."""
+    if not cell.values:
+        return None
+    signs = "".join(rules.SIGNS[s] for s in cell.signs if s != "chance")
+    return [cell.values, cell.seeds, cell.mean, cell.items, cell.luck, int(cell.complete), protocol, block, signs,
+            int("chance" in cell.signs)]
+
+
+class _Blocks:
+    """Cells whose answers can be compared: of one backbone, on the same items."""
+
+    def __init__(self, world: World, predictions: Predictions) -> None:
+        self.world, self.predictions = world, predictions
+        self.members: dict[tuple[str, str], list[tuple[int, int]]] = {}  # (items, backbone) -> (row, set)
+        self.place: dict[tuple[int, int], int] = {}
+        for d, column in enumerate(world.columns):
+            for k, row in enumerate(world.rows):
+                found = self._answers(row, column)
+                if found is not None:
+                    own = self.members.setdefault((found[0], row.backbone), [])
+                    own.append((k, d))
+                    self.place[k, d] = list(self.members).index((found[0], row.backbone))
+        if sum(len(own) ** 2 for own in self.members.values()) > 2 * MOST:
+            self.members, self.place = {}, {}
+
+    def of(self, row: int, column: int) -> int:
+        return self.place.get((row, column), -1)
+
+    def _answers(self, row: Row, column: Column) -> tuple[str, Array] | None:
+        """(items, (n,) share of the row's seeds that answer right)."""
+        before = dict(self.predictions.problems)
+        found = self.predictions.matrix(self.world.grid.cell(row, column).runs, column.split)
+        self.predictions.problems = before  # told where tables are made
+        return None if found is None else (found[0], _share(found[1]))
+
+    def written(self) -> list[list[Any]]:
+        return [self._block(own) for own in self.members.values()]
+
+    def _block(self, own: Sequence[tuple[int, int]]) -> list[Any]:
+        """[n, [row, set] of each, means, their variances, variances of differences (below the diagonal)]."""
+        shares = [self._answers(self.world.rows[k], self.world.columns[d]) for k, d in own]
+        each = np.stack([share for found in shares if found is not None for share in (found[1],)], axis=1)
+        n = len(each)
+        centred = each - each.mean(0)
+        moved = centred.T @ centred / max(n - 1, 1) / n
+        one = np.diag(moved)
+        apart = one[:, None] + one[None, :] - 2 * moved
+        apart[apart < 1e-12 * (one[:, None] + one[None, :])] = 0.0  # of equal answers, nothing
+        return [n, list(own), [float(v) for v in each.mean(0)], _packed(one),
+                _packed(apart[np.tril_indices(len(own), -1)])]
+
+
+def _share(correct: np.ndarray) -> Array:
+    """As `spread` takes it: equal answers give equal numbers."""
+    mix = np.full(correct.shape[1], 1 / correct.shape[1], np.float32)
+    return np.asarray((correct.astype(np.float32) @ mix[:, None])[:, 0], dtype=np.float64)
+
+
+def _packed(values: Array) -> str:
+    """Numbers as base64 of 32-bit floats, the least significant byte first."""
+    return b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()

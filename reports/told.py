@@ -1,0 +1,66 @@
+"""What a page tells when a name or a cell is opened: the row in words with printed numbers, runs with losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from results.published import PrintedTable, plain
+from results.suites import Row
+from results.visible import visible
+
+from . import fields, inside
+from .ledger import number, paper_of
+from .world import World
+
+POINTS = 40  # of a curve; more are not seen at its width
+
+
+def about(world: World, papers: Sequence[PrintedTable]) -> list[list[list[Any]]]:
+    """Of each row: [title, sentences]."""
+    return [_about(world, row, papers) for row in world.rows]
+
+
+def _about(world: World, row: Row, papers: Sequence[PrintedTable]) -> list[list[Any]]:
+    known = [row.note] if row.note else []
+    known += [f"Ours, not the paper's: {words}." for words in world.words("method.ours", row)]
+    known += [f"Tuning: {row.budget}."] if row.budget else []
+    prices = [f"{label}: {fields.spread(values, whole=True).text}." for label, name in
+              (("Trained weights", "params.trained"),
+               ("Bytes kept for backward per image", "memory.saved_bytes_per_image"))
+              if (values := world.values(row, name))]
+    known.append(f"`python -m bench show \"{row.method}\"` prints paper, options and recipe.")
+    printed = [f"{paper_of(t)}, {t.backbone}: " + ", ".join(f"{k} {number(v)}" for k, v in r.printed.items())
+               for t in papers for r in t.rows if plain(r.method) == plain(row.method) and r.printed]
+    found = [["What is known of it", known], ["Its price, median over its runs", prices],
+             ["Printed in papers", printed]]
+    return [[title, [visible(line) for line in lines]] for title, lines in found if lines]
+
+
+def runs(world: World) -> dict[str, Any]:
+    """"row,set" -> [a sentence for each run, [what, [(epoch, training loss)]] for each with a history]."""
+    found = {}
+    for k, row in enumerate(world.rows):
+        for d, column in enumerate(world.columns):
+            cell = world.grid.cell(row, column)
+            lines = [visible(_sentence(world, row, column.title, run)) for run in cell.runs]
+            curves = [[f"seed {seed}", points] for seed, run in zip(cell.seeds, cell.runs, strict=True)
+                      if (points := inside.losses(world, run, POINTS))]
+            if lines:
+                found[f"{k},{d}"] = [lines, curves]
+    return found
+
+
+def _sentence(world: World, row: Row, title: str, run: int) -> str:
+    records = world.grid.records
+
+    def held(name: str) -> float:
+        value = records.get_number(name, run)
+        return float("nan") if value is None else value
+
+    return (f"Run {records.get_text('run_id', run)} trained {row.method} on {held('dataset.train'):g} images of "
+            f"{title}: {held('spec.epochs'):g} epochs, batches of {held('spec.batch_size'):g}, learning rate "
+            f"{held('spec.lr'):g}, "
+            f"weight decay {held('spec.weight_decay'):g}, seed {held('spec.seed'):g}; {held('time.train_s'):.1f} s of "
+            f"training on {records.get_text('provenance.cpu', run) or records.get_text('provenance.device', run)}, at "
+            f"commit {records.get_text('provenance.commit', run)[:8]}.")
