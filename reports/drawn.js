@@ -116,7 +116,7 @@ function drawPair(section, facts) {
   const heads = ["Data set", name(a), name(b), "Difference, points", "p (Holm)", "The first is"];
   figure.replaceChildren(html("h3", {}, `${name(a)} and ${name(b)}, data set by data set`), frame(720, height, "Differences", ...parts),
     html("div", { class: "scroll" }, html("table", {}, html("thead", {}, html("tr", {}, ...heads.map((text) =>
-      html("th", { scope: "col" }, html("span", {}, text))))), html("tbody", {}, ...rows))),
+      html("th", { scope: "col", class: heads.indexOf(text) % 5 ? "num" : "" }, html("span", {}, text))))), html("tbody", {}, ...rows))),
     html("figcaption", { class: "soft", "data-file": `${section.id}-pair` }, "Percent; intervals of 95 % over test items and seeds, "
       + "not corrected for their number; p by Holm's rule over these data sets. ", button("markdown", "Copy markdown"), " ",
     button("latex", "Copy LaTeX"), " ", button("csv", "Download CSV"), " ", button("svg", "Download SVG")));

@@ -234,3 +234,38 @@ def test_the_page_fits_narrow_and_wide_screens(page: browser.Browser, width: int
     shot = imread(str(tmp_path / "shot.png"))
     assert shot.shape[1] == width and float(np.std(shot)) > 0.05
     page.send("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
+
+
+def test_a_choice_ranks_anew_and_the_address_brings_it_back(page: browser.Browser, html: Path) -> None:
+    page.run("document.querySelector('#standin .choose').open = true")
+    page.click("#standin input[name=set][value=dmlab]")
+    assert place(page, "Mean of 2 ↕".removesuffix(" ↕")) > 0
+    page.run("const b = document.querySelector('#standin input[name=row][value^=\"adapter+pace\"]'); b.click()")
+    assert names(page)[0] == "adapter" and page.run(f"return document.querySelector('{PANEL} tbody tr').cells[1]"
+                                                    ".textContent").startswith("1")
+    address = page.run("return location.href")
+    page.open(html)
+    page.run("location.href = arguments[0]", address)
+    page.send("POST", "/execute/async", {"args": [], "script": "setTimeout(arguments[0], 100)"})
+    assert names(page)[0] == "adapter" and place(page, "Mean of 2") > 0
+    page.run("document.querySelector('#standin [data-do=reset]').click()")
+    assert names(page)[0] == "adapter+pace" and place(page, "Mean of 3") > 0
+    assert "=" not in page.run("return location.hash")
+
+
+def test_a_table_is_copied_and_a_name_and_a_cell_open(page: browser.Browser) -> None:
+    page.run("window.copied = []; Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (t) => { "
+             "window.copied.push(t); }}})")
+    for what in ("markdown", "latex"):
+        page.click(f"{PANEL} [data-do={what}]")
+    markdown, latex = page.run("return window.copied")
+    assert markdown.startswith("| Method | Rank |") and "| lora+pace |" in markdown
+    assert latex.startswith("\\begin{tabular}") and "<script>alert(1)</script>\"'\\&" in latex
+    page.click(f"{PANEL} tbody tr:nth-child(1) .name")
+    assert "Tuning: 3 configurations" in page.run("return document.getElementById('box').textContent")
+    page.keys(ESCAPE)
+    page.click("#standin [role=tab]:nth-child(2)")
+    page.click(f"{PANEL} tbody tr:nth-child(2) td")
+    told = page.run("return document.getElementById('box').textContent")
+    assert "lora on CIFAR-100" in told and "4 epochs, batches of 32" in told and "Training loss: seed 0" in told
+    page.keys(ESCAPE)
