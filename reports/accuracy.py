@@ -11,7 +11,7 @@ from statistics import fmean
 
 from results.suites import Column, Row
 
-from . import fields, rules, summary
+from . import fields, provenance, rules, summary
 from .table import Field, Table, legend_of
 from .world import World, name_header, names, title_of
 
@@ -54,14 +54,16 @@ def adapting(world: World) -> Table:
         cells = [world.grid.cell(row, c) for c in world.columns]
         mean = fields.mean_of(world.grid, row, world.columns) if many else fields.accuracy(cells[0], whole=True)
         body.append((*names(world, row), *summary.ranks(world, row), mean, *_gain(world, row),
-                     Field(f"{sum(c.complete for c in cells)}/{len(cells)}", sum(c.complete for c in cells))))
+                     Field(f"{sum(c.complete for c in cells)}/{len(cells)}", sum(c.complete for c in cells)),
+                     *provenance.fields(world, row)))
     start = len(name_header(world)) + 2
     header = (*name_header(world), "Rank", "Tie", f"Mean of {len(world.columns)}" if many else world.columns[0].title,
-              "Without adapting", "Gain, points", "Done")
+              "Without adapting", "Gain, points", "Done", *provenance.heads(world))
     words = ("these rows have seen the test images, though not their labels: they are ranked among themselves and "
              "never beside rows that leave test alone",
              "without adapting: the same weights on the same images as they are; means over the data sets where both "
-             "are known", *(summary.rank_legend(world) if world.ranked else ()), *legend_of(body, rules.LEGEND))
+             "are known", *(summary.rank_legend(world) if world.ranked else ()),
+             *legend_of(body, rules.LEGEND | provenance.LEGEND))
     return Table(f"{world.key}-adapting", title_of(world, "Methods that adapt at test"), summary.caption(world), header,
                  tuple(body), words, tuple(summary.notes(world, world.adapting)), frozenset(range(start, start + 4)),
                  world.adapting, {} if many else {start: world.columns[0]},

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from results.received import LEAST, LEVELS, accepted
 from results.schema import RecordError
 from results.store import ROOT
 from results.suites import SuiteView, load_suites
@@ -55,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--keep-going", action="store_true", help="build suites that want an unreadable record too, "
                        "without it; else they are left out and the others built; exit 1 either way")
     build.add_argument("--no-index", action="store_true", help="read every record, neither use nor write the index")
+    build.add_argument("--accept", nargs="+", default=[], metavar="PACK", help="also show runs of these checked packs: "
+                       "a file, the first digits of its hash, or all; own results come first")
+    build.add_argument("--at-least", choices=LEVELS[:3], default=LEAST, help="the verdict that such a run must have "
+                       f"(default: {LEAST})")
     build.add_argument("--reference", action="store_true", help="write reports/reference from results/reference")
     build.set_defaults(run=_build)
     check = verbs.add_parser("check", help="prove that the committed tables follow from the committed records")
@@ -135,11 +140,13 @@ def _build(args: argparse.Namespace) -> int:
             leaderboard.put(path, text)
         print(f"{len(files)} files below {_shown(args.out / 'reference')}")
         return 0
-    _records(args.records)
+    if not args.accept:  # one who has run nothing may look at the runs of others
+        _records(args.records)
     suites = chosen(load_suites(args.suites), args.suite, args.suites)
     problems: list[RecordError] = []
+    counted = accepted(args.accept, args.at_least) if args.accept else {}
     written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
-                                index=not args.no_index,
+                                index=not args.no_index, counted=counted,
                                 on_error=problems.append, keep_going=args.keep_going, progress=_progress)
     for problem in problems:
         print(f"unreadable: {problem}")

@@ -121,6 +121,13 @@ def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], 
     return digest.hexdigest()[:16]
 
 
+def marks(suite: SuiteView, records: Columns, by_run: Mapping[str, int]) -> str:
+    """Which runs of a suite were received, and their verdicts: tables show them, the records are the same."""
+    said = [f"{e.run_id} {told} {records.get_text('received', by_run[e.run_id])}" for e in suite.entries
+            if e.run_id in by_run and (told := records.get_text("verdict", by_run[e.run_id]))]
+    return "".join(f"\n{one}" for one in sorted(said))
+
+
 def _content(path: Path) -> bytes:
     """Of a file that may be missing; what cannot be read is a content of its own, its reader says so."""
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from results.suites import Column, Row
 
-from . import fields, rules, stats
+from . import fields, provenance, rules, stats
 from .cells import RowKey
 from .pairs import PLAIN, split
 from .table import Field, Table, legend_of
@@ -35,7 +35,7 @@ def summary(world: World) -> Table:
               *(["Below the best"] if many else [])]
     last = len(header)
     header += ["Done", "At chance", f"Against {grid.suite.reference}", *(["Against its own adapter"] if apart else []),
-               *(["Tuning"] if budget else [])]
+               *(["Tuning"] if budget else []), *provenance.heads(world)]
     body, rows, low = [], in_rank_order(world), below(world)
     for row in rows:
         cells = [grid.cell(row, c) for c in world.columns]
@@ -48,7 +48,7 @@ def summary(world: World) -> Table:
         idle = sum("chance" in c.signs for c in ours)
         line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
         body.append((*line, versus(world, row), *([apart.get(key_of(row), Field(""))] if apart else []),
-                     *([Field(row.budget or "none")] if budget else [])))
+                     *([Field(row.budget or "none")] if budget else []), *provenance.fields(world, row)))
     numeric = frozenset((*range(first + 2, last + 2), *([last + 3] if apart else [])))
     roles = {first: "rank", first + 1: "tie", **dict.fromkeys(range(first + 2, last), "mean"),
              **({last - 1: "below"} if many else {}), last: "done", last + 1: "chance", last + 2: "whole",
@@ -122,7 +122,7 @@ def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -
         lines.append("Against its own adapter: what the parts add to the same adapter alone, in points with its 95 % "
                      "interval as the ranks have it (its ends may differ a little from those of the other column, "
                      "whose rows are others), not corrected for their number; complete rows of one protocol only")
-    return (*lines, *legend_of(body, rules.LEGEND))
+    return (*lines, *legend_of(body, rules.LEGEND | provenance.LEGEND))
 
 
 def rank_legend(world: World) -> list[str]:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 from methods.grammar import parse
 from results import store
+from results.received import Received
 from results.schema import RecordError
 
 from .request import UsageError
 from .resolve import Planned
 
+RECEIVED = "received in pack"
 AGAIN = {"killed", "node"}  # kinds of failure that say nothing about the run itself: run again without being asked
+
+
+def stand_in(planned: Planned, counted: Mapping[str, Received]) -> Planned:
+    """The planned run, done where a received record counts for it; a result of one's own, and a run at work, come
+    first, and what was made with another source of the method counts for nothing."""
+    one = counted.get(planned.spec.id)
+    if one is None or planned.state in ("done", "running"):
+        return planned
+    record = store.load(one.path)
+    if record.method.source_hash != parse(planned.text).source_hash:
+        return planned
+    return replace(planned, state="done", why=f"{RECEIVED} {one.pack[:8]}, {one.verdict}", record=record)
 
 
 def look_up(planned: Planned, runs: Path, alive: set[str]) -> Planned:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from results.received import Received
 from results.suites import SuiteView
 
 from .. import checkout
 from ..suites import Suite
-from .existing import look_up
+from .existing import RECEIVED, look_up, stand_in
 from .request import Request
 from .resolve import Planned, resolve, specs_of
 from .standing import view_of
@@ -30,19 +32,25 @@ class Plan:
             states[run.state] += 1
         return states
 
+    def received(self) -> list[str]:
+        """Of the done runs, where each one that was made elsewhere comes from."""
+        return [r.why for r in self.runs if r.state == "done" and r.why.startswith(RECEIVED)]
+
     def to_do(self) -> list[Planned]:
         return [r for r in self.runs if r.state == "missing"]
 
 
-def make(request: Request, runs: Path = checkout.RUNS, alive: set[str] | None = None) -> Plan:
-    """Resolve, check, and look up what exists. Raises UsageError with every problem that was found."""
+def make(request: Request, runs: Path = checkout.RUNS, alive: set[str] | None = None,
+         counted: Mapping[str, Received] | None = None) -> Plan:
+    """Resolve, check, and look up what exists, received runs that count among it. Raises UsageError with every
+    problem that was found."""
     if request.tuned:
         suite, planned, view = resolve_tuned(request)
     else:
         found = resolve(request)
         suite, planned = found.suite, specs_of(request, found)
         view = view_of(request, found, planned)
-    return Plan(suite, tuple(look_up(p, runs, alive or set()) for p in planned), view)
+    return Plan(suite, tuple(stand_in(look_up(p, runs, alive or set()), counted or {}) for p in planned), view)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

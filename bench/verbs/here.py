@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.received import Received, accepted
 from results.schema import RunResult
 
 from .. import checkout
@@ -27,7 +28,21 @@ def claims() -> Any:
 
 
 def made(args: argparse.Namespace) -> Plan:
-    return make(request_of(args), alive=claims().living())
+    return make(request_of(args), alive=claims().living(), counted=counted(args))
+
+
+def counted(args: argparse.Namespace) -> dict[str, Received]:
+    """The received runs that this command counts, by run. Raises RecordError for a pack that was not checked."""
+    wanted = getattr(args, "accept", None)
+    return accepted(wanted, args.at_least, checkout.RECEIVED) if wanted else {}
+
+
+def tell_received(plan: Plan) -> None:
+    """A line that says how many of the done runs were made elsewhere, and what they are worth."""
+    found = plan.received()
+    if found:
+        kinds = ", ".join(f"{found.count(kind)} {kind}" for kind in dict.fromkeys(found))
+        print(f"{len(found)} of the done runs were not made here: {kinds}")
 
 
 def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callable[[float, str], None]) -> Tally:
@@ -61,11 +76,13 @@ def tell_uncompiled(runs: Sequence[Planned]) -> None:
               "their records (diagnostics: compiled 0)", file=sys.stderr)
 
 
-def report() -> int:
-    """Rewrite the tables from every record and suite there is."""
+def report(args: argparse.Namespace) -> int:
+    """Rewrite the tables from every record and suite there is, and from what this command accepts."""
     import subprocess
 
-    done = subprocess.run([sys.executable, "-m", "reports", "build", "--keep-going"], check=False)
+    wanted = getattr(args, "accept", None)
+    more = ["--accept", *wanted, "--at-least", args.at_least] if wanted else []
+    done = subprocess.run([sys.executable, "-m", "reports", "build", "--keep-going", *more], check=False)
     return done.returncode
 
 

@@ -11,8 +11,8 @@ from ..planning.plan import Plan
 from ..planning.price import lines, past, price, refuse
 from ..planning.profile import Profile
 from ..planning.request import UsageError
-from .here import made
-from .words import Verb, request_of, what, which, workers
+from .here import made, tell_received
+from .words import Verb, accepting, request_of, what, which, workers
 
 ORDER = 30  # in the list of commands
 
@@ -22,6 +22,7 @@ def add(verb: Verb) -> None:
     planning = verb("plan", act, "what is done, missing, failed, stale, and what the rest would cost; runs nothing")
     what(planning)
     which(planning)
+    accepting(planning)
     planning.add_argument("--why", action="store_true", help="name each run that is not done, and why")
     planning.add_argument("--json", action="store_true")
     planning.add_argument("--memory", action="store_true", help="also the exact training memory of every method, from "
@@ -82,6 +83,7 @@ def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -
     counts = plan.count()
     print(f"suite {plan.view.name}: {len(plan.runs)} runs, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
+    tell_received(plan)
     todo = plan.to_do()
     if todo:
         columns = past(runs)

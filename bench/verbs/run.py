@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from .. import checkout
-from .here import carry_out, made, report, tell_failures, tell_uncompiled
+from .here import carry_out, made, report, tell_failures, tell_received, tell_uncompiled
 from .plan import tell
 from .scores import table
-from .words import Verb, how, what, which, workers
+from .words import Verb, accepting, how, what, which, workers
 
 ORDER = 40  # in the list of commands
 
@@ -19,6 +19,7 @@ def add(verb: Verb) -> None:
     what(running)
     which(running)
     how(running)
+    accepting(running)
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")
     running.add_argument("--dry-run", action="store_true", help="print what would be run, as `plan` does, and stop")
@@ -56,6 +57,7 @@ def act(args: argparse.Namespace) -> int:
         print(f"suite {plan.view.name}: nothing to run; "
               + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
         status = 1 if counts["failed"] else 0
+    tell_received(plan)
     if args.phase == "peek":
         from .here import tell_inflation
 
@@ -63,5 +65,5 @@ def act(args: argparse.Namespace) -> int:
     if told := table(plan.runs):
         print(f"\n{told}\n")
     if not args.no_report:
-        status = max(status, report())
+        status = max(status, report(args))
     return status

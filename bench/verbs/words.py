@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from results.received import LEAST, LEVELS
+
 from ..engine.checkpoint import EVERY_S
 from ..planning import config, settings
 from ..planning.own import named
@@ -54,6 +56,14 @@ def which(parser: argparse.ArgumentParser) -> None:
                        "own (NAME-tuned)")
     group.add_argument("--phase", choices=("final", "peek"), default="final", help="peek looks at test along the way "
                        "and shows what that would have gained; no leaderboard accepts its records")
+
+
+def accepting(parser: argparse.ArgumentParser) -> None:
+    """Which runs of others count as done."""
+    parser.add_argument("--accept", nargs="+", default=[], metavar="PACK", help="count runs of these checked packs as "
+                        "done: a file, the first digits of its hash, or all; own results come first")
+    parser.add_argument("--at-least", choices=LEVELS[:3], default=LEAST, help="the verdict that such a run must have "
+                        f"(default: {LEAST})")
 
 
 def how(parser: argparse.ArgumentParser) -> None:
