@@ -76,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--out", type=Path, default=OUT, help="folder that `build` wrote to (reports)")
     serve.add_argument("--port", type=_port, default=8000, help="port; 0 takes a free one (8000)")
     serve.set_defaults(run=_serve)
+    site = verbs.add_parser("site", help="a static site of all suites: index, suites, methods, data sets, runs; "
+                                         "opens from a disk")
+    site.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    site.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of own records (results/runs)")
+    site.add_argument("--suites", type=Path, default=ROOT / "suites", help="their suite files (results/suites)")
+    site.add_argument("--reference", type=Path, default=ROOT / "reference", help="published suites (results/reference)")
+    site.add_argument("--received", type=Path, default=ROOT / "received", help="unpacked archives (results/received)")
+    site.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite; may be repeated")
+    site.set_defaults(run=_site)
     runs = verbs.add_parser("runs", help="every record as a line of CSV on stdout")
     runs.add_argument("--records", type=Path, default=ROOT / "runs", help="folder of records (results/runs)")
     runs.set_defaults(run=_runs)
@@ -198,6 +207,16 @@ def _serve(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 65536:
         raise UsageError(f"--port {args.port}: a port is a number from 0 to 65535")
     return serve(folder, args.port)
+
+
+def _site(args: argparse.Namespace) -> int:
+    from . import static
+
+    given = static.sources(args.records, args.suites, args.reference, args.received)
+    wanted = {s.name for s in chosen([one.suite for one in given], args.suite, args.suites)}
+    files = static.build([one for one in given if one.suite.name in wanted], args.out)
+    print(f"{_shown(args.out / 'index.html')}: {len(wanted)} suites, {files} files")
+    return 0
 
 
 def _runs(args: argparse.Namespace) -> int:

@@ -42,14 +42,15 @@ class Section:
     facts: dict[str, Any] = field(default_factory=dict)  # choice.facts, with what is told of rows and runs
 
 
-def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section]) -> str:
-    """The whole file."""
+def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section], home: str = "") -> str:
+    """The whole file; `home` is a page that leads to all suites, seen from this one."""
     script = '"use strict";\n' + "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style = page_style()
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
                         "img-src data:", "base-uri 'none'", "form-action 'none'"])
     possible = sum(not e.refused for e in suite.entries)
     links = " · ".join(f'<a href="#{s.world.key}">{escape(_short(s.world))}</a>' for s in sections)
+    links = f'<a href="{escape(home)}">All suites</a> · {links}' if home else links
     body = "\n".join(_section(s) for s in sections)
     return f"""<!doctype html>
 <html lang="en">

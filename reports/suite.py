@@ -32,11 +32,14 @@ class Built:
     records: str  # hash of the suite and of its records
     section: str
     files: dict[str, str] = field(default_factory=dict)
+    sections: list[page.Section] = field(default_factory=list)  # one for each world
 
 
 def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
-                selections: Path | None = None, with_page: bool = True, answered: Answered | None = None) -> Built:
-    """Everything of one suite; `folder` is where its files lie, seen from the markdown page."""
+                selections: Path | None = None, with_page: bool = True, answered: Answered | None = None,
+                home: str = "") -> Built:
+    """Everything of one suite; `folder` is where its files lie, seen from the markdown page, `home` where the page's
+    own contents lie, seen from the page."""
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records, answered)
@@ -65,7 +68,8 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
         built.files[name] = ran.runs_csv(world, built.records)
         parts += filter(None, [ran.sentence(world, f"{folder}/{name}")])
     if with_page:
-        built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections)
+        built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections, home)
+    built.sections = sections
     built.section = "\n\n".join(p for p in parts if p) + "\n"
     return built
 

@@ -1,0 +1,234 @@
+"""A static site of every suite that is given: own, reference and received ones; index, suites, methods, data, runs.
+
+Files and relative links alone: it opens from a disk and wants no network. Equal records give equal bytes. Nothing is
+judged anew here: what a page says of a method is what the suites' own tables say, suite by suite, never across them.
+
+    index.html                      every suite, method and data set
+    suites/<origin>-<name>.html     the page that `build` writes
+    methods/<name>.html             its card, where its files are documented, every result, where it is Pareto
+    data/<name>.html                a data set with every result on it
+    runs/<origin>/<id>.html         how a run was made, in words
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from results import store
+from results.columns import Columns
+from results.index import read
+from results.store import ROOT
+from results.suites import Column, Row, SuiteView, load_suite, load_suites
+
+from . import fields, pictures, sheet, story
+from .leaderboard import put
+from .page import Section
+from .sheet import Cell, Link, Several
+from .suite import build_suite
+from .world import World
+
+DOCS = ROOT.parent / "docs" / "methods.md"
+RUNS = 5000  # pages of runs at most; suites behind that have none, and the index says so
+WHOSE = {"own": "made in this checkout", "reference": "the repository's own published runs",
+         "received": "received from elsewhere"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A suite with the folder of its records."""
+
+    origin: str  # own, reference, received, with the archive's first digits behind that
+    suite: SuiteView
+    records: Path
+
+    @property
+    def key(self) -> str:
+        return f"{self.origin}-{self.suite.name}"
+
+    @property
+    def page(self) -> str:
+        return f"suites/{sheet.slug(self.key)}.html"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell of a suite's table."""
+
+    source: Source
+    row: Row
+    column: Column
+    shown: str
+    runs: tuple[Link, ...]
+
+
+@dataclass
+class Site:
+    """What is gathered, suite after suite, until the pages across suites are written."""
+
+    results: list[Result] = field(default_factory=list)
+    front: dict[str, list[tuple[Source, str]]] = field(default_factory=dict)  # method -> pictures in which it is Pareto
+    suites: list[tuple[Cell, ...]] = field(default_factory=list)
+    ours: dict[str, set[str]] = field(default_factory=dict)
+    pages: int = 0
+    untold: list[str] = field(default_factory=list)  # suites whose runs have no pages
+
+
+def sources(own: Path, own_suites: Path, reference: Path, received: Path) -> list[Source]:
+    """Every suite that is there; folders that are not there have none."""
+    found = [Source("own", suite, own) for suite in load_suites(own_suites)] if own.is_dir() else []
+    found += [Source("reference", load_suite(path), path.parent) for path in sorted(reference.glob("*/suite.json"))]
+    return found + [Source(f"received-{path.parent.name[:8]}", load_suite(path), path.parent)
+                    for path in sorted(received.glob("*/suite.json"))]
+
+
+def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
+    """Write the site into a folder; returns how many files it has. Raises RecordError for what cannot be read."""
+    site, written, told, read_already = Site(), [], dict[str, set[str]](), dict[Path, Columns]()
+    runs: list[tuple[Source, str, Path]] = []
+    for source in given:
+        if source.records not in read_already:
+            read_already[source.records] = read(source.records, index=source.origin == "own")
+        columns = read_already[source.records]
+        by_run = columns.by_run()
+        built = build_suite(source.suite, columns, by_run, "", home="../index.html")
+        written.append(put(out / source.page, built.files[f"{source.suite.name}.html"]))
+        wanted = [e.run_id for e in source.suite.entries if e.run_id in by_run]
+        pages = told.setdefault(source.origin, set())
+        fresh = [run for run in dict.fromkeys(wanted) if run not in pages]
+        if site.pages + len(fresh) <= RUNS:
+            runs += [(source, run, source.records / columns.get_text("path", by_run[run])) for run in fresh]
+            pages.update(fresh)
+            site.pages += len(fresh)
+        else:
+            site.untold.append(source.key)
+        _gather(site, source, by_run, built.sections, pages)
+        possible = sum(not e.refused for e in source.suite.entries)
+        kinds = dict.fromkeys("stand-in" if c.standin else "real" for c in source.suite.columns)
+        site.suites.append((Link(source.suite.title, source.page), WHOSE[source.origin.partition("-")[0]],
+                            " and ".join(kinds), f"{len(wanted)} of {possible}", built.records))
+    cards = cards_of(docs)
+    methods = sorted({r.row.method for r in site.results})
+    sets = sorted({r.column.run_dataset or r.column.name for r in site.results})
+    written += [put(out / _page_of(source, run), _run(source, run, path, methods)) for source, run, path in runs]
+    written += [put(out / _method_page(m), _method(site, m, cards)) for m in methods]
+    written += [put(out / _data_page(name), _data(site, name)) for name in sets]
+    written.append(put(out / sheet.STYLE, sheet.style()))
+    written.append(put(out / "index.html", _index(site, methods, sets)))
+    return len(written)
+
+
+def _gather(site: Site, source: Source, by_run: Mapping[str, int], sections: Sequence[Section],
+            pages: set[str]) -> None:
+    """The cells of a suite's tables with all runs that were made for them, and where a row is Pareto."""
+    for world in (s.world for s in sections):
+        made: dict[tuple[str, str, str], list[Link]] = {}
+        for e in world.grid.suite.entries:
+            if e.run_id in by_run:
+                made.setdefault((e.method, e.backbone, e.dataset), []).append(
+                    Link(f"seed {e.seed}", _page_of(source, e.run_id) if e.run_id in pages else ""))
+        for row in world.rows:
+            for column in (*world.columns, *world.aside):
+                cell = world.grid.cell(row, column)
+                if not cell.wanted and cell.state != "refused":
+                    continue
+                links = made.get((row.method, row.backbone, column.run_dataset or column.name), [])
+                shown = fields.accuracy(cell, whole=True).text
+                site.results.append(Result(source, row, column, shown, tuple(links)))
+            site.ours.setdefault(row.method, set()).update(world.words("method.ours", row))
+        for method, words in _fronts(world):
+            site.front.setdefault(method, []).append((source, words))
+
+
+def _fronts(world: World) -> Iterator[tuple[str, str]]:
+    """(method, what it is Pareto in) of one world."""
+    names = {pictures.label_of(world, row): row.method for row in world.rows}
+    kind = "stand-in data" if world.standin else "real data"
+    for picture in pictures.pictures(world):
+        for label in picture.front:
+            yield names[label], f"{picture.title}, {kind}"
+
+
+def _page_of(source: Source, run: str) -> str:
+    return f"runs/{source.origin}/{run}.html"
+
+
+def _method_page(method: str) -> str:
+    return f"methods/{sheet.slug(method)}.html"
+
+
+def _data_page(name: str) -> str:
+    return f"data/{sheet.slug(name)}.html"
+
+
+def _run(source: Source, run: str, path: Path, methods: Sequence[str]) -> str:
+    record = store.load(path)
+    entry = next(e for e in source.suite.entries if e.run_id == run)
+    page = _method_page(entry.method) if entry.method in methods else ""
+    links = {"suite": Link(source.suite.title, source.page), "method": Link(entry.method, page),
+             "data set": Link(entry.dataset, _data_page(entry.dataset))}
+    return story.told(record, _page_of(source, run), links)
+
+
+def _method(site: Site, method: str, cards: dict[str, list[str]]) -> str:
+    at, found = _method_page(method), [r for r in site.results if r.row.method == method]
+    parts = [part.partition("(")[0] for part in re.split(r"\+(?![^()]*\))", method)]
+    card = [sheet.section(f"The card of {part}", sheet.listed(cards[part])) for part in parts if part in cards]
+    front = [(Link(source.suite.title, source.page), words) for source, words in site.front.get(method, [])]
+    rows = [(Link(r.source.suite.title, r.source.page), Link(r.column.title, _data_page(r.column.run_dataset
+            or r.column.name)), r.row.backbone, r.shown, Several(r.runs)) for r in found]
+    return sheet.page(at, method, [
+        *card, sheet.section("Our reading", sheet.listed(sorted(site.ours.get(method, ())))),
+        sheet.section("Where it is Pareto", sheet.table(at, ("Suite", "Picture"), front) or sheet.paragraph(
+            "In no picture: no complete row of it is surely better than every row that is as cheap or cheaper.")),
+        sheet.section("Every result", sheet.table(at, ("Suite", "Data set", "Backbone", "Test accuracy, %", "Runs"),
+                                                  rows))])
+
+
+def _data(site: Site, name: str) -> str:
+    at, found = _data_page(name), [r for r in site.results if (r.column.run_dataset or r.column.name) == name]
+    column = found[0].column
+    kinds = sorted({"generated stand-in images" if r.column.standin else "real images" for r in found})
+    known = [("name", name), ("group", column.group), ("classes", str(column.classes or "")),
+             ("images here", " and ".join(kinds))]
+    rows = [(Link(r.row.method, _method_page(r.row.method)), Link(r.source.suite.title, r.source.page),
+             "stand-in" if r.column.standin else "real", r.column.split, r.row.backbone, r.shown, Several(r.runs))
+            for r in found]
+    return sheet.page(at, column.title, [
+        sheet.facts(at, known),
+        sheet.section("Every result", sheet.table(at, ("Method", "Suite", "Data", "Split", "Backbone", "Accuracy, %",
+                                                       "Runs"), rows))],
+        "Rows of different suites follow different protocols: compare inside a suite.")
+
+
+def _index(site: Site, methods: Sequence[str], sets: Sequence[str]) -> str:
+    at = "index.html"
+    titles = {r.column.run_dataset or r.column.name: r.column.title for r in site.results}
+    count = {m: len({(r.source.key, r.column.name, r.row.backbone) for r in site.results if r.row.method == m})
+             for m in methods}
+    told = [f"The runs of {key} have no pages of their own: a site holds {RUNS:,} at most." for key in site.untold]
+    return sheet.page(at, "Regatta", [
+        sheet.section("Suites", sheet.table(at, ("Suite", "Whose", "Data", "Runs", "Records"), site.suites),
+                      sheet.listed(told)),
+        sheet.section("Methods", sheet.table(at, ("Method", "Results", "Pareto in"), [
+            (Link(m, _method_page(m)), str(count[m]), f"{n} pictures" if (n := len(site.front.get(m, []))) > 1 else
+             "1 picture" if n else "none") for m in methods])),
+        sheet.section("Data sets", sheet.table(at, ("Data set", "Name"), [
+            (Link(titles[name], _data_page(name)), name) for name in sets]))],
+        "Adapting pre-trained vision transformers, honestly compared. A number on stand-in data says nothing about the "
+        "real data set.")
+
+
+def cards_of(docs: Path) -> dict[str, list[str]]:
+    """Part -> the lines of its card in docs/methods.md, which follows from the registry; nothing where it is absent."""
+    found: dict[str, list[str]] = {}
+    if not docs.is_file():
+        return found
+    for chapter in re.split(r"^### ", docs.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        name, _, rest = chapter.partition("\n")
+        lines = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line).replace("`", "").strip() for line in rest.splitlines()
+                 if line.strip() and not line.startswith(("|", "#"))]
+        found[name.strip()] = lines
+    return found

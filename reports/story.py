@@ -1,0 +1,114 @@
+"""A run told in words from its record: what was done, with what, what came of it, what it cost, where and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results.schema import RunResult
+
+from . import sheet
+from .sheet import Cell, Link
+from .stats import wilson
+
+CROPS = {"none": "stretched to", "crop_flip": "resized, cropped at random and flipped to",
+         "crop_flip_bilinear": "resized (bilinear), cropped at random and flipped to",
+         "resized_crop_flip": "cropped at a random size and place, and flipped, to",
+         "resized_crop_90": "cropped lightly to"}
+ENDS = {"ok": "It ended well.", "failed": "It failed.", "oom": "It ran out of memory.", "diverged": "Its loss was no "
+        "number any more.", "timeout": "Its time was over.", "preempted": "It was preempted.",
+        "cancelled": "It was cancelled."}
+
+
+def told(run: RunResult, at: str, links: dict[str, Link]) -> str:
+    """The page of a run; `links` lead to its suite, method and data set."""
+    spec = run.spec
+    title = f"{run.method.text} on {spec.dataset}, seed {spec.seed}"
+    head: list[tuple[str, Cell]] = [*links.items(), ("run", run.run_id), ("cell, which its other seeds share", spec.cell_id)]
+    options = [(name, str(value)) for name, value in spec.options]
+    every = [(k, str(v)) for k, v in spec.written().items() if k not in ("options", "schema")]
+    return sheet.page(at, title, [
+        sheet.facts(at, head),
+        sheet.section("What was done", *map(sheet.paragraph, _done(run))),
+        sheet.section("What came of it", *map(sheet.paragraph, _result(run))),
+        sheet.section("What it cost", sheet.listed(_cost(run))),
+        sheet.section("Where, and by which code", sheet.listed(_where(run))),
+        sheet.section("Options of the method", sheet.facts(at, options)),
+        sheet.section("Everything that may change its numbers", sheet.facts(at, every))])
+
+
+def _done(run: RunResult) -> list[str]:
+    spec, data = run.spec, run.dataset
+    kind = "generated stand-in images of" if spec.standin else "images of"
+    found = [f"{spec.model} was adapted by {run.method.text} to {kind} {(data.title if data else '') or spec.dataset}."]
+    if data is not None:
+        kept = f", {data.holdout:,} more were held out" if data.holdout else ""
+        found[0] += (f" {data.train:,} images of {data.classes:,} classes were trained on{kept}, each "
+                     f"{CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels.")
+    if spec.partial:
+        found.append("These data are not what the card of the set promises.")
+    bits = [f"{spec.epochs} epochs in batches of {spec.batch_size} by {spec.optimizer}, learning rate {spec.lr:g} "
+            f"({spec.schedule}), weight decay {spec.weight_decay:g}"]
+    bits += [f"epochs of warm-up: {spec.warmup_epochs}"] if spec.warmup_epochs else []
+    bits += [f"drop path {spec.drop_path:g}"] if spec.drop_path else []
+    bits += [f"label smoothing {spec.label_smoothing:g}"] if spec.label_smoothing else []
+    bits += [f"gradients clipped at {spec.clip:g}"] if spec.clip else []
+    found.append(", ".join([*bits, spec.precision, f"seed {spec.seed}"]) + ".")
+    weights = "its weights were drawn at random" if spec.weights == "random" else f"its weights {spec.weights[:12]}"
+    found.append(f"The backbone: {weights}" + (f", {run.backbone.params:,} of them" if run.backbone else "") + ".")
+    found += [f"Ours: {run.method.ours}."] if run.method.ours else []
+    return found
+
+
+def _result(run: RunResult) -> list[str]:
+    found = [ENDS[run.status]]
+    if run.failure is not None:
+        step = f" at step {run.failure.step}" if run.failure.step is not None else ""
+        found.append(f"While it was to {run.failure.stage}{step}: {run.failure.message}")
+    split = "val" if run.spec.phase == "tune" else "test"
+    top1, n = run.metrics.get(f"{split}.top1"), run.metrics.get(f"{split}.n")
+    if top1 is not None and n:
+        low, high = wilson(top1 * n, int(n))
+        found.append(f"Top-1 on {split} {100 * top1:.2f} % of {int(n):,} images; 95 % interval over images "
+                     f"{100 * low:.2f} to {100 * high:.2f} %, which says nothing of other seeds.")
+    more = [(f"{split}.class_mean", "mean per class"), (f"{split}.macro_f1", "macro F1"), ("train.top1", "on training "
+            "images"), (f"{split}.majority", "the best constant answer"), (f"{split}.ece", "calibration error")]
+    words = [f"{name} {100 * value:.2f} %" for key, name in more if (value := run.metrics.get(key)) is not None]
+    found += [f"Also: {', '.join(words)}."] if words else []
+    times = {1: "once"}.get(run.test_passes, f"{run.test_passes} times")
+    found.append(f"The test images were read {times}, in phase {run.spec.phase}.")
+    if run.method.adapts_at_test:
+        found.append(f"Its weights move while it reads test images ({run.method.adapts_at_test}).")
+    return found
+
+
+def _cost(run: RunResult) -> list[str]:
+    found = []
+    if run.params is not None:
+        p = run.params
+        found.append(f"{p.trained:,} trained weights of {p.total:,}: {p.trained_adapter:,} of the adapter, "
+                     f"{p.trained_head:,} of the head, {p.trained_backbone:,} of the backbone")
+        if p.stored_bytes is not None:
+            found.append(f"{p.stored_bytes:,} bytes to store them")
+    if run.memory is not None and run.memory.saved_bytes_per_image is not None:
+        found.append(f"{run.memory.saved_bytes_per_image:,.0f} bytes kept for the backward pass, per image")
+    if run.time.train_s is not None:
+        found.append(f"{run.time.train_s:,.1f} s of training")
+    if run.throughput.train_images_per_s is not None:
+        found.append(f"{run.throughput.train_images_per_s:,.0f} training images a second ({run.throughput.source})")
+    return found
+
+
+def _where(run: RunResult) -> list[str]:
+    made = run.provenance
+    dirty = " with changes that were not committed" if made.dirty else ""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
+    found = [f"commit {made.commit[:12]}{dirty}, the method's files {run.method.source_hash}",
+             f"{made.device}; {made.cpu}, {made.cores} cores", versions,
+             "deterministic operations alone" if made.deterministic else "operations without a deterministic form too",
+             f"begun {made.started}"]
+    tries = len(run.attempts)
+    return [line for line in [*found, f"{tries} attempts" if tries > 1 else "", _typed(run.passed)] if line]
+
+
+def _typed(passed: dict[str, Any]) -> str:
+    return "typed: " + ", ".join(f"{k}={v}" for k, v in sorted(passed.items())) if passed else ""
