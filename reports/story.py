@@ -23,7 +23,8 @@ def told(run: RunResult, at: str, links: dict[str, Link]) -> str:
     """The page of a run; `links` lead to its suite, method and data set."""
     spec = run.spec
     title = f"{run.method.text} on {spec.dataset}, seed {spec.seed}"
-    head: list[tuple[str, Cell]] = [*links.items(), ("run", run.run_id), ("cell, which its other seeds share", spec.cell_id)]
+    head: list[tuple[str, Cell]] = [*links.items(), ("run", run.run_id),
+                                    ("cell, which its other seeds share", spec.cell_id)]
     options = [(name, str(value)) for name, value in spec.options]
     every = [(k, str(v)) for k, v in spec.written().items() if k not in ("options", "schema")]
     return sheet.page(at, title, [

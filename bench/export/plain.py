@@ -1,7 +1,7 @@
 """How timm alone builds a run's backbone: its name, its arguments, and where its pre-trained weights come from.
 
-The embedded backbone is registered with timm by this repository and by nobody else. It is a plain ViT all the same:
-timm's smallest one with other sizes builds it tensor for tensor, so that is what a card says.
+The embedded backbones are registered with timm by this repository and by nobody else. They are plain ViTs all the same:
+timm's smallest one with other sizes builds them tensor for tensor, so that is what a card says.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..embedded.model import DRAWN, PATCH_SIZE
+from ..embedded.model import DISTILLED, DRAWN, PATCH_SIZE
 from ..engine import backbones, packaged
 from ..engine.stored import Stored
 
@@ -42,9 +42,10 @@ class Plain:
 def of(stored: Stored) -> Plain:
     """The plain form of the run's backbone."""
     spec = stored.record.spec
-    if spec.model == backbones.EMBEDDED:
-        shape = {"img_size": spec.image_size, "patch_size": PATCH_SIZE, "embed_dim": DRAWN.width, "depth": DRAWN.depth,
-                 "num_heads": DRAWN.heads}
+    ours = next((shape for shape in (DRAWN, DISTILLED) if shape.name == spec.model), None)
+    if ours is not None:
+        shape = {"img_size": spec.image_size, "patch_size": PATCH_SIZE, "embed_dim": ours.width, "depth": ours.depth,
+                 "num_heads": ours.heads}
         return Plain("vit_tiny_patch16_224", shape, True, "Apache-2.0, with Regatta, which made them")
     name = packaged.plain(spec.model)
     own = backbones.image_size(spec.model) != spec.image_size

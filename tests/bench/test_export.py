@@ -52,10 +52,11 @@ def tiny_world() -> Iterator[None]:
     tiny.forget()
 
 
-def stored(root: Path, method: str) -> Stored:
-    """A run of one epoch on the embedded backbone."""
-    file = backbones.find_weights(backbones.EMBEDDED)
-    spec = tiny.spec(method, model=backbones.EMBEDDED, weights=file.sha256, image_size=48, epochs=1, lr=0.01)
+def stored(root: Path, method: str, model: str = backbones.EMBEDDED) -> Stored:
+    """A run of one epoch on an embedded backbone."""
+    file = backbones.find_weights(model)
+    spec = tiny.spec(method, model=model, weights=file.sha256, image_size=backbones.image_size(model), epochs=1,
+                     lr=0.01)
     record = execute(spec, {}, tiny.where(root, checkpoints=None, keep_weights="all", weights_file=file.file),
                      root / "runs")
     assert record.status == "ok", record.failure
@@ -117,6 +118,14 @@ def test_timm_alone_computes_what_the_run_computed(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(again(told["x"]), told["logits"], atol=1e-5)
     assert again.pretrained_cfg["mean"] == [0.5, 0.5, 0.5]
+
+
+def test_each_backbone_of_the_repository_is_a_plain_vit_of_timm(tmp_path: Path) -> None:
+    for model in backbones.SHIPPED:
+        (tmp_path / model).mkdir()
+        folder.export(stored(tmp_path / model, "linear", model), "timm", tmp_path / model / "out")
+        said = (tmp_path / model / "out" / "README.md").read_text()
+        assert f"img_size={backbones.image_size(model)}, patch_size=8" in said
 
 
 def test_what_cannot_be_folded_goes_as_tensors_and_a_computation_of_torch(tmp_path: Path) -> None:
