@@ -13,11 +13,13 @@ judged anew here: what a page says of a method is what the suites' own tables sa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from results import store
+from results import received, store
 from results.columns import Columns
 from results.index import read
 from results.store import ROOT
@@ -49,6 +51,20 @@ class Source:
         return f"{self.origin}-{self.suite.name}"
 
     @property
+    def judged(self) -> bool:
+        """Whether its runs were made elsewhere, so that they are believed as far as they were checked."""
+        return self.origin.startswith("received")
+
+    @cached_property
+    def verdicts(self) -> dict[str, received.Judged]:
+        return received.verdicts(self.records)
+
+    def verdict(self, run: str) -> str:
+        """What `submit-check` found here of a received run."""
+        found = self.verdicts.get(run)
+        return f"{found.verdict}: {found.why}" if found else "not checked here"
+
+    @property
     def page(self) -> str:
         return f"suites/{sheet.slug(self.key)}.html"
 
@@ -76,12 +92,12 @@ class Site:
     untold: list[str] = field(default_factory=list)  # suites whose runs have no pages
 
 
-def sources(own: Path, own_suites: Path, reference: Path, received: Path) -> list[Source]:
+def sources(own: Path, own_suites: Path, reference: Path, others: Path) -> list[Source]:
     """Every suite that is there; folders that are not there have none."""
     found = [Source("own", suite, own) for suite in load_suites(own_suites)] if own.is_dir() else []
     found += [Source("reference", load_suite(path), path.parent) for path in sorted(reference.glob("*/suite.json"))]
     return found + [Source(f"received-{path.parent.name[:8]}", load_suite(path), path.parent)
-                    for path in sorted(received.glob("*/suite.json"))]
+                    for path in sorted(others.glob("*/suite.json"))]
 
 
 def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
@@ -107,8 +123,8 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
         _gather(site, source, by_run, built.sections, pages)
         possible = sum(not e.refused for e in source.suite.entries)
         kinds = dict.fromkeys("stand-in" if c.standin else "real" for c in source.suite.columns)
-        site.suites.append((Link(source.suite.title, source.page), WHOSE[source.origin.partition("-")[0]],
-                            " and ".join(kinds), f"{len(wanted)} of {possible}", built.records))
+        site.suites.append((Link(source.suite.title, source.page), _whose(source, wanted), " and ".join(kinds),
+                            f"{len(wanted)} of {possible}", built.records))
     cards = cards_of(docs)
     methods = sorted({r.row.method for r in site.results})
     sets = sorted({r.column.run_dataset or r.column.name for r in site.results})
@@ -142,6 +158,14 @@ def _gather(site: Site, source: Source, by_run: Mapping[str, int], sections: Seq
             site.front.setdefault(method, []).append((source, words))
 
 
+def _whose(source: Source, runs: Sequence[str]) -> str:
+    """Where a suite's runs come from; of received ones also how many have which verdict."""
+    if not source.judged:
+        return WHOSE[source.origin]
+    found = Counter(source.verdict(run).partition(":")[0] for run in runs)
+    return f"{WHOSE['received']}; " + ", ".join(f"{verdict}: {n}" for verdict, n in sorted(found.items()))
+
+
 def _fronts(world: World) -> Iterator[tuple[str, str]]:
     """(method, what it is Pareto in) of one world."""
     names = {pictures.label_of(world, row): row.method for row in world.rows}
@@ -169,6 +193,8 @@ def _run(source: Source, run: str, path: Path, methods: Sequence[str]) -> str:
     page = _method_page(entry.method) if entry.method in methods else ""
     links = {"suite": Link(source.suite.title, source.page), "method": Link(entry.method, page),
              "data set": Link(entry.dataset, _data_page(entry.dataset))}
+    if source.judged:
+        links["verdict of this checkout"] = Link(source.verdict(run))
     return story.told(record, _page_of(source, run), links)
 
 

@@ -117,9 +117,17 @@ def test_a_run_is_told_in_words(site: Path, zoo: Zoo) -> None:
     assert "regatta_vit_48 was adapted by linear to generated stand-in images of cifar100" in said["linear"]
     assert "Top-1 on test 50.00 % of 200 images; 95 % interval over images 43.14 to 56.86 %" in said["linear"]
     assert "read once, in phase final" in said["linear"] and "4 epochs in batches of 32 by adamw" in said["linear"]
+    assert "verdict" not in said["linear"], "own runs are not judged"
     assert "It ran out of memory." in said["oom"] and "it went oom" in said["oom"] and "at step 7" in said["oom"]
     assert "with changes that were not committed" in said["dirty"]
     assert "Its weights move while it reads test images (online)" in said["lora+tent"]
+
+
+def test_what_was_received_says_what_its_check_found(site: Path) -> None:
+    index = " ".join(_Page((site / "index.html").read_text(encoding="utf-8")).words)
+    assert "received from elsewhere; not checked here: " in index
+    run = next((site / "runs" / "received-01234567").iterdir()).read_text(encoding="utf-8")
+    assert "verdict of this checkout" in run and "not checked here" in run
 
 
 def test_too_many_runs_have_no_pages_and_the_index_says_so(zoo: Zoo, tmp_path: Path,
@@ -158,6 +166,34 @@ def test_the_workflows_commands_build_the_published_site(tmp_path: Path) -> None
                           text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert "robust-tuned.html" in (tmp_path / upload / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_workflow_checks_each_pack_that_a_pull_request_adds(tmp_path: Path) -> None:
+    told = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text(encoding="utf-8"))
+    setup, find, check = [step["run"] for step in told["jobs"]["check"]["steps"] if "run" in step]
+    assert setup == "make setup" and "submissions/*.zip" in told[True]["pull_request"]["paths"], "`on` is true in YAML"
+    me = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-e", "-c", line.replace(".venv/bin/python", sys.executable)], cwd=tmp_path,
+                              capture_output=True, text=True, timeout=300,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "BASE": "base"})
+
+    def commit(name: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+        subprocess.run(["git", "add", name], cwd=tmp_path, check=True)
+        subprocess.run(["git", *me, "commit", "-q", "-m", name], cwd=tmp_path, check=True)
+
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    commit("submissions/old.zip")
+    subprocess.run(["git", "branch", "base"], cwd=tmp_path, check=True)
+    commit("other.zip")
+    assert shell(find).returncode == 0 and shell(check).returncode == 0, "nothing was added, nothing is checked"
+    commit("submissions/no pack.zip")
+    assert shell(find).returncode == 0 and (tmp_path / "packs").read_text() == "submissions/no pack.zip\0"
+    done = shell(check)
+    assert done.returncode != 0 and "refused: no pack.zip" in done.stdout and not done.stderr
 
 
 def test_it_opens_from_a_disk_in_a_browser_with_its_style_and_fits_a_phone(site: Path, tmp_path: Path) -> None:
