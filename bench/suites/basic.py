@@ -12,7 +12,9 @@ from .base import CORE, DECAYED, SMALL, VIT_B, VTAB, Suite, suite
 SHELF = ("linear", "full", "partial_k", "bitfit", "ln_tune", "vpt_shallow", "vpt_deep", "adapter_houlsby",
          "adapter_pfeiffer", "adapter_plus", "adaptformer(bottleneck=8)", "lora", "dora", "ssf", "fact_tt", "fact_tk",
          "repadapter", "convpass", "lora_add", "lora_mul", "vpt_add", "lora_mul_vpt_add",
-         "lora_mul_vpt_add(prompt_rank='plain')")
+         "lora_mul_vpt_add(prompt_rank='plain')",
+         "lora(init='pissa')", "lora(scale='rslora')", "lora(lr_ratio=16)", "lora(experts=True)", "vera", "paca", "glora",
+         "oft", "goft", "qgoft", "gps", "spt", "snell", "dtl", "dtl_plus", "vfpt", "e2vpt", "cvpt")
 
 
 def _standin_sets() -> tuple[str, ...]:
@@ -52,18 +54,18 @@ FEW = ("caltech101", "dtd", "svhn", "eurosat", "patch_camelyon", "clevr_count", 
 
 @suite
 def adapters() -> Suite:
-    """Every adapter x 8 stand-ins and digits on the embedded backbone, one seed: 207 runs, minutes on two cores.
+    """Every adapter x 8 stand-ins and digits on the embedded backbone, one seed: 369 runs, half an hour on two cores.
 
     Seconds per run at 160 images x 5 epochs, one of two busy cores: linear 2; bitfit, ln_tune, partial_k 3; the
     adapters, LoRA, SSF, FacT, VPT 4 to 5; DoRA and full 5 to 6; Convpass, lora_mul and lora_mul_vpt_add 6 to 8.
     """
     return Suite(
-        name="adapters", title="Adapters: 23 architectures on 8 stand-ins and digits, embedded backbone",
+        name="adapters", title="Adapters: 41 architectures on 8 stand-ins and digits, embedded backbone",
         note="The demo's protocol with one learning rate for all adapters but full fine-tuning and the linear probe, "
              f"not tuned per adapter: a table of what each one costs, and of who works out of the box. {DECAYED}",
         datasets=FEW, methods=SHELF, backbones=(EMBEDDED,), seeds=(0,), protocol=SMALL, standins=True,
         rates={k: v for k, v in DEMO_RATES.items() if k in ("linear", "full")}, budget="none: one rate for all",
-        cost="207 runs of about 5 s: minutes on two cores")
+        cost="369 runs of about 5 s: half an hour on two cores")
 
 
 @suite
