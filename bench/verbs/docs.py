@@ -11,7 +11,7 @@ from results.store import write_text
 
 from .. import checkout
 from ..engine.backbones import FAMILIES, family
-from ..engine.checkpoints import CHECKPOINTS
+from ..engine.zoo import CHECKPOINTS
 from . import printed
 from .words import Verb
 

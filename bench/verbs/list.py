@@ -14,7 +14,7 @@ from methods.catalog import catalog
 from methods.faults import lacking
 
 from ..engine.backbones import FAMILIES, KNOWN
-from ..engine.checkpoints import CHECKPOINTS
+from ..engine.zoo import CHECKPOINTS
 from ..engine.packaged import ABOUT
 from ..planning.request import UsageError
 from ..suites import GROUPS, SUITES

@@ -9,7 +9,7 @@ from timm.models import get_pretrained_cfg
 
 from bench.cli import main
 from bench.engine.backbones import FAMILIES, family
-from bench.engine.checkpoints import CHECKPOINTS
+from bench.engine.zoo import CHECKPOINTS
 
 
 @pytest.mark.parametrize("one", CHECKPOINTS, ids=lambda one: one.name)
