@@ -13,8 +13,8 @@ SHELF = ("linear", "full", "partial_k", "bitfit", "ln_tune", "vpt_shallow", "vpt
          "adapter_pfeiffer", "adapter_plus", "adaptformer(bottleneck=8)", "lora", "dora", "ssf", "fact_tt", "fact_tk",
          "repadapter", "convpass", "lora_add", "lora_mul", "vpt_add", "lora_mul_vpt_add",
          "lora_mul_vpt_add(prompt_rank='plain')",
-         "lora(init='pissa')", "lora(scale='rslora')", "lora(lr_ratio=16)", "lora(experts=True)", "vera", "paca", "glora",
-         "oft", "goft", "qgoft", "gps", "spt", "snell", "dtl", "dtl_plus", "vfpt", "e2vpt", "cvpt")
+         "lora(init='pissa')", "lora(scale='rslora')", "lora(lr_ratio=16)", "lora(experts=True)", "vera", "paca",
+         "glora", "oft", "goft", "qgoft", "gps", "spt", "snell", "dtl", "dtl_plus", "vfpt", "e2vpt", "cvpt")
 
 
 def _standin_sets() -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from methods.catalog import catalog
 from methods.faults import lacking
 
 from ..engine.backbones import FAMILIES, KNOWN
-from ..engine.zoo import CHECKPOINTS
 from ..engine.packaged import ABOUT
+from ..engine.zoo import CHECKPOINTS
 from ..planning.request import UsageError
 from ..suites import GROUPS, SUITES
 from . import printed

@@ -22,7 +22,7 @@ TORCH_FREE = ("results", "reports", "datasets.registry", "methods.catalog", "met
 STAIRS = {
     "bench.door": ("bench.cli",),
     "bench.cli": ("bench.verbs",),
-    "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf", "bench.export"),
+    "bench.verbs": ("bench.tuning", "bench.dispatch", "bench.perf", "bench.export", "bench.battery"),
     "bench.tuning": ("bench.planning",),
     "bench.dispatch": ("bench.planning",),
     "bench.perf": ("bench.planning",),
