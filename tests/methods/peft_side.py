@@ -2,7 +2,8 @@
 
 `python peft_side.py IN OUT KIND ...`, the three once per kind: IN holds for each layer W, b, what its adapter trains
 (A and B; m too for dora; the factors of glora, the skew entries of oft), x and the gradient g that comes from above;
-OUT gets its output and the gradients of all that trains and of x. It runs from another folder, because a package named
+OUT gets its output and the gradients of all that trains and of x. A W of four axes (`lora_conv`) is a convolution's,
+without bias, and comes with its stride and padding. It runs from another folder, because a package named
 `datasets` lies in ours and peft's dependencies look for Hugging Face's.
 """
 
@@ -30,6 +31,20 @@ def config(kind: str, names: list[str], given: dict[str, Tensor]) -> Any:
     return LoraConfig(r=rank, lora_alpha=3 * rank, target_modules=names, use_dora=kind == "dora", lora_dropout=0.0)
 
 
+def plain(name: str, given: dict[str, Tensor]) -> nn.Module:
+    """The layer that peft adapts."""
+    w = given[f"{name}.W"]
+    layer: nn.Linear | nn.Conv2d
+    if w.ndim == 4:
+        stride, padding = given[f"{name}.at"].tolist()
+        layer = nn.Conv2d(w.shape[1], w.shape[0], w.shape[2], stride, padding, bias=False, dtype=w.dtype)
+    else:
+        layer = nn.Linear(w.shape[1], w.shape[0], dtype=w.dtype)
+        layer.bias.data = given[f"{name}.b"].clone()
+    layer.weight.data = w.clone()
+    return layer
+
+
 def trained(layer: Any, kind: str) -> dict[str, nn.Parameter]:
     """What trains in a layer of peft's, by our names."""
     if kind == "oft":
@@ -47,10 +62,7 @@ def main(source: str, target: str, kind: str) -> None:
     names = sorted({key.partition(".")[0] for key in given})
     layers = nn.Module()
     for name in names:
-        w = given[f"{name}.W"]
-        layer = nn.Linear(w.shape[1], w.shape[0], dtype=w.dtype)
-        layer.weight.data, layer.bias.data = w.clone(), given[f"{name}.b"].clone()
-        layers.add_module(name, layer)
+        layers.add_module(name, plain(name, given))
     model = get_peft_model(layers, config(kind, names, given))  # type: ignore[arg-type]
     answers = {}
     for name in names:

@@ -1,6 +1,6 @@
 """`lora`, `dora`, `glora` and `oft` against Hugging Face's peft: outputs and gradients for equal weights, within 1e-5.
 
-On proj, fc1 and fc2 directly; lora's and dora's q, k and v against separate linear layers, since peft sees the fused
+`lora` on convolutions of a ResNet too: 1 x 1 and 3 x 3, of stride 1 and 2. On proj, fc1 and fc2 directly; lora's and dora's q, k and v against separate linear layers, since peft sees the fused
 qkv as one matrix, as glora and oft do here too.
 """
 
@@ -15,15 +15,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_convs import tiny
 from tiny_models import adapted, scramble, tiny_vit
-from torch import Tensor
+from torch import Tensor, nn
 
 D = 48
 LAYERS = {"q": ("attn.qkv", slice(0, D)), "k": ("attn.qkv", slice(D, 2 * D)), "v": ("attn.qkv", slice(2 * D, 3 * D)),
           "o": ("attn.proj", slice(0, D)), "fc1": ("mlp.fc1", slice(0, 4 * D)), "fc2": ("mlp.fc2", slice(0, D))}
 
 
-KINDS = ("lora", "dora", "glora", "oft")
+CONVS = {"narrow": "layer1.0.conv1", "spatial": "layer1.0.conv2", "strided": "layer2.0.conv2",
+         "downsample": "layer2.0.downsample.0"}
+KINDS = ("lora", "dora", "glora", "oft", "lora_conv")
 
 
 def ours_whole(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -48,10 +51,34 @@ def ours_whole(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             {key: t.detach().clone() for key, t in answers.items()})
 
 
+def ours_convs() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same for convolutions: what peft is given, and our answers to it."""
+    _, model = adapted("lora(rank=4, alpha=12, targets='all')", tiny("resnet"))
+    scramble(model)
+    generator = torch.Generator().manual_seed(7)
+    given: dict[str, Tensor] = {}
+    answers: dict[str, Tensor] = {}
+    for name, path in CONVS.items():
+        layer: nn.Conv2d = model.get_submodule(path)  # type: ignore[assignment]
+        pair = model.get_submodule(f"{path}.lora")
+        x = torch.randn(2, layer.in_channels, 7, 6, generator=generator).requires_grad_()
+        y = layer(x)
+        above = torch.randn(y.shape, generator=generator)
+        y.backward(above)
+        given |= {f"{name}.W": layer.weight, f"{name}.A": pair.down, f"{name}.B": pair.up, f"{name}.x": x,  # type: ignore
+                  f"{name}.g": above, f"{name}.at": torch.tensor([layer.stride[0], int(layer.padding[0])])}
+        answers |= {f"{name}.y": y, f"{name}.dA": pair.down.grad, f"{name}.dB": pair.up.grad,  # type: ignore
+                    f"{name}.dx": x.grad}  # type: ignore[dict-item]
+    return ({key: t.detach().clone().contiguous() for key, t in given.items()},
+            {key: t.detach().clone() for key, t in answers.items()})
+
+
 def ours(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What peft is given, and our answers to it."""
     if kind in ("glora", "oft"):
         return ours_whole(kind)
+    if kind == "lora_conv":
+        return ours_convs()
     _, model = adapted(f"{kind}(rank=4, alpha=12, targets='all')", tiny_vit())
     starts = {name: model.get_submodule(f"blocks.1.{path}.{kind}.{name}") for name, (path, _) in LAYERS.items()}
     answers = {f"{n}.m_start": p.magnitude.detach().clone() for n, p in starts.items() if kind == "dora"}  # type: ignore
