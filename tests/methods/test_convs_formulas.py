@@ -105,6 +105,21 @@ def test_conv_adapter_stands_beside_the_convolution_its_norm_and_its_activation(
              dict(added.named_parameters()))
 
 
+def test_in_a_basic_block_it_stands_beside_the_first_convolution_in_front_of_its_norm() -> None:
+    """Where the authors' code puts it, which reads a value there before it is assigned."""
+    block = model_of("conv_adapter", "basic").get_submodule("layer2.0")
+    added: nn.Module = block.conv_adapter  # type: ignore[assignment]
+    p = dict(added.named_parameters())
+
+    def typed(x: Tensor) -> Tensor:
+        inner = (conv(x, p["down.weight"], 2, 2) + channels(p["down.bias"])).relu()
+        f = channels(p["channel_scale"]) * (conv(inner, p["up.weight"]) + channels(p["up.bias"]))
+        u = normed(block.bn1, conv(x, block.conv1.weight, 2) + f).relu()  # type: ignore
+        return (normed(block.bn2, conv(u, block.conv2.weight)) + shortcut(block, x)).relu()  # type: ignore
+
+    compared(block, typed, 8, p)  # type: ignore[arg-type]
+
+
 def test_conv_adapter_starts_as_its_constructor_says() -> None:
     _, model = adapted("conv_adapter(reduction=2)", tiny("resnet"))
     added = model.get_submodule("layer4.1.conv_adapter")

@@ -1,7 +1,7 @@
 """`lora`, `dora`, `glora` and `oft` against Hugging Face's peft: outputs and gradients for equal weights, within 1e-5.
 
-`lora` on convolutions of a ResNet too: 1 x 1 and 3 x 3, of stride 1 and 2. On proj, fc1 and fc2 directly; lora's and dora's q, k and v against separate linear layers, since peft sees the fused
-qkv as one matrix, as glora and oft do here too.
+On proj, fc1 and fc2 directly; lora's and dora's q, k and v against separate linear layers, since peft sees the fused
+qkv as one matrix, as glora and oft do here too. lora on convolutions of a ResNet too: 1 x 1 and 3 x 3, stride 1 and 2.
 """
 
 from __future__ import annotations
