@@ -4,22 +4,20 @@ A frozen weight does not stop running statistics: in train mode a batch norm nor
 whatever `requires_grad` says. An adapted network would then not start at the pre-trained function, an image's output
 would depend on the batch around it, and nothing could be merged or computed once. So a batch norm whose network is
 frozen stays in eval mode here, whatever `train()` says, also where its own scale and shift train (`bn_tune`). Where
-all of a block trains (`full`, `partial_k`) its batch norms train too. A run may say otherwise (`mode`).
+all of a block trains (`full`, `partial_k`) its batch norms train too. No setting of a run changes that.
 
-Three choices therefore belong to every run on such a network: whether scale and shift train (the method), the mode
-in training (the run's `batch_norm`), the statistics at the end (`wise.buffers` where weights are interpolated).
+Three choices therefore belong to every run on such a network, and the method makes them all: whether scale and shift
+train, the mode in training, the statistics at the end (`wise.buffers` where weights are interpolated).
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterable
-from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Mode = Literal["method", "eval", "train"]
 _HELD = "holds_statistics"
 
 
@@ -52,11 +50,3 @@ def _train(self: nn.Module, mode: bool = True) -> nn.Module:
         if getattr(norm, _HELD, False):
             norm.training = False
     return self
-
-
-def set_mode(model: nn.Module, mode: Mode) -> None:
-    """What a run's `batch_norm` asks for: `method` leaves it to the method, the others are for every batch norm."""
-    if mode == "eval":
-        hold_statistics(model)
-    elif mode == "train":
-        release_statistics([model])

@@ -1,7 +1,7 @@
 """Batch norm tuning: scale and shift of every batch norm train (Frankle, Schwab, Morcos, ICLR 2021, arXiv:2003.00152).
 
 They train from pre-trained values here, not beside random features as in that study. The running statistics stay, so
-training starts at the pre-trained function; a run's `batch_norm` says otherwise. Networks of layer norms: `ln_tune`.
+training starts at the pre-trained function (see `batch_norm`). Networks of layer norms: `ln_tune`.
 """
 
 from __future__ import annotations

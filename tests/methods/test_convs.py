@@ -11,7 +11,7 @@ from tiny_convs import EVERY, FAMILIES, MAKERS, carried, tiny
 from tiny_models import CLASSES, adapted, features, images, scramble, step, tiny_vit, trainable
 from torch import Tensor, nn
 
-from methods.batch_norm import batch_norms, set_mode
+from methods.batch_norm import batch_norms, hold_statistics, release_statistics
 from methods.catalog import catalog
 from methods.convs import conv_face
 from methods.face import Context
@@ -184,7 +184,7 @@ def test_tokens_are_the_positions_of_the_last_map(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [f for f in FAMILIES if f != "convnext"])
 @pytest.mark.parametrize("name", ["lora", "bn_tune", "bitfit", "residual_adapter", "linear"])
-def test_batch_norm_of_a_frozen_network_stays_in_evaluation_mode_unless_the_run_says_otherwise(name, kind) -> None:  # type: ignore
+def test_batch_norm_of_a_frozen_network_stays_in_evaluation_mode_until_it_is_released(name, kind) -> None:  # type: ignore
     _, model = adapted(name, tiny(kind))
     before = still(model)
     model.train()
@@ -193,17 +193,17 @@ def test_batch_norm_of_a_frozen_network_stays_in_evaluation_mode_unless_the_run_
     assert all(torch.equal(b, before[n]) for n, b in still(model).items())
     copied = copy.deepcopy(model).train()
     assert not any(m.training for m in batch_norms(copied)) and copied is not model
-    set_mode(model, "train")
+    release_statistics([model])
     assert all(m.training for m in batch_norms(model.train()))
     step(model, steps=1)
     assert not any(torch.equal(b, before[n]) for n, b in still(model).items())
     assert not any(m.training for m in batch_norms(model.eval()))
 
 
-def test_full_trains_statistics_and_partial_k_those_of_what_trains_unless_the_run_says_otherwise() -> None:
+def test_full_trains_statistics_and_partial_k_those_of_what_trains_unless_they_are_held() -> None:
     _, whole = adapted("full", tiny("resnet"))
     assert all(m.training for m in batch_norms(whole.train()))
-    set_mode(whole, "eval")
+    hold_statistics(whole)
     assert not any(m.training for m in batch_norms(whole.train()))
     _, part = adapted("partial_k", tiny("efficientnet"))
     part.train()
