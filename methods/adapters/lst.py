@@ -4,7 +4,8 @@ Each side block reads a gated mix of the side stream and the squeezed output of 
 start as a pruned copy of the backbone: rows of largest importance are kept, walking from the patch embedding through
 every matrix, its columns and their importances cut to the rows kept before it. Importance is the empirical Fisher
 information of the task on a throw-away copy (`prepare`), or the weights' size. The ViT form is ours: timm blocks,
-fused qkv pruned as three row groups with one index set, the backbone's pooling behind the ladder.
+q, k, v (fused or apart) pruned as three row groups with one index set, the two halves of a gated MLP as two with one,
+no rotary position in the narrow blocks, whose heads are too narrow for it, the backbone's pooling behind the ladder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from timm.layers.attention import AttentionRope
+from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -37,6 +40,7 @@ class LST(Adapter):
     ours = "our reading: the image-classifier form (timm blocks, the backbone's pooling behind the ladder)"
     formula = "(1 + S) (d h + h) + S (12 h^2 + 13 h) + 2 h + (h d + d) + S, h = d / reduction, S side blocks"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "eva"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
     frozen_backbone = True
     search = {"lr": (1e-4, 3e-2, "log")}
@@ -95,10 +99,11 @@ class Ladder(SideNetwork):
 
     def tokens(self, states: States) -> Tensor:
         gates = torch.sigmoid(self.gates / TEMPERATURE)
+        context = self.context(states)._replace(position=None)
         s = self.first(states[0])
         for i, layer in enumerate(self.kept):
             mixed = gates[i] * s + (1 - gates[i]) * self.down[i](states[layer])
-            s = self.face.through(self.rungs[i], mixed, self.context(states))
+            s = self.face.through(self.rungs[i], mixed, context)
         out: Tensor = self.up(self.norm(s))
         if not hasattr(self, "last_gate"):
             return out
@@ -118,14 +123,24 @@ class Ladder(SideNetwork):
             columns = prune(block, side, mine, columns, width)
 
 
-def narrow(block: nn.Module, width: int, reduction: int) -> Block:
+def narrow(block: nn.Module, width: int, reduction: int) -> nn.Module:
     """A fresh block like the backbone's, `reduction` times narrower: same number of heads, each narrower."""
     b: Any = block
     attn, mlp = b.attn, b.mlp
-    scale = float(b.ls1.gamma.abs().mean()) if hasattr(b.ls1, "gamma") else None
-    hidden = mlp.fc1.out_features // reduction + 0.5  # timm cuts width * ratio down to a whole number
-    return Block(width, attn.num_heads, mlp_ratio=hidden / width, qkv_bias=attn.qkv.bias is not None,
-                 init_values=scale, act_layer=type(mlp.act), norm_layer=type(b.norm1))
+    hidden = mlp.fc2.in_features // reduction + 0.5  # timm cuts width * ratio down to a whole number
+    if not isinstance(block, EvaBlock):
+        scale = float(b.ls1.gamma.abs().mean()) if hasattr(b.ls1, "gamma") else None
+        return Block(width, attn.num_heads, mlp_ratio=hidden / width, qkv_bias=attn.qkv.bias is not None,
+                     init_values=scale, act_layer=type(mlp.act), norm_layer=type(b.norm1))
+    gated = not hasattr(mlp, "fc1") or mlp.fc1.out_features == 2 * mlp.fc2.in_features
+    query = attn.qkv if attn.qkv is not None else attn.q_proj
+    biased = query.bias is not None or getattr(attn, "q_bias", None) is not None
+    return EvaBlock(
+        width, attn.num_heads, qkv_bias=biased, qkv_fused=attn.qkv is not None, mlp_ratio=hidden / width,
+        swiglu_mlp=gated, scale_mlp=not isinstance(mlp.norm, nn.Identity),
+        scale_attn_inner=not isinstance(attn.norm, nn.Identity), act_layer=type(mlp.act), norm_layer=type(b.norm1),
+        attn_type="rope" if isinstance(attn, AttentionRope) else "eva",
+        init_values=None if b.gamma_1 is None else float(b.gamma_1.abs().mean()))
 
 
 def top_rows(importance: Tensor, count: int) -> Tensor:
@@ -133,13 +148,15 @@ def top_rows(importance: Tensor, count: int) -> Tensor:
     return importance.flatten(1).sum(1).topk(count).indices.sort().values
 
 
-def shared_rows(fused: Tensor, columns: Tensor, count: int) -> Tensor:
-    """(3 R, C) of q, k, v -> (count,) the rows kept of all three, by the sum over columns of their entries' product.
+def shared_rows(parts: Iterable[Tensor], columns: Tensor, count: int) -> Tensor:
+    """Several (R, C) -> (count,) the rows kept of all, by the sum over columns of their entries' product.
 
-    In double: three squared gradients multiplied leave float32's range.
+    In double: squared gradients multiplied leave float32's range.
     """
-    q, k, v = fused[:, columns].double().chunk(3)
-    return top_rows(q * k * v, count)
+    product: Any = 1
+    for one in parts:
+        product = product * one[:, columns].double()
+    return top_rows(product, count)
 
 
 @torch.no_grad()
@@ -153,25 +170,41 @@ def prune(block: nn.Module, side: nn.Module | None, importance: Importance, colu
     target = dict(side.named_parameters()) if side is not None else {}
 
     def keep(name: str, rows: Tensor, cols: Tensor | None = None) -> None:
-        for kind in ("weight", "bias", "gamma"):
-            full = f"{name}.{kind}"
-            if full in target:
+        for full in (name, *(f"{name}.{kind}" for kind in ("weight", "bias", "gamma"))):
+            if full in target and full in source:
                 cut = source[full][rows]
                 target[full].copy_(cut[:, cols] if cols is not None and cut.ndim > 1 else cut)
 
+    def group(names: tuple[str, ...], fused: str, count: int, cols: Tensor) -> Tensor:
+        """Matrices that share their rows, in one layer or apart: cut alike; (count,) the rows."""
+        apart = fused + ".weight" not in source
+        parts = ([importance[f"{n}.weight"] for n in names] if apart
+                 else list(importance[f"{fused}.weight"].chunk(len(names))))
+        rows = shared_rows(parts, cols, count) if len(names) > 1 else top_rows(parts[0][:, cols], count)
+        if apart:
+            for name in names:
+                keep(name, rows, cols)
+        else:
+            keep(fused, torch.cat([rows + i * len(parts[0]) for i in range(len(names))]), cols)
+        return rows
+
     keep("norm1", columns)
-    shared = shared_rows(importance["attn.qkv.weight"], columns, width)
-    size = len(source["attn.qkv.weight"]) // 3
-    keep("attn.qkv", torch.cat([shared, shared + size, shared + 2 * size]), columns)
+    shared = group(("attn.q_proj", "attn.k_proj", "attn.v_proj"), "attn.qkv", width, columns)
+    for name in ("attn.q_bias", "attn.v_bias", "attn.norm"):  # of Eva
+        keep(name, shared)
     proj = top_rows(importance["attn.proj.weight"][:, shared], width)
     keep("attn.proj", proj, shared)
-    keep("ls1", proj)
-    keep("norm2", proj)
-    hidden = top_rows(importance["mlp.fc1.weight"][:, proj], width * source["mlp.fc1.weight"].shape[0] // size)
-    keep("mlp.fc1", hidden, proj)
+    for name in ("ls1", "gamma_1", "norm2"):
+        keep(name, proj)
+    size, inner = len(source["attn.proj.weight"]), source["mlp.fc2.weight"].shape[1]
+    gated = "mlp.fc1.weight" not in source or len(source["mlp.fc1.weight"]) == 2 * inner
+    names = ("mlp.fc1_g", "mlp.fc1_x") if gated else ("mlp.fc1",)
+    hidden = group(names, "mlp.fc1", width * inner // size, proj)
+    keep("mlp.norm", hidden)
     out = top_rows(importance["mlp.fc2.weight"][:, hidden], width)
     keep("mlp.fc2", out, hidden)
-    keep("ls2", out)
+    for name in ("ls2", "gamma_2"):
+        keep(name, out)
     return out
 
 

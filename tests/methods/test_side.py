@@ -232,11 +232,11 @@ def test_B14_kept_rows_are_sorted_and_the_most_important():
 
 def test_B14_the_rows_of_q_k_and_v_are_those_whose_entries_multiply_to_most_in_the_columns_kept():
     q, k = torch.tensor([[3.0, 0], [1, 1]]), torch.tensor([[0.0, 3], [1, 1]])
-    assert shared_rows(torch.cat([q, k, q]), torch.tensor([0, 1]), 1).tolist() == [1]  # 0 and 2; sums: 27 and 8
+    assert shared_rows([q, k, q], torch.tensor([0, 1]), 1).tolist() == [1]  # 0 and 2; sums: 27 and 8
     far = torch.tensor([[0.0, 9], [1, 1]])
-    assert shared_rows(torch.cat([far] * 3), torch.tensor([0]), 1).tolist() == [1]  # what is cut away counts no more
+    assert shared_rows([far] * 3, torch.tensor([0]), 1).tolist() == [1]  # what is cut away counts no more
     small = torch.tensor([[1e-16], [2e-16]])
-    assert shared_rows(torch.cat([small] * 3), torch.tensor([0]), 1).tolist() == [1]
+    assert shared_rows([small] * 3, torch.tensor([0]), 1).tolist() == [1]
 
 
 def test_B14_pruning_equals_a_naive_walk():
