@@ -7,8 +7,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from .batch_norm import hold_statistics
-from .compose import new_head
 from .face import POINTS, Context, Face, Site, has_linears, sites
+from .two_heads import head_like
 
 
 def freeze(model: nn.Module) -> None:
@@ -23,12 +23,13 @@ def head_width(model: nn.Module) -> int:
 
 
 def replace_head(model: nn.Module, classes: int) -> nn.Module:
-    """Put the new classification head in, trainable; on ViT it is `head`, on Swin `head.fc`, on ResNet `fc`."""
+    """Put the new classification head in, trainable; on ViT it is `head` (both, where DeiT has two), on Swin
+    `head.fc`, on ResNet `fc`."""
     width = head_width(model)
     like = next(model.parameters())
     model.reset_classifier(classes)  # type: ignore[operator]
     head = model.get_classifier()  # type: ignore[operator]
-    fresh = new_head(width, classes).to(device=like.device, dtype=like.dtype)
+    fresh = head_like(head, width, classes).to(device=like.device, dtype=like.dtype)
     for path, module in list(model.named_modules()):
         if module is head:
             model.set_submodule(path, fresh)
@@ -43,7 +44,8 @@ def head_names(model: nn.Module) -> frozenset[str]:
 
 
 class VitFace(Face):
-    """A plain pre-norm ViT with a fused qkv: class token or none, registers, any pooling, LayerScale, norms of q and k.
+    """A plain pre-norm ViT with a fused qkv: class token or none, registers, any pooling, LayerScale, norms of q and k,
+    and DeiT's two heads.
 
     Other block forms share the names but not the formula.
     """

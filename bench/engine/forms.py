@@ -70,13 +70,14 @@ def check(text: MethodText, family: str, class_query: bool, merged_eval: bool, c
 def use_class_query(model: nn.Module) -> None:
     """Let the last block compute the class token's output alone. Raises MethodError where that would not be exact."""
     from timm.layers.attention import Attention
+    from timm.models.deit import VisionTransformerDistilled
     from timm.models.vision_transformer import Block, VisionTransformer
     from torch import nn
 
     from methods.vit import AdaptedBlock, PromptedBlock
 
     net: Any = model
-    plain = isinstance(model, VisionTransformer) and not hasattr(model, "head_dist")
+    plain = isinstance(model, VisionTransformer) and not isinstance(model, VisionTransformerDistilled)
     if not plain or type(net.blocks[-1]) not in (Block, AdaptedBlock, PromptedBlock) or (
             type(net.blocks[-1].attn) is not Attention):
         raise MethodError(f"class_query=True needs a plain ViT, not this {type(model).__name__}")

@@ -2,7 +2,8 @@
 
 timm's classifiers are mostly one `nn.Linear`. Pre-activation ResNets have a 1x1 convolution there, which computes the
 same from pooled features; attention pooling ends in a linear layer that is narrower than the last feature map. Both are
-brought to the common form here, before an adapter sees the model; what has no such form is refused.
+brought to the common form here, before an adapter sees the model. Distilled DeiT has two, which become one module
+(`methods/two_heads.py`); what has no such form is refused.
 """
 
 from __future__ import annotations
@@ -31,34 +32,38 @@ def start_from(model: nn.Module, seed: int) -> None:
     """
     import torch
 
-    from methods.compose import new_head
     from methods.moves import isolated
+    from methods.two_heads import head_like
 
     from .seeds import derive
 
     head: Any = model.get_classifier()  # type: ignore[operator]
     with isolated(torch.device("cpu"), derive(seed, "head")):
-        fresh = new_head(head.in_features, head.out_features)
+        fresh = head_like(head, head.in_features, head.out_features)
     with torch.no_grad():
-        head.weight.copy_(fresh.weight)
-        head.bias.copy_(fresh.bias)
+        for own, drawn in zip(head.parameters(), fresh.parameters(), strict=True):
+            own.copy_(drawn)
 
 
 def one_linear(model: nn.Module, name: str) -> None:
     """Make the place of a headless timm model fit one linear layer, in place; no random number is drawn.
 
-    Raises HeadError for a model with several classifiers, or an MLP in front of the last layer.
+    Raises HeadError for other models with several classifiers, or an MLP in front of the last layer.
     """
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
+    from timm.models.deit import VisionTransformerDistilled
     from torch import nn
 
+    from methods.two_heads import two_headed
+
+    if isinstance(model, VisionTransformerDistilled):
+        two_headed(model)
+        return
     paths, net = classifiers(model), model
     if len(paths) > 1:
-        plain = name.partition(".")[0].replace("_distilled", "")
-        raise HeadError(f"backbone {name!r} has {len(paths)} classifiers ({', '.join(paths)}), one of them for "
-                        "distillation, and a method here trains one head"
-                        + (f"; use {plain!r}" if plain != name.partition(".")[0] else ""))
+        raise HeadError(f"backbone {name!r} has {len(paths)} classifiers ({', '.join(paths)}) of a form that no method "
+                        "here trains; use another backbone")
     head: Any = getattr(net, "head", None)
     if isinstance(head, ClassifierHead) and head.use_conv and not head.global_pool.is_identity():
         head.use_conv, head.flatten = False, nn.Identity()

@@ -33,6 +33,7 @@ from methods.catalog import catalog
 from methods.face import Face
 from methods.families import face_of
 from methods.side import IMAGE, SideNetwork
+from methods.two_heads import TwoHeads
 from results.schema import RunSpec
 
 from . import env
@@ -73,8 +74,8 @@ def seam_of(adapter: Adapter, model: nn.Module) -> Seam | None:
 
         return Seam(f"side {stored}", "early", read, rebuilt, [("backbone", model.backbone)])
     head = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
-    if not isinstance(head, nn.Linear) or getattr(net, "drop_rate", False):  # some models drop without a module for it
-        return None
+    if not isinstance(head, nn.Linear | TwoHeads) or getattr(net, "drop_rate", False):
+        return None  # some models drop without a module for it
     inside = {id(p) for p in head.parameters()}
     if all(id(p) in inside for p in model.parameters() if p.requires_grad):
         features, frozen = net.forward_features, [(n, m) for n, m in model.named_children() if m is not head]

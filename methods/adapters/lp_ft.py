@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..base import Adapter, Batch, Feature, Fit
 from ..compose import part
+from ..two_heads import values_of
 from ..vit import replace_head
 
 LOWEST, HIGHEST = -7.0, 2.0  # powers of ten of the inverse penalty, the authors' ends of the path
@@ -64,7 +65,8 @@ class LPFT(Adapter):
                 scored.append((probe.accuracy(head, *held), c, head))
             _, self.chosen, best = max(scored, key=lambda s: s[0])  # the first, most penalised one of a tie
         names = [n for n in fit.trainable if n in fit.head]
-        for name, value in zip(names, probe.folded(best), strict=True):
+        head = fit.model.get_classifier()  # type: ignore[operator]
+        for name, value in zip(names, values_of(head, *probe.folded(best)), strict=True):
             fit.trainable[name].data.copy_(value)
             fit.anchor[name] = fit.trainable[name].detach().clone()
 

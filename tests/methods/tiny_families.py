@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from timm.layers import LayerNorm
 from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from tiny_models import tiny_vit
 from torch import nn
+
+from methods.two_heads import two_headed
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 0}
 
@@ -85,7 +88,14 @@ def clip(seed: int = 0, **settings: Any) -> nn.Module:
                                    "act_layer": "quick_gelu", "reg_tokens": 2, "init_values": 0.1} | settings))
 
 
+def distilled(seed: int = 0, **settings: Any) -> nn.Module:
+    """Distilled DeiT: class and distillation token, two heads; three blocks, so that mixed patches reach them."""
+    torch.manual_seed(seed)
+    return two_headed(_away(VisionTransformerDistilled(**SMALL | {"depth": 3} | settings)))
+
+
 INSTANCES: dict[str, tuple[str, Callable[..., nn.Module]]] = {
     "eva02": ("eva", eva), "dinov3": ("eva", dinov3), "eva01": ("eva", giant), "pe": ("eva", mixed),
     "beit": ("beit", beit), "beit-shared": ("beit", shared_beit), "swinv2": ("swinv2", swinv2),
-    "siglip": ("vit", siglip), "clip": ("vit", clip)}
+    "siglip": ("vit", siglip), "clip": ("vit", clip),
+    "deit-distilled": ("vit", distilled)}
