@@ -54,7 +54,7 @@ class DistilledViT(VisionTransformerDistilled):
         """Two new heads, or none where there are 0 classes; the pooling is what it is."""
         self.num_classes = num_classes
         like: Any = self.cls_token
-        head = TwoHeads(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
+        head: Any = TwoHeads(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
         self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
 
     def pool(self, x: Tensor, pool_type: str | None = None) -> Tensor:

@@ -198,7 +198,6 @@ PLAN = ["plan", "--suite", "custom", "--datasets", "svhn", "--data", "standin", 
     (["--backbones", "test_vit", "--weights", __file__, "--no-pretrained"], ["exclude each other; leave one out"]),
     (["--backbones", "test_vit", "--weights", __file__], ["'test_backbones.py' is damaged, or no file of tensors"]),
     (["--backbones", "test_vit.r160", "--no-pretrained"], ["has no weights 'r160'; there are test_vit.r160_in1k"]),
-    (["--backbones", "levit_128", "--no-pretrained"], ["'levit_128' has 2 classifiers"]),
     (["--backbones", "vit_base_patch16_sapiens2.fb", "--no-pretrained"], ["1024 x 768 pixels"]),
     (["--backbones", EMBEDDED, "--set", "image_size=50"], ["takes images of 48 pixels, not of 50"])])
 def test_what_cannot_run_is_refused_while_planning(words: list[str], sentences: list[str],
