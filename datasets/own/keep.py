@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from .. import door
 from ..card import Card, DataError
 from . import note
 from .scan import Photo
@@ -62,7 +63,7 @@ def write_card(name: str, card: Card, notes: Path, package: Path) -> list[Path]:
     files = [package / f"{name}.py", package / f"{name}.json"]
     if found := next((f for f in files if f.exists()), None):
         raise DataError(f"{found.parent.name}/{found.name} exists already; choose another name or remove it")
-    told = json.loads((notes / f"{card.name}.json").read_text(encoding="utf-8"))
+    told = json.loads(door.text(notes / f"{card.name}.json"))
     files[1].write_text(json.dumps(told | {"name": name}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     files[0].write_text(CARD.format(name=name, title=card.title), encoding="utf-8")
     return files
