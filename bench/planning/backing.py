@@ -62,7 +62,10 @@ def _carry_problems(name: str, methods: Methods, size: int) -> list[str]:
 
 
 def _family_problems(backbone: str, methods: Methods) -> list[str]:
+    """What the family alone tells; of another network `_carry_problems` says what it carries."""
     family, problems = backbones.family(backbone), []
+    if family not in backbones.FAMILIES:
+        return []
     for text, method in methods:
         if family not in method.adapter.info.families:
             fitting = [i.name for i in catalog().values() if i.kind == "adapter" and family in i.families]

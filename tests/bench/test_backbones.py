@@ -190,6 +190,13 @@ def test_what_a_backbone_carries_is_told_by_passing_images_without_numbers() -> 
 PLAN = ["plan", "--suite", "custom", "--datasets", "svhn", "--data", "standin", "--methods", "linear"]
 
 
+def test_a_network_of_no_family_plans_what_needs_a_head_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--backbones", "regnetx_002", "--no-pretrained", "--set", "image_size=64"]
+    assert cli.main([*PLAN, *words]) == 0
+    assert "1 runs" in capsys.readouterr().out
+    assert "adapters that fit it: full, linear" in refused([*PLAN[:-1], "lora", *words], capsys)
+
+
 @pytest.mark.parametrize("words, sentences", [
     (["--backbones", EMBEDDED, "--weights", "/absent"], ["does not go with the embedded backbone"]),
     (["--backbones", "test_vit", "--weights", "/absent"], ["--weights '/absent' does not exist"]),
