@@ -310,9 +310,15 @@ def test_layouts_of_fact_tk_have_one_count_and_are_two_functions() -> None:
     assert outputs[0][0] == outputs[1][0] and not torch.allclose(outputs[0][1], outputs[1][1])
 
 
-def test_fact_refuses_a_backbone_whose_layers_are_no_squares() -> None:
-    with pytest.raises(MethodError, match="lora"):
-        adapted("fact_tt", tiny_vit(mlp_ratio=2.5))
+def test_fact_fills_the_last_square_of_a_layer_that_is_no_whole_number_of_them() -> None:
+    adapter, model = adapted("fact_tt(rank=4)", tiny_vit(mlp_ratio=2.5).double())
+    depth, squares = len(model.blocks), 3 + 1 + 3 + 3  # type: ignore[arg-type]  # of q k v, proj, fc1, fc2: two and a half
+    new = sum(p.numel() for name, p in trainable(model).items() if not name.startswith("head"))
+    assert new == 2 * D * 4 + depth * squares * 4 * 4
+    scramble(model)
+    x = images().double()
+    merged = adapter.merge(copy.deepcopy(model)).eval()
+    close(merged(x), model.eval()(x))
 
 
 def test_repadapter_is_a_block_diagonal_linear_map_before_the_layer() -> None:
