@@ -4,10 +4,11 @@ A frozen weight does not stop running statistics: in train mode a batch norm nor
 whatever `requires_grad` says. An adapted network would then not start at the pre-trained function, an image's output
 would depend on the batch around it, and nothing could be merged or computed once. So a batch norm whose network is
 frozen stays in eval mode here, whatever `train()` says, also where its own scale and shift train (`bn_tune`). Where
-all of a block trains (`full`, `partial_k`) its batch norms train too. No setting of a run changes that.
+all of a block trains (`full`, `partial_k`) its batch norms train too. A run's setting `batch_norm` has the last word.
 
-Three choices therefore belong to every run on such a network, and the method makes them all: whether scale and shift
-train, the mode in training, the statistics at the end (`wise.buffers` where weights are interpolated).
+Three choices therefore belong to every run on such a network: whether scale and shift train (the method's), the mode in
+training (the method's, or the run's `batch_norm`), the statistics at the end (what training left; `wise.buffers` where
+weights are interpolated).
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ def release_statistics(modules: Iterable[nn.Module]) -> None:
         for norm in batch_norms(module):
             setattr(norm, _HELD, False)
             norm.training = module.training
+
+
+def set_mode(model: nn.Module, mode: str) -> None:
+    """`eval`: every batch norm keeps its statistics; `train`: every one follows `train()`; `method`: as it is."""
+    if mode == "eval":
+        hold_statistics(model)
+    elif mode == "train":
+        release_statistics([model])
 
 
 def _train(self: nn.Module, mode: bool = True) -> nn.Module:

@@ -30,7 +30,8 @@ Phase = Literal["tune", "final", "peek"]
 
 # Fields that joined RunSpec -> what every run before them did.
 LATER: dict[str, bool | int | str | None] = {"compiled": False, "decay": "matrices", "held_as": "train",
-                                             "warmup_steps": 0, "head_seed": None}
+                                             "warmup_steps": 0, "head_seed": None,
+                                             "batch_norm": "method"}
 
 
 class RecordError(ValueError):
@@ -80,6 +81,7 @@ class RunSpec:
     # no_weight_decay spares: class token, positions, ...), "all" trained weights
     held_as: str = "train"  # where training images are augmented, those held out are seen as in "train" or "evaluation"
     warmup_steps: int = 0  # warm-up for so many steps in place of epochs, at most a fifth of the run
+    batch_norm: str = "method"  # in training: as the method has it, "eval" (stored statistics), "train"
     head_seed: int | None = None  # where the new head starts, whatever the run's seed; None: it follows from that
     schema: int = SCHEMA
 

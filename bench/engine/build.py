@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from datasets.card import Card
 from methods import compose
 from methods.base import Fit
+from methods.batch_norm import set_mode
 from methods.grammar import MethodError
 from methods.vit import head_names
 from results.schema import RunSpec
@@ -58,6 +59,8 @@ class Built:
         self.method = compose.from_spec(spec.method, spec.options)
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
+        if wrong := forms.normed(self.method.text, backbones.family(spec.model), spec.batch_norm):
+            raise MethodError(wrong)
         seed_all(spec.seed, "init")
         self.backbone = backbones.load(spec.model, backbones.Weights(where.weights_file, spec.weights), spec.drop_path,
                                        spec.image_size)
@@ -87,6 +90,7 @@ class Built:
         if self.spec.head_seed is not None:
             heads.start_from(model, self.spec.head_seed)
         model = model.to(self.device)
+        set_mode(model, self.spec.batch_norm)
         if self.spec.class_query:
             forms.use_class_query(model)
         return model

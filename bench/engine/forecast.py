@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods import compose
 from methods.base import Batch, Fit
+from methods.batch_norm import set_mode
 from methods.vit import head_names
 from results.schema import Memory, RunSpec
 
@@ -97,6 +98,7 @@ def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Mo
         return built(method.adapter, backbone, classes), pretrained
 
     model, pretrained = without_numbers(make)
+    set_mode(model, spec.batch_norm)
     if spec.class_query:
         forms.use_class_query(model)
     if spec.precision == "bf16" and not spec.merged_eval:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from methods.grammar import MethodError, MethodText
 
+from .backbones import FAMILIES
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -58,6 +60,23 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
         problems += [f"merged_eval=True: {name} moves the weights while it predicts, so nothing can be merged"
                      for name in adapting]
     return problems
+
+
+NORMED = ("resnet", "efficientnet", "mobilenet")  # families whose batch norms have running statistics
+ONCE = ("linear", "lora_last", "partial_k")  # what is frozen in front of these is computed once for each image
+
+
+def normed(text: MethodText, family: str, batch_norm: str) -> str:
+    """Why the batch norms cannot be treated so, or nothing. A family that we do not know may have some."""
+    if batch_norm == "method":
+        return ""
+    if family in FAMILIES and family not in NORMED:
+        return f"batch_norm={batch_norm!r} means nothing on a {family}, which has no batch norm; leave it out"
+    adapter = text.adapter
+    if batch_norm == "train" and (adapter.name in ONCE or adapter.info.facts.get("frozen_backbone")):
+        return (f"batch_norm='train' does not fit {adapter.name!r}, whose frozen network is computed once for each "
+                "image; statistics of the batch would change it in every step")
+    return ""
 
 
 def check(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,

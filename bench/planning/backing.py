@@ -41,6 +41,8 @@ def resolve(names: Sequence[str], request: Request, methods: Methods, fields: di
         problems += [problem for _, method in methods for problem in forms.refusals(
             method, backbones.family(name), fields.get("class_query", False), fields.get("merged_eval", False),
             fields.get("compiled", False), fields.get("eval_batch_size", 1))]
+        told = (forms.normed(m, backbones.family(name), fields.get("batch_norm", "method")) for _, m in methods)
+        problems += [problem for problem in told if problem]
     return found
 
 

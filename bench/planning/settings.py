@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
             "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
-            "decay", "warmup_steps", "head_seed")
+            "decay", "warmup_steps", "head_seed", "batch_norm")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
     "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
     "optimizer": ("adamw", "sgd", "sgd_plain"),
     "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
-    "decay": ("matrices", "timm", "all")}
+    "decay": ("matrices", "timm", "all"),
+    "batch_norm": ("method", "eval", "train")}
 LONGEST = 1000  # characters of a value; what is longer is no number
 MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 

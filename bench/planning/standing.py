@@ -175,7 +175,8 @@ def _protocol(spec: RunSpec) -> tuple[str, ...]:
     decay = {"matrices": "", "timm": " (decay: timm's rule)", "all": " (decay: every weight)"}[spec.decay]
     return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer + decay,
             f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels", f"normalisation {spec.normalise}"
-            + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else ""))
+            + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
+            + (f", batch norms in {spec.batch_norm} mode" if spec.batch_norm != "method" else ""))
 
 
 def protocols_of(runs: Iterable[tuple[str, RunSpec]]) -> str:
