@@ -129,10 +129,13 @@ def broken() -> list[Broken]:
     return list(_broken)
 
 
-def get(name: str) -> Card:
-    """The card of that name or alias, or of a user's folder that was named before."""
+def get(name: str, root: Path | None = None) -> Card:
+    """The card of that name or alias, or of a user's folder that was named before.
+
+    `root` is the data root of a run: for a user's folder the place of its note, which another process may not know.
+    """
     if note.MARK in name:
-        return note.card(name, note.folder())
+        return note.card(name, root if root is not None and note.there(name, root) else note.folder())
     _discover()
     hit = next((b for b in _broken if name in b.names), None)
     if hit is not None:

@@ -84,7 +84,7 @@ def read_header(path: Path) -> Header:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[_KEY])
-        listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(facts).items()}
         header = Header(**listed)
     except FileNotFoundError:
         raise StoredError(f"there is no stored adapter at {path}") from None

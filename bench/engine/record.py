@@ -61,7 +61,7 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
     saver: Checkpoints | None = None
     try:
         saver = _checkpoints(spec, where, started)
-        session = Session(spec, registry.get(spec.dataset), where, saver)
+        session = Session(spec, registry.get(spec.dataset, where.data_root), where, saver)
         trained = session.run(progress)
         session.stage = "store"
         artifacts = _store_artifacts(spec, trained, where, root)

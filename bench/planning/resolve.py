@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from datasets import registry
 from datasets.card import Card, DataError
-from datasets.own.note import MARK
+from datasets.own import note
 from methods.catalog import Scalar
 from methods.faults import lacking
 from methods.grammar import MethodError, MethodText, canonical, parse, usable
@@ -80,7 +80,7 @@ def suite_of(request: Request) -> Suite:
     name = request.suite
     if name is None:
         own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
-        folders = bool(request.datasets) and all(MARK in name for name in request.datasets)
+        folders = bool(request.datasets) and all(note.MARK in name for name in request.datasets)
         name = "custom" if own or request.no_pretrained or request.weights else "folder" if folders else "demo"
     make = find_suite(name)
     if make is None:
@@ -170,7 +170,8 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
                     passed: dict[str, Scalar] = {"suite": suite.name, "method": typed}
                     passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
-                    planned.append(Planned(spec, method.text(), passed, found.data_root, weights.file))
+                    root = note.folder() if note.MARK in card.name else found.data_root
+                    planned.append(Planned(spec, method.text(), passed, root, weights.file))
     unique = {p.spec.id: p for p in planned}
     return list(unique.values())
 

@@ -54,9 +54,9 @@ def folder() -> Path:
     return Path(os.environ.get(PLACE) or NOTES)
 
 
-def there(name: str) -> bool:
+def there(name: str, notes: Path | None = None) -> bool:
     """Whether the folder of that name was noted."""
-    return (folder() / f"{name}.json").is_file()
+    return ((notes or folder()) / f"{name}.json").is_file()
 
 
 def settle(found: Found, seed: int, notes: Path) -> tuple[Card, list[Photo]]:

@@ -204,13 +204,15 @@ def doors(source: str) -> list[str]:
     return found
 
 
+# What wraps another library imports it, in `build` alone, and looks at what that brought; literals are read by ast.
+WRAPS = {"peft_bridge": {"vars", "sys", "warnings", "pathlib", "peft", "peft.mapping"}, "peft_words": {"ast"}}
 KINDS = ("adapters", "regularizers", "constraints")
 PARTS = sorted(p for kind in KINDS for p in (ROOT / "methods" / kind).glob("*.py"))
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda p: p.stem)
 def test_a_methods_file_has_no_door_to_the_data(path: Path) -> None:
-    assert doors(path.read_text()) == []
+    assert set(doors(path.read_text())) <= WRAPS.get(path.stem, set())
 
 
 @pytest.mark.parametrize("source", (
@@ -235,11 +237,15 @@ def test_one_module_opens_the_test_split() -> None:
                         "_open", "items", "pixels") and any(isinstance(a, ast.Constant) and a.value == "test"
                                                             for a in [*node.args, *(k.value for k in node.keywords)]):
                     found.add((path.name, function.name))
-    assert found == {("loaders.py", "test")}
+    # A pack that others sent is judged by the names in its test list; no run of ours is at work then.
+    assert found == {("loaders.py", "test"), ("judge.py", "_look")}
 
 
 def test_pictures_are_opened_by_the_loaders_alone() -> None:
-    """Who imports what decodes an image or caches pixels; embedded/ draws its own pictures."""
+    """Who imports what decodes an image or caches pixels; embedded/ draws its own pictures.
+
+    `ask` shows a finished run a user's images (predict), `judge` compares those of a pack that others sent.
+    """
     found = set()
     for path in sorted((ROOT / "bench").rglob("*.py")):
         if "embedded" in path.parts:
@@ -247,7 +253,7 @@ def test_pictures_are_opened_by_the_loaders_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and {a.name for a in node.names} & {"open_rgb", "ImageCache", "Image"}:
                 found.add(path.name)
-    assert found <= {"loaders.py", "cache.py", "session.py"}
+    assert found <= {"loaders.py", "cache.py", "session.py", "ask.py", "judge.py"}
 
 
 def test_the_loop_asks_for_test_in_two_places() -> None:
