@@ -29,6 +29,7 @@ class BNTune(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"anchor", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"resnet", "efficientnet", "mobilenet"})
     mergeable = True
+    recipe_from = "a control without a recipe of its own for transfer: the paper trains from scratch"
     search = {"lr": (1e-4, 5e-2, "log")}
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:

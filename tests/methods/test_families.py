@@ -172,8 +172,8 @@ def test_layers_that_stand_apart_have_a_role_each() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
-    with pytest.raises(MethodError, match=r"'lst' adapts vit backbones, not this eva; adapters that fit it: .*lora"):
-        adapted("lst", eva())
+    with pytest.raises(MethodError, match=r"'repadapter' adapts .* not this eva; adapters that fit it: .*lora"):
+        adapted("repadapter", eva())
     with pytest.raises(MethodError, match="class_query=True is written for a plain ViT"):
         adapted("sherl(class_query=True)", dinov3())
     with pytest.raises(MethodError, match="not this Eva, whose norms stand behind attention and MLP; adapters that fit "
