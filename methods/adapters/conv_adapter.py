@@ -38,8 +38,8 @@ class ConvAdapter(Adapter):
     offers: ClassVar[frozenset[Feature]] = frozenset({"delta", "tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"resnet", "convnext", "efficientnet", "mobilenet"})
     at_start: ClassVar[Literal["exact", "near", "never"]] = "never"
-    recipe_from = ("the authors' script (AdamW 1e-3, weight decay 1e-4, 100 epochs, batch 64) trains with batch norms "
-                   "in train mode, and ours stay in evaluation mode")
+    recipe_from = ("the authors' script, whose batch norms are in train mode where ours stay in evaluation mode; "
+                   "high, its warm-up and schedule being the suite's")
     search = {"lr": (1e-4, 3e-2, "log"), "conv_adapter.reduction": (8, 4, 16)}
     recipe = {"lr": 1e-3, "weight_decay": 1e-4, "epochs": 100, "batch_size": 64}
 
