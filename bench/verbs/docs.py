@@ -37,7 +37,8 @@ BACKBONES = (
     "and `--set image_size=224` takes another one that its patches fill. `x`: the adapter runs on the family.",
     "What does not fit is refused while planning, in a sentence that names what would fit. Regularizers and",
     "constraints go with an adapter that offers what they need, on whichever family. Any other network of timm",
-    "with one linear classifier trains its head (`linear`) or all of it (`full`).")
+    "with one linear classifier trains its head (`linear`) or all of it (`full`). Prompts (`vpt_deep`, `vpt_shallow`)",
+    "take no rotary position on eva and no relative bias on beit: our reading.")
 
 ORDER = 150  # in the list of commands
 

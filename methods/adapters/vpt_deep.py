@@ -29,11 +29,14 @@ def new_prompts(model: nn.Module, block: nn.Module, count: int) -> nn.Parameter:
 
 @part("vpt_deep", "vpt")
 class VPTDeep(Adapter):
-    """VPT-deep: trained prompt tokens before every block."""
+    """VPT-deep: trained prompt tokens before every block.
+
+    On Eva and BEiT prompts take no rotary position and no relative bias: our reading, as docs/families.md says. It does
+    not stand in `ours`, which marks a method's rows on every backbone.
+    """
 
     title = "VPT-deep"
     paper = "Jia et al., ECCV 2022, arXiv:2203.12119"
-    ours = "our reading where positions are relative: prompts take no rotary position and no relative bias (eva, beit)"
     formula = "L prompts d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit", "swin", "swinv2"})

@@ -16,11 +16,14 @@ from .vpt_deep import new_prompts
 
 @part("vpt_shallow")
 class VPTShallow(Adapter):
-    """VPT-shallow: trained prompt tokens in the input sequence."""
+    """VPT-shallow: trained prompt tokens in the input sequence.
+
+    On Eva and BEiT prompts take no rotary position and no relative bias: our reading, as docs/families.md says. It does
+    not stand in `ours`, which marks a method's rows on every backbone.
+    """
 
     title = "VPT-shallow"
     paper = "Jia et al., ECCV 2022, arXiv:2203.12119"
-    ours = "our reading where positions are relative: prompts take no rotary position and no relative bias (eva, beit)"
     formula = "prompts d"
     offers: ClassVar[frozenset[Feature]] = frozenset({"tokens"})
     families: ClassVar[frozenset[str]] = frozenset({"vit", "eva", "beit"})
