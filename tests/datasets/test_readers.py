@@ -238,3 +238,7 @@ def test_digits_is_a_fixed_stratified_cut_of_the_bundled_images() -> None:
     assert [item.image.name for item in train[:3]] == ["digits/0461", "digits/0465", "digits/0584"], (
         "the cut never moves"
     )
+    few = {split: {item.image.name for item in registry.get("digits_10").items(Path("unused"), split)}
+           for split in ("train", "val", "trainval", "test")}
+    assert {split: len(part) for split, part in few.items()} == {"train": 20, "val": 10, "trainval": 30, "test": 1497}
+    assert few["train"] < names[0] and few["val"] < names[1] and few["test"] == names[2]
