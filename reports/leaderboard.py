@@ -105,11 +105,16 @@ def put(path: Path, text: str) -> Path:
 
 def build_reference(root: Path, out: Path, names: Sequence[str] = ()) -> dict[Path, str]:
     """Text of every file of the repository's own tables, by path: `check` compares, `build --reference` writes."""
+    from . import series
     from .suite import build_suite
 
     files: dict[Path, str] = {}
-    for path in sorted(root.glob("*/suite.json")):
-        suite = load_suite(path)
+    paths = {path: load_suite(path) for path in sorted(root.glob("*/suite.json"))}
+    for stem, own in series.stems(list(paths.values())).items():
+        if not names or any(suite.name in names for suite in own):
+            given = [(suite, read(path.parent, index=False)) for path, suite in paths.items() if suite in own]
+            files.update({out / name: text for name, text in series.build(stem, given, REFERENCE_INTRO, "img").items()})
+    for path, suite in paths.items():
         if names and suite.name not in names:
             continue
         if suite.name != path.parent.name:
