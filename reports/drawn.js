@@ -132,8 +132,9 @@ function open(title, ...inside) {
 const lines = (list) => list.map((text) => html("p", {}, text));
 
 function about(section, k) {
-  const facts = worlds.get(section);
-  open(nameOf(facts, k), ...(facts.about?.[k] || []).flatMap(([title, list]) => [html("h3", {}, title), ...lines(list)]));
+  const facts = worlds.get(section), [parts, own] = facts.about.rows[k];
+  open(nameOf(facts, k), ...[...parts.map((part) => [part, facts.about.parts[part]]), ...own].flatMap(([title, list]) =>
+    [html("h3", {}, title), ...lines(list)]));
 }
 
 function record(section, cell) {

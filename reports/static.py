@@ -12,7 +12,6 @@ judged anew here: what a page says of a method is what the suites' own tables sa
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +21,16 @@ from pathlib import Path
 from results import received, store
 from results.columns import Columns
 from results.index import read
-from results.store import ROOT
 from results.suites import Column, Row, SuiteView, load_suite, load_suites
 
 from . import fields, pictures, sheet, story
+from .cards import DOCS, cards_of, parts_of
 from .leaderboard import put
 from .page import Section
 from .sheet import Cell, Link, Several
 from .suite import build_suite
 from .world import World
 
-DOCS = ROOT.parent / "docs" / "methods.md"
 RUNS = 5000  # pages of runs at most; suites behind that have none, and the index says so
 WHOSE = {"own": "made in this checkout", "reference": "the repository's own published runs",
          "received": "received from elsewhere"}
@@ -125,7 +123,7 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
         kinds = dict.fromkeys("stand-in" if c.standin else "real" for c in source.suite.columns)
         site.suites.append((Link(source.suite.title, source.page), _whose(source, wanted), " and ".join(kinds),
                             f"{len(wanted)} of {possible}", built.records))
-    cards = cards_of(docs)
+    cards = {part: lines for source in given for part, lines in source.suite.about.items()} | cards_of(docs)
     methods = sorted({r.row.method for r in site.results})
     sets = sorted({r.column.run_dataset or r.column.name for r in site.results})
     written += [put(out / _page_of(source, run), _run(source, run, path, methods)) for source, run, path in runs]
@@ -198,10 +196,10 @@ def _run(source: Source, run: str, path: Path, methods: Sequence[str]) -> str:
     return story.told(record, _page_of(source, run), links)
 
 
-def _method(site: Site, method: str, cards: dict[str, list[str]]) -> str:
+def _method(site: Site, method: str, cards: Mapping[str, Sequence[str]]) -> str:
     at, found = _method_page(method), [r for r in site.results if r.row.method == method]
-    parts = [part.partition("(")[0] for part in re.split(r"\+(?![^()]*\))", method)]
-    card = [sheet.section(f"The card of {part}", sheet.listed(cards[part])) for part in parts if part in cards]
+    card = [sheet.section(f"The card of {part}", sheet.listed(cards[part])) for part in parts_of(method)
+            if part in cards]
     front = [(Link(source.suite.title, source.page), words) for source, words in site.front.get(method, [])]
     rows = [(Link(r.source.suite.title, r.source.page), Link(r.column.title, _data_page(r.column.run_dataset
             or r.column.name)), r.row.backbone, r.shown, Several(r.runs)) for r in found]
@@ -245,16 +243,3 @@ def _index(site: Site, methods: Sequence[str], sets: Sequence[str]) -> str:
             (Link(titles[name], _data_page(name)), name) for name in sets]))],
         "Adapting pre-trained vision transformers, honestly compared. A number on stand-in data says nothing about the "
         "real data set.")
-
-
-def cards_of(docs: Path) -> dict[str, list[str]]:
-    """Part -> the lines of its card in docs/methods.md, which follows from the registry; nothing where it is absent."""
-    found: dict[str, list[str]] = {}
-    if not docs.is_file():
-        return found
-    for chapter in re.split(r"^### ", docs.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
-        name, _, rest = chapter.partition("\n")
-        lines = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line).replace("`", "").strip() for line in rest.splitlines()
-                 if line.strip() and not line.startswith(("|", "#"))]
-        found[name.strip()] = lines
-    return found

@@ -43,7 +43,7 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records, answered)
-    papers = [] if all(c.standin for c in suite.columns) else load_published(on_error=_told)
+    papers = load_published(on_error=_told) if with_page or not all(c.standin for c in suite.columns) else []
     present = sum(e.run_id in by_run for e in suite.entries)
     possible = sum(not e.refused for e in suite.entries)
     parts = [f"## {md(suite.title)}", md(suite.note),

@@ -10,15 +10,19 @@ from results.suites import Row
 from results.visible import visible
 
 from . import fields, inside
+from .cards import cards_for, parts_of
 from .ledger import number, paper_of
 from .world import World
 
 POINTS = 40  # of a curve; more are not seen at its width
 
 
-def about(world: World, papers: Sequence[PrintedTable]) -> list[list[list[Any]]]:
-    """Of each row: [title, sentences]."""
-    return [_about(world, row, papers) for row in world.rows]
+def about(world: World, papers: Sequence[PrintedTable]) -> dict[str, Any]:
+    """parts: part of a method -> its lines; rows: of each row its parts' names, then [title, sentences] of itself."""
+    cards = cards_for(world.grid.suite)
+    parts = [[part for part in parts_of(row.method) if part in cards] for row in world.rows]
+    return {"parts": {name: [visible(line) for line in cards[name]] for own in parts for name in own},
+            "rows": [[own, _about(world, row, papers)] for own, row in zip(parts, world.rows, strict=True)]}
 
 
 def _about(world: World, row: Row, papers: Sequence[PrintedTable]) -> list[list[Any]]:
@@ -29,8 +33,8 @@ def _about(world: World, row: Row, papers: Sequence[PrintedTable]) -> list[list[
               (("Trained weights", "params.trained"),
                ("Bytes kept for backward per image", "memory.saved_bytes_per_image"))
               if (values := world.values(row, name))]
-    known.append(f"`python -m bench show \"{row.method}\"` prints paper, options and recipe.")
-    printed = [f"{paper_of(t)}, {t.backbone}: " + ", ".join(f"{k} {number(v)}" for k, v in r.printed.items())
+    printed = [f"{paper_of(t)} ({t.benchmark}), {t.backbone}: "
+               + ", ".join(f"{k} {number(v)}" for k, v in r.printed.items())
                for t in papers for r in t.rows if plain(r.method) == plain(row.method) and r.printed]
     found = [["What is known of it", known], ["Its price, median over its runs", prices],
              ["Printed in papers", printed]]

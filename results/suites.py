@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -79,12 +79,15 @@ class SuiteView:
     reference: str = "linear"  # the row that others are compared with, per backbone
     kind: Kind = "table"
     schema: int = SUITE_SCHEMA
+    # part of a method -> what it is, in lines; for readers alone: no table depends on it, and files may lack it
+    about: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
 def suite_to_json(suite: SuiteView) -> str:
     """Readable JSON, the same bytes for the same suite."""
     check_suite(suite)
-    return json.dumps(asdict(suite), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    body = {k: v for k, v in asdict(suite).items() if k != "about" or v}
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def suite_from_json(text: str, where: str = "suite") -> SuiteView:
@@ -96,13 +99,15 @@ def suite_from_json(text: str, where: str = "suite") -> SuiteView:
     if not isinstance(body, dict) or body.get("schema") != SUITE_SCHEMA:
         given = body.get("schema") if isinstance(body, dict) else None
         raise RecordError(f"{where}: field 'schema' is {given!r}, this program reads {SUITE_SCHEMA}")
+    body.setdefault("about", {})
     if fits(SuiteView, body):  # the quick way; what it does not accept is named by _build
         intern = sys.intern  # of many entries most words are the same
         entries = tuple(Entry(e["run_id"], intern(e["dataset"]), intern(e["method"]), intern(e["backbone"]), e["seed"],
                               e["refused"]) for e in body.pop("entries"))
         columns = tuple(Column(**item) for item in body.pop("columns"))
         rows = tuple(Row(**item) for item in body.pop("rows"))
-        suite = SuiteView(**body, columns=columns, rows=rows, entries=entries)
+        lines = {part: tuple(told) for part, told in body.pop("about").items()}
+        suite = SuiteView(**body, columns=columns, rows=rows, entries=entries, about=lines)
     else:
         suite = _build(SuiteView, body, where, "")
     check_suite(suite, where)

@@ -15,6 +15,7 @@ from results.schema import RecordError, RunSpec
 from results.suites import Column, Entry, Row, SuiteView, load_suite
 
 from ..suites import GROUPS, Suite
+from .about import about
 from .request import Request, UsageError
 from .resolve import Planned, Resolved, resolve, specs_of
 
@@ -80,7 +81,8 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
         columns=(shown := columns_of(suite, cards, {c.name for c in cards if found.standins and not _always_real(c)})),
         groups={g: GROUPS[g] for g in GROUPS if any(c.group == g for c in shown)}, rows=tuple(rows.values()),
         entries=(*(Entry(p.spec.id, *key) for key, p in entries.items()), *extra.values()),
-        reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind))
+        reference=reference_of(suite, [text for text, _ in rows]), kind=suite.kind,
+        about=about(text for text, _ in rows)))
 
 
 def _always_real(card: Card) -> bool:

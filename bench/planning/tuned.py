@@ -17,6 +17,7 @@ from results.selections import Choice, Selection, load_selection, unequal
 from results.suites import Entry, Row, SuiteView, load_suite
 
 from ..suites import GROUPS, Suite
+from .about import about
 from .request import Request, UsageError
 from .resolve import Planned, resolve, suite_of
 from .standing import columns_of, named, ordered, protocols_of, reference_of
@@ -117,7 +118,8 @@ def view(suite: Suite, selection: Selection, seeds: Sequence[int], folder: Path 
         rows=tuple(_row(method, backbone, choices) for (method, backbone), choices in rows.items()),
         entries=tuple(Entry(replace(final, seed=seed).id, final.dataset, choice.method, _shown(final), seed)
                       for choice, final in finals for seed in sorted(known)),
-        reference=reference_of(suite, [method for method, _ in rows]), kind=suite.kind)
+        reference=reference_of(suite, [method for method, _ in rows]), kind=suite.kind,
+        about=about(method for method, _ in rows))
 
 
 def _shown(spec: RunSpec) -> str:

@@ -37,7 +37,8 @@ STAIRS = {
 GROUND = {"bench", "bench.checkout", "bench.progress", "bench.telling", "bench.units"}
 # Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
 PLANNING = (("request", "written", "config", "settings", "own"), ("held", "backing", "inputs", "resolve"),
-            ("existing", "again", "examine"), ("profile", "memory", "price"), ("standing", "tuned"), ("plan",))
+            ("existing", "again", "examine"), ("profile", "memory", "price"), ("about",), ("standing", "tuned"),
+            ("plan",))
 
 
 def _imports(path: Path) -> set[str]:

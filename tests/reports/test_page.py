@@ -40,7 +40,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
             else:
                 fakes.scored(root / "runs", run, skill, method=known, history=history)
     rows = tuple(Row(m, fakes.BACKBONE, "3 configurations", "", "source") for m in SKILLS)
-    suite = replace(fakes.suite([], COLUMNS, []), rows=rows, entries=tuple(entries), title='Demo <i>"suite"</i>')
+    suite = replace(fakes.suite([], COLUMNS, []), rows=rows, entries=tuple(entries), title='Demo <i>"suite"</i>',
+                    about={"lora": ("LoRA: <b>low-rank</b> updates.", "Paper: Hu et al.", "Option rank = 8 (int)")})
     save_suite(suite, root / "suites")
     assert cli.main(["build", "--records", str(root / "runs"), "--suites", str(root / "suites"), "--out",
                      str(root / "out")]) == 0
@@ -263,6 +264,12 @@ def test_a_table_is_copied_and_a_name_and_a_cell_open(page: browser.Browser) -> 
     assert latex.startswith("\\begin{tabular}") and "<script>alert(1)</script>\"'\\&" in latex
     page.click(f"{PANEL} tbody tr:nth-child(1) .name")
     assert "Tuning: 3 configurations" in page.run("return document.getElementById('box').textContent")
+    page.keys(ESCAPE)
+    page.run(f"[...document.querySelectorAll('{PANEL} .name')].find(b => b.textContent === 'lora').click()")
+    said = page.run("return document.getElementById('box').textContent")
+    for part in ("LoRA: <b>low-rank</b> updates.", "Paper: Hu et al.", "Option rank = 8 (int)", "Printed in papers",
+                 "PACE 2024, Table 1 (vtab1k)"):
+        assert part in said
     page.keys(ESCAPE)
     page.click("#standin [role=tab]:nth-child(2)")
     page.click(f"{PANEL} tbody tr:nth-child(2) td")
