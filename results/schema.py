@@ -242,6 +242,7 @@ class Provenance:
     deterministic: bool
     started: str
     snapshot: str | None = None
+    place: str = ""  # which of the GPUs that the program saw: "cuda:1"; empty where it had no choice
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,8 @@ def later_of(cls: type) -> dict[str, Any]:
     return LATER if cls is RunSpec else _JOINED.get(cls, {})
 
 
-_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": ()}}
+_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": ()},
+                                       Provenance: {"place": ""}}
 
 
 def to_json(result: RunResult) -> str:
@@ -288,7 +290,7 @@ def to_json(result: RunResult) -> str:
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
     body["spec"] = result.spec.written()
-    for name, part in (("backbone", BackboneInfo), ("dataset", DatasetInfo)):
+    for name, part in (("backbone", BackboneInfo), ("dataset", DatasetInfo), ("provenance", Provenance)):
         if body[name] is not None:
             first = later_of(part)
             body[name] = {k: v for k, v in body[name].items() if k not in first or v != first[k]}

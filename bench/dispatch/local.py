@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from results.schema import (
 )
 
 from ..engine.where import Where
+from .devices import free
 from .state import HEARTBEAT_S, Claims, _birth
 
 PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]  # what the server of all runs imports
@@ -111,15 +112,23 @@ class Crew:
                 time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
 
 
-def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, report: Callable[[float, str], None],
-            child: Child | None = None, crew: Crew | None = None) -> Tally:
-    """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move.
-
-    `child` is what a process does in place of a run: (job, root, pipe to tell of it). `crew` lets others look on.
-    """
+def forking() -> Any:
+    """The context whose processes are forked from the server."""
     os.environ.setdefault(*LARGE_PAGES)  # read when the server starts
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, report: Callable[[float, str], None],
+            child: Child | None = None, crew: Crew | None = None, places: Sequence[str] = ()) -> Tally:
+    """Run every job that has no record yet; `report(runs done, counting parts; label)` as things move.
+
+    `child` is what a process does in place of a run: (job, root, pipe to tell of it). `crew` lets others look on.
+    `places` are GPUs, each as often as runs may share it: every run gets the freest, and there are so many workers.
+    """
+    context = forking()
+    workers = len(places) or workers
     _sweep(root)
     crew = crew if crew is not None else Crew()
     tally, waiting, running = crew.tally, list(jobs), crew.running
@@ -145,7 +154,8 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
                     tally.add_elsewhere(job.spec.id)
                     finished += 1
                 else:
-                    running[job.spec.id] = begun = _start(context, job, root, child or _child)
+                    here = free(places, (r.job.where.device for r in running.values()))
+                    running[job.spec.id] = begun = _start(context, _placed(job, here), root, child or _child)
                     if crew.how is not None:  # asked to stop while the process was being started
                         with contextlib.suppress(OSError):
                             os.kill(begun.process.pid or 0, crew.how)
@@ -193,6 +203,11 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
     if lost:
         raise _unstored(lost)
     return tally
+
+
+def _placed(job: Job, device: str | None) -> Job:
+    """The job on that GPU; as it is where it has no choice."""
+    return job if device is None else replace(job, where=replace(job.where, device=device))
 
 
 def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:
@@ -320,8 +335,8 @@ def died(job: Job, status: Status, failure: Failure) -> RunResult:
     from bench.engine.describe import method_info
 
     commit, dirty, diff = env.code_state()
-    here = Provenance(commit, dirty, diff, env.versions(), "cpu", env.cpu_name(), os.cpu_count() or 1, None, False,
-                      env.now(), env.snapshot())
+    here = Provenance(commit, dirty, diff, env.versions(), job.where.device, env.cpu_name(), os.cpu_count() or 1, None,
+                      False, env.now(), env.snapshot())
     attempt = Attempt(env.now(), env.now(), status, 0, env.job_id())
     return RunResult(job.spec, job.passed, status, failure, (attempt,), None, None,
                      method_info(job.spec), {}, 0, None, None, Time(None, None, None, None, None),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..planning.request import UsageError
-from . import jobs
+from . import devices, jobs
 from .jobs import Array, Resources, Submission
 from .state import _birth
 from .task import Task
@@ -175,16 +175,17 @@ def _submit_local(submission: Submission, snapshot: Path) -> Submission:
     """One process for each task, all at once: the tasks were cut as many as may work together."""
     from submitit.local.local import LocalExecutor
 
+    asked = [array.resources.gpus for array in submission.arrays for _ in array.tasks]
+    given = iter(devices.shares(len(asked), max(asked, default=0), devices.visible() if any(asked) else ()))
+
     done = []
     for array in submission.arrays:
         pids = []
         for number in range(len(array.tasks)):
             executor = LocalExecutor(submission.folder / "submitit", max_num_timeout=RESTARTS)
-            gpus = array.resources.gpus
-            executor.update_parameters(timeout_min=LOCAL_MIN, gpus_per_node=gpus,
-                                       visible_gpus=tuple(range(number * gpus, (number + 1) * gpus)))
+            executor.update_parameters(timeout_min=LOCAL_MIN)
             with _detached(snapshot, submission.folder / "local.log"):
-                job: Any = executor.submit(Task(str(submission.folder), array.number, number))
+                job: Any = executor.submit(Task(str(submission.folder), array.number, number, gpus=next(given)))
             pids.append((int(job.job_id), _birth(int(job.job_id)) or ""))
         done.append(replace(array, pids=tuple(pids)))
     submission = replace(submission, arrays=tuple(done))

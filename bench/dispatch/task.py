@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -31,7 +32,7 @@ from results.visible import visible
 
 from ..engine import env
 from ..planning.existing import AGAIN
-from . import jobs
+from . import devices, jobs
 from .local import PRELOAD, Crew, Job, run_all
 from .state import Claims, _birth, _host
 
@@ -97,10 +98,13 @@ class Task:
     array: int
     number: int
     quiet: bool = False
+    gpus: tuple[str, ...] | None = None  # cluster local: those that it may see; None: whatever the scheduler shows
 
     def __call__(self) -> dict[str, int]:
         """Carry the runs out; status -> number of runs. Raises RunsFailed when not all ended well."""
         global _AT_WORK
+        if self.gpus is not None:  # submitit gives numbers from 0, whatever the variable held
+            os.environ[devices.VISIBLE] = ",".join(self.gpus)
         submission = jobs.read(Path(self.folder))
         array = submission.arrays[self.array]
         roots = jobs.roots_of(submission)
@@ -122,7 +126,8 @@ class Task:
                         and shift.crew.tally.ended.get(one.spec.id, "elsewhere") == "elsewhere"]
                 if not left or shift.crew.stopping:
                     break
-                run_all(left, roots.runs, shift.claims, 1, lambda done, label: shift.tell(), crew=shift.crew)
+                run_all(left, roots.runs, shift.claims, 1, lambda done, label: shift.tell(), crew=shift.crew,
+                        places=places_of(left, array.resources.gpus))
             if shift.crew.stopping:
                 _leave(shift)
             tally = shift.crew.tally
@@ -156,6 +161,11 @@ class Task:
         now = time.time()
         return jobs.Beat(env.job_id() or os.environ.get("SUBMITIT_LOCAL_JOB_ID"), _host(), os.getpid(),
                          _birth(os.getpid()), before.life + 1 if before else 0, now, now, {}, {})
+
+
+def places_of(todo: Sequence[Job], gpus: int) -> tuple[str, ...]:
+    """One run on each GPU of a task that has several; none to choose where it has one, or where runs want no GPU."""
+    return devices.slots(range(gpus), 1) if gpus > 1 and all(job.where.device == "cuda" for job in todo) else ()
 
 
 def _terminated(*_: object) -> None:

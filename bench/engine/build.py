@@ -39,6 +39,8 @@ from .where import Where
 def settle_torch(spec: RunSpec, where: Where) -> torch.device:
     """Threads and determinism of this process, as the run wants them; its device."""
     device = torch.device(where.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # so that what names no GPU means this one
     torch.set_num_threads(spec.threads)
     if where.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, which is later

@@ -108,9 +108,9 @@ def provenance(device: str, deterministic: bool, started: str, further: Iterable
     cuda = device.startswith("cuda")
     return Provenance(
         commit=commit, dirty=dirty, diff_hash=diff, versions=versions(further),
-        device=torch.cuda.get_device_name() if cuda else "cpu", cpu=cpu_name(), cores=os.cpu_count() or 1,
+        device=torch.cuda.get_device_name(device) if cuda else "cpu", cpu=cpu_name(), cores=os.cpu_count() or 1,
         driver=torch.version.cuda if cuda else None, deterministic=deterministic, started=started,
-        snapshot=snapshot(),
+        snapshot=snapshot(), place=device if ":" in device else "",
     )
 
 

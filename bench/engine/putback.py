@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 
 def random_state() -> dict[str, Any]:
-    """Every global random stream."""
+    """Every global random stream; of GPUs that of the run's own, which may be another when the run goes on."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, words, gauss = random.getstate()
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {"python": (version, torch.tensor(words), gauss), "torch": torch.get_rng_state(),
             "numpy": (str(name), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss),
                       float(cached)),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+            "cuda": [torch.cuda.get_rng_state()] if started else []}
 
 
 def restore_random(state: dict[str, Any]) -> None:
@@ -28,7 +29,7 @@ def restore_random(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

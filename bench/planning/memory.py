@@ -26,6 +26,14 @@ def table(planned: Sequence[Planned]) -> str:
     """A row for every method, backbone, batch and precision of the plan, with the head of most classes."""
     from tabulate import tabulate
 
+    rows = [_row(kind, *about) for kind, about in _kinds(planned).items()]
+    return tabulate(rows, HEADS, disable_numparse=True) + (
+        "\nkept for backward, exact for the first step; a step's temporaries (some ten percent of the sum) are in no "
+        "column")
+
+
+def _kinds(planned: Sequence[Planned]) -> dict[RunSpec, tuple[str, int, int]]:
+    """What needs memory in its own way -> the method as shown, the most classes and the most images."""
     kinds: dict[RunSpec, tuple[str, int, int]] = {}
     for one in planned:
         card = registry.get(one.spec.dataset)
@@ -33,10 +41,20 @@ def table(planned: Sequence[Planned]) -> str:
         kind = replace(one.spec, dataset="", data="", seed=0, lr=0.0, also_test=(), fold="", epochs=100)
         before = kinds.get(kind, ("", 0, 0))
         kinds[kind] = (one.text, max(before[1], card.classes), max(before[2], images))
-    rows = [_row(kind, *kinds[kind]) for kind in kinds]
-    return tabulate(rows, HEADS, disable_numparse=True) + (
-        "\nkept for backward, exact for the first step; a step's temporaries (some ten percent of the sum) are in no "
-        "column")
+    return kinds
+
+
+def largest(planned: Sequence[Planned]) -> int | None:
+    """Bytes that the largest of these runs is forecast to hold in a training step; None where one is not known."""
+    from ..engine.forecast import forecast
+
+    most = 0
+    for kind, (_, classes, images) in _kinds(planned).items():
+        found = forecast(kind, classes, images).total_bytes
+        if found is None:
+            return None
+        most = max(most, found)
+    return most
 
 
 def _row(spec: RunSpec, text: str, classes: int, images: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from results.selections import budget_curve
 
 from ..tuning.studies import studies_of
-from .words import Verb, how, what
+from .words import Verb, gpus, how, what
 
 ORDER = 110  # in the list of commands
 
@@ -20,6 +20,7 @@ def add(verb: Verb) -> None:
     curve = verb("curve", act, "expected accuracy against the number of configurations tried, replayed from records")
     what(curve)
     how(curve)
+    gpus(curve)
     curve.add_argument("--score", action="store_true", help="test every configuration first, in records of phase peek "
                        "that no leaderboard accepts")
 

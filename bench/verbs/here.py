@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,11 +51,48 @@ def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callabl
     from ..dispatch.local import Job, run_all
 
     device = device_of(args.device)
+    places = places_of(args, todo, device)
     need_standins(todo)
     where = {root: where_of(args, root, device) for root in {r.data_root for r in todo}}
     jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
             for r in todo]
-    return run_all(jobs, checkout.RUNS, claims(), min(workers(args), len(jobs)) if device == "cpu" else 1, report)
+    return run_all(jobs, checkout.RUNS, claims(), min(workers(args), len(jobs)), report, places=places)
+
+
+def places_of(args: argparse.Namespace, todo: Sequence[Planned], device: str) -> tuple[str, ...]:
+    """The GPUs that the runs get, each as often as runs may share it; none on the CPU.
+
+    Raises UsageError for GPUs that are not there, or that the other options rule out.
+    """
+    from ..dispatch import devices
+
+    if args.per_device is not None and args.per_device < 1:
+        raise UsageError([f"--per-device must be 1 or more, not {args.per_device}"])
+    named = [word for word in ("devices", "per_device") if getattr(args, word) is not None]
+    if device != "cuda":
+        if named:
+            option = f"--{named[0].replace('_', '-')}"
+            raise UsageError([f"{option} is for GPUs, and --device {args.device} means {device} here; leave one out"])
+        return () if device == "cpu" else (device,)
+    count = len(devices.visible())
+    gpus = devices.chosen(args.devices or "all", count, devices.VISIBLE in os.environ)
+    each = args.per_device or _fitting(todo, gpus)
+    places = devices.slots(gpus, each)
+    print(f"{len(gpus)} GPU{'s' * (len(gpus) > 1)} ({', '.join(map(str, gpus))}), {each} "
+          f"run{'s' * (each > 1)} at once on each", file=sys.stderr)
+    return places[:args.jobs or len(places)]
+
+
+def _fitting(todo: Sequence[Planned], gpus: Sequence[int]) -> int:
+    """Runs on each GPU, by the forecast of the largest and the smallest GPU's memory."""
+    from ..dispatch import devices, local
+    from ..planning.memory import largest
+
+    seen = devices.look(local.forking())
+    if len(seen) <= max(gpus):
+        return 1
+    cores = len(os.sched_getaffinity(0))
+    return devices.fitting(largest(todo), min(seen[n].bytes for n in gpus), cores, len(gpus))
 
 
 def tell_failures(failures: Sequence[RunResult]) -> None:

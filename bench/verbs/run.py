@@ -8,7 +8,7 @@ from .. import checkout
 from .here import carry_out, made, report, tell_failures, tell_received, tell_uncompiled
 from .plan import tell
 from .scores import table
-from .words import Verb, accepting, how, what, which, workers
+from .words import Verb, accepting, gpus, how, what, which, workers
 
 ORDER = 40  # in the list of commands
 
@@ -19,6 +19,7 @@ def add(verb: Verb) -> None:
     what(running)
     which(running)
     how(running)
+    gpus(running)
     accepting(running)
     running.add_argument("--again", choices=("stale", "failed", "all"), default=None,
                          help="also run what is stale or failed, or everything, once more")

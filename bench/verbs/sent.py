@@ -61,7 +61,7 @@ def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequenc
                wanted: Profile) -> int:
     """Pack, copy the code, write the ledger, submit, say how to look."""
     from .. import checkout
-    from ..dispatch import jobs, packing, slurm, snapshot
+    from ..dispatch import devices, jobs, packing, slurm, snapshot
     from . import words
 
     times = packing.Known(known)
@@ -70,7 +70,8 @@ def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequenc
     most = min(wanted.max_array, slurm.max_array_size(guess=args.dry_run)) if cluster == "slurm" else len(ready)
     size: int | None = args.pack
     if cluster == "local":  # as many tasks as may work together, each with its share of the runs
-        at_once = words.workers(args) if hasattr(args, "jobs") else 1
+        at_once = devices.at_once(words.workers(args) if hasattr(args, "jobs") else 1, wanted.gpus,
+                                  devices.visible() if wanted.gpus else (), [j.where.device for j in ready])
         size = -(-len(ready) // at_once)
     elif cluster == "debug":
         size = len(ready)

@@ -12,7 +12,7 @@ from ..planning.request import UsageError
 from ..planning.resolve import Planned
 from ..planning.settings import whole
 from ..tuning.samplers import SAMPLERS
-from .words import Verb, how, what
+from .words import Verb, gpus, how, what
 
 ORDER = 90  # in the list of commands
 
@@ -23,6 +23,7 @@ def add(verb: Verb) -> None:
                   "an ordinary record of phase tune")
     what(tuning)
     how(tuning)
+    gpus(tuning)
     tuning.add_argument("--budget", type=whole, required=True, metavar="N",
                         help="configurations per method and data set")
     tuning.add_argument("--sampler", choices=SAMPLERS, help="default: the suite's, else tpe")

@@ -85,6 +85,15 @@ def how(parser: argparse.ArgumentParser) -> None:
                        "weights beside the record: those small beside the model (default), all, none")
 
 
+def gpus(parser: argparse.ArgumentParser) -> None:
+    """Which GPUs of this machine, and how many runs on each."""
+    group = parser.add_argument_group("several GPUs; no number depends on it")
+    group.add_argument("--devices", metavar="LIST", help="0,1,3 or all (default: all that CUDA_VISIBLE_DEVICES leaves "
+                       "to see)")
+    group.add_argument("--per-device", type=settings.whole, metavar="N", help="runs at once on each (default: by the "
+                       "forecast of their memory, 4 at most; 1 where that is unknown)")
+
+
 def seconds(text: str) -> float:
     """More than nothing and less than for ever."""
     value = float(text)
