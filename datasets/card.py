@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Group = Literal["natural", "specialized", "structured", "fgvc", "imagenet", "fewshot", "shift", "real", "own", "other"]
+Group = Literal["natural", "specialized", "structured", "fgvc", "imagenet", "fewshot", "shift", "real", "own", "other",
+                "glue", "text", "captions"]
+Task = Literal["classify", "regress", "match"]
+Input = Literal["image", "text", "pair"]
+Metric = Literal["top1", "class_mean", "mcc", "f1_acc", "pearson_spearman", "rmean"]
+THINGS: Mapping[Input, str] = {"image": "images", "text": "texts", "pair": "pairs"}
 Split = Literal["train", "val", "trainval", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "trainval", "test")
 
@@ -24,11 +29,53 @@ class Source(Protocol):
     def open(self) -> Image: ...
 
 
-class Item(NamedTuple):
-    """One image, unopened, and its label (0-based)."""
+@dataclass(frozen=True)
+class Text:
+    """One text, or two that belong together; `name` says where it lies in its set, `file` which file holds it.
+
+    It stands where an image stands in an `Item`, so that whatever names, counts and hashes items does so with texts.
+    """
+
+    name: str
+    a: str
+    b: str | None = None
+    file: Path | None = None
+
+    def open(self) -> Image:
+        """A text has no picture: raises DataError."""
+        raise DataError(f"{self.name} is a text and no image; it needs a text backbone")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and one caption of it."""
 
     image: Path | Source
-    label: int
+    text: Text
+
+    @property
+    def name(self) -> str:
+        """The caption's, which says the picture's too: a picture has several captions."""
+        return self.text.name
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the picture."""
+        return self.image if isinstance(self.image, Path) else getattr(self.image, "file", None)
+
+    def open(self) -> Image:
+        """A pair is no picture, but holds one: raises DataError."""
+        raise DataError(f"{self.name} is a picture with a caption; it needs a backbone of two towers")
+
+
+class Item(NamedTuple):
+    """One image, text or pair, unopened, and its label: 0-based, or a score where the card's task is to regress.
+
+    Where the task is to match, the label is the number of the picture in its split, the same for all its captions.
+    """
+
+    image: Path | Source  # a `Text` and a `Pair` are sources
+    label: int | float
 
 
 class File(NamedTuple):
@@ -50,15 +97,15 @@ class Card:
     name: str
     title: str
     group: Group
-    classes: int
-    splits: Mapping[str, int]  # images per split, keyed by SPLITS: a promise
+    classes: int  # 1 where there are none: a score, pairs to match
+    splits: Mapping[str, int]  # images (texts, pairs) per split, keyed by SPLITS: a promise
     source: str
     license: str
     cite: str
     folder: str  # where it lies under the data root
     layout: str  # one phrase: what a user must place there
     items: Callable[[Path, str], Sequence[Item]]  # (data root, split) -> items in a fixed order
-    metric: Literal["top1", "class_mean"] = "top1"
+    metric: Metric = "top1"
     aliases: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     by_hand: str = ""  # what a person must accept or place
@@ -68,6 +115,14 @@ class Card:
     facts: Mapping[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()  # by label; empty where they are not known
     home: Callable[[], Path] | None = None  # where it lies of itself (a package, a note); raises DataError: what to do
+    task: Task = "classify"
+    input: Input = "image"
+    remarks: Callable[[Path], Sequence[str]] | None = None  # (data root) -> what is passed over in reading, and why
+
+    @property
+    def things(self) -> str:
+        """What its items are, in a word of many."""
+        return THINGS[self.input]
 
     def place(self, root: Path) -> Path:
         """What `items` is given: the data root where it holds the set, else the set's own home if it has one.

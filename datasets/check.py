@@ -8,8 +8,8 @@ from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
-from . import door, registry
-from .card import Card, DataError, Item, Source
+from . import door, registry, sameness
+from .card import Card, DataError, Item, Pair, Source, Text
 from .door import sha256_of
 from .encoded import H5Image
 from .folder import MANIFEST, MARK, compare_manifest
@@ -97,6 +97,7 @@ def check(
 
     With `images`, every picture is read, decoded and compared: a test image may be no training image, neither byte for
     byte nor with the same pixels in another file. Of a stand-in whose manifest vouches for its bytes none is read.
+    Texts are compared always, for they are read with their lists.
     """
     card, root = registry.get(name), Path(root)
     found: list[str] = []
@@ -105,6 +106,8 @@ def check(
     listed = _list_all(card, root, found)
     found += broken(card, listed, _sizes(card, standin), classes=not standin)
     _check_interleave(card, listed, found)
+    if "repeats" not in card.facts:  # as they are published, some do: `remarks` tells it
+        found += sameness.shared(listed)
     compared: list[str] = []
     if base is not None:
         door.admit(base)
@@ -127,10 +130,24 @@ def check(
     return [Problem(card.name, text) for text in found]
 
 
+def remarks(name: str, root: Path) -> list[str]:
+    """What is worth knowing of a set of texts and breaks no promise: rows passed over, texts that stand twice."""
+    card, root = registry.get(name), Path(root)
+    if card.input == "image":
+        return []
+    listed = _list_all(card, root, [])
+    told = sameness.shared(listed) if "repeats" in card.facts else []
+    try:
+        passed = list(card.remarks(root)) if card.remarks else []
+    except DataError:  # a problem, which `check` tells
+        passed = []
+    return [*passed, *told, *(sameness.twice(listed) if card.input == "text" else [])]
+
+
 def _read(card: Card, listed: dict[str, Sequence[Item]], progress: Callable[[int, int], None] | None) -> list[str]:
     """The pictures that cannot be read, and test images that are training images under another name."""
     found: list[str] = []
-    pictures = images_of(*listed.values())
+    pictures = _pictures(*listed.values())
     seen: dict[Picture, tuple[bytes, bytes]] = {}
     for done, image in enumerate(pictures, 1):
         try:
@@ -139,10 +156,16 @@ def _read(card: Card, listed: dict[str, Sequence[Item]], progress: Callable[[int
             found.append(str(error))
         if progress:
             progress(done, len(pictures))
-    if "repeats" not in card.facts:  # as they are published, some do
-        found += _repeated(seen, images_of(*(listed.get(split, ()) for split in TRAINING)),
-                           images_of(listed.get("test", ())))
+    if "repeats" not in card.facts:
+        found += _repeated(seen, _pictures(*(listed.get(split, ()) for split in TRAINING)),
+                           _pictures(listed.get("test", ())))
     return found
+
+
+def _pictures(*lists: Sequence[Item]) -> dict[Picture, None]:
+    """The images of some lists, those of pairs too, each once; a text is none."""
+    found = (image.image if isinstance(image, Pair) else image for image in images_of(*lists))
+    return {image: None for image in found if not isinstance(image, Text)}
 
 
 def digests(image: Picture) -> tuple[bytes, bytes]:

@@ -35,7 +35,7 @@ def derive(items: list[Item], share: int) -> tuple[list[Item], list[Item]]:
     """(train, val) of a share: a tenth of each class to val, then the share of the rest; at least one of each."""
     classes: dict[int, list[Item]] = defaultdict(list)
     for item in items:
-        classes[item.label].append(item)
+        classes[int(item.label)].append(item)
     train: set[Item] = set()
     val: set[Item] = set()
     for members in classes.values():

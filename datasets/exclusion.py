@@ -1,7 +1,8 @@
-"""Which images nothing may be pre-trained on: every validation and test image of the cards of packages and of digits.
+"""Which images and texts nothing may be pre-trained on: all for validation and test of packages' cards and of digits.
 
 An image is known by its file's bytes and by its pixels at 64 x 64, so that a copy in another file, another folder or
-another size of the same picture is found too.
+another size of the same picture is found too. A text is known by its words, without regard to case and blanks; of a
+pair both are.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from . import registry
-from .card import Card, DataError, Source
+from . import registry, sameness
+from .card import Card, DataError, Group, Pair, Source, Text
 from .door import sha256_of
 from .images import name_of, open_rgb
 from .packages import Held
@@ -22,13 +23,13 @@ HELD_OUT = ("val", "test")
 
 
 class Print(NamedTuple):
-    """What an image is known by; `file` is empty for one that lies with others in a file."""
+    """What an image or a text is known by; `file` is empty for one that lies with others in a file."""
 
     card: str
     split: str
     name: str
     file: str
-    pixels: str
+    pixels: str  # of a text: its words
 
 
 def pixels_of(image: Path | Source) -> str:
@@ -46,18 +47,29 @@ def bytes_of(image: Path | Source) -> str:
 
 
 def prints(card: Card, root: Path) -> Iterator[Print]:
-    """Of every validation and test image of a card, in the order of its lists. Raises DataError if one is missing."""
+    """Of every validation and test item of a card, in the order of its lists. Raises DataError if one is missing.
+
+    A picture of several captions comes once.
+    """
     for split in HELD_OUT:
-        if split in card.splits:
-            for item in card.items(root, split):
-                yield Print(card.name, split, name_of(item.image, root), bytes_of(item.image), pixels_of(item.image))
+        pictures: set[Path | Source] = set()
+        for item in card.items(root, split) if split in card.splits else ():
+            image = item.image
+            if isinstance(image, Text | Pair):
+                text = image if isinstance(image, Text) else image.text
+                yield Print(card.name, split, text.name, "", sameness.print_of(text))
+            if isinstance(image, Pair):
+                image = image.image
+            if not isinstance(image, Text) and image not in pictures:
+                pictures.add(image)
+                yield Print(card.name, split, name_of(image, root), bytes_of(image), pixels_of(image))
 
 
-def held_out(root: Path = Path()) -> tuple[set[str], list[str]]:
-    """(hashes of bytes and of pixels of all held-out images, cards whose package is not here)."""
+def held_out(root: Path = Path(), groups: tuple[Group, ...] = ("real",)) -> tuple[set[str], list[str]]:
+    """(hashes of bytes, pixels and words of all that is held out, cards whose package is not here)."""
     found: set[str] = set()
     absent: list[str] = []
-    for card in registry.cards("real"):
+    for card in registry.cards(*groups):
         try:
             for one in prints(card, root):
                 found |= {one.pixels, *filter(None, (one.file,))}

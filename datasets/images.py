@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import door
-from .card import DataError, Item, Source
+from .card import DataError, Item, Pair, Source, Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
     """One image of a split; `index` is its position there and stays the same in every epoch."""
 
     image: Picture
-    label: int
+    label: int | float
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
@@ -106,7 +106,7 @@ class ImageList(Sequence[Sample]):
         return (self[index] for index in range(len(self)))
 
     @property
-    def labels(self) -> list[int]:
+    def labels(self) -> list[int | float]:
         return [item.label for item in self.items]
 
 
@@ -119,10 +119,17 @@ def split_hash(items: Sequence[Item], root: Path | None = None) -> str:
 
 
 def content_hash(items: Sequence[Item]) -> str:
-    """SHA-256 over decoded pixels and labels in order: the same pictures, whatever the files are called."""
+    """SHA-256 over decoded pixels, texts and labels in order: the same pictures, whatever the files are called."""
     digest = hashlib.sha256()
     for item in items:
-        image = open_rgb(item.image)
+        held = item.image
+        if isinstance(held, Text | Pair):
+            text = held if isinstance(held, Text) else held.text
+            digest.update(f"{(text.a, text.b, item.label)!r}\n".encode())
+            if isinstance(held, Text):
+                continue
+            held = held.image
+        image = open_rgb(held)
         digest.update(b"%d %d %d\n" % (*image.size, item.label))
         digest.update(image.tobytes())
     return digest.hexdigest()

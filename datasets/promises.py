@@ -27,12 +27,13 @@ def splits_of(card: Card) -> tuple[str, ...]:
 def broken(card: Card, listed: Mapping[str, Sequence[Item]], sizes: Mapping[str, int],
            classes: bool = True) -> list[str]:
     """Every promise that the lists break; `sizes`: images per split, `classes`: whether theirs are promised too."""
-    found = [f"{split} has {len(listed[split])} images; expected {size}" for split, size in sizes.items()
+    things = card.things
+    found = [f"{split} has {len(listed[split])} {things}; expected {size}" for split, size in sizes.items()
              if split in listed and len(listed[split]) != size]
     for split, items in listed.items():
         twice = [image for image, times in Counter(item.image for item in items).items() if times > 1]
         if twice:
-            found.append(f"{split}: {len(twice)} images stand twice or more, first {name_of(twice[0])}")
+            found.append(f"{split}: {len(twice)} {things} stand twice or more, first {name_of(twice[0])}")
     found += _shared(card, listed)
     return found + ([*_classes(card, listed), *_pinned(card, listed)] if classes else [])
 
@@ -48,8 +49,8 @@ def _pinned(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
     if expected is None or any(len(listed.get(split, ())) != size for split, size in card.splits.items()):
         return []
     found = pin(card, listed)
-    return [] if found == expected else [f"the lists have other images than those of the version that the card names "
-                                         f"(hash {found}; expected {expected})"]
+    return [] if found == expected else [f"the lists have other {card.things} than those of the version that the card "
+                                         f"names (hash {found}; expected {expected})"]
 
 
 def _shared(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
@@ -74,15 +75,17 @@ def images(*lists: Iterable[Item]) -> dict[Path | Source, None]:
 
 def _classes(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
     """Classes without an image: in all splits together, and in what is trained on where its count is promised."""
+    if card.task != "classify":
+        return []
     held = {item.label for items in listed.values() for item in items}
-    found = [f"{len(held)} classes have images; expected {expected}"
+    found = [f"{len(held)} classes have {card.things}; expected {expected}"
              ] if held and (expected := _held(card)) and len(held) != expected else []
     wanted = int(card.facts.get("train_classes", card.classes))
     for split in ("trainval", "train"):
         if split in card.splits and listed.get(split):
             learnt = {item.label for item in listed[split]}
             if len(learnt) < wanted:
-                found.append(f"{split} has images of {len(learnt)} classes; expected {wanted}")
+                found.append(f"{split} has {card.things} of {len(learnt)} classes; expected {wanted}")
             break
     return found
 

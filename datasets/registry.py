@@ -26,13 +26,16 @@ ORDER: tuple[Group, ...] = (
     "real",
     "fewshot",
     "shift",
+    "glue",
+    "text",
+    "captions",
     "own",
     "other",
 )
 
 # hold no cards; skipped so that listing stays instant
 TOOLS = ("check", "convert", "exclusion", "fetch", "folder", "identity", "own", "packages", "promises", "raw",
-         "standins", "stratify")
+         "sameness", "standins", "stratify")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}

@@ -15,7 +15,8 @@ GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Str
           "imagenet": "ImageNet-1k", "real": "Real data", "id": "In distribution", "ood": "Out of distribution",
           "ood_all": "The same, among all classes",
           **{f"shots{n}": f"{n} shot{'s' if n > 1 else ''}" for n in (1, 2, 4, 8, 16)},
-          "fewshot": "Few-shot", "shift": "Shift", "own": "Your own images", "other": "Others"}
+          "fewshot": "Few-shot", "shift": "Shift", "glue": "GLUE", "text": "Real texts",
+          "captions": "Pictures and captions", "own": "Your own images", "other": "Others"}
 
 # What every method of a suite shares. PEFT practice on VTAB-1k, see the README's fairness rules.
 VTAB = dict(epochs=100, batch_size=64, eval_batch_size=256, lr=1e-3, weight_decay=1e-4, warmup_epochs=10,

@@ -131,7 +131,7 @@ def _hashes(cards: Sequence[Card], root: Path) -> int:
 
 def check_data(cards: Sequence[Card], root: Path) -> int:
     """Every promise of every card against the folder; all problems, exit 1 when there are any."""
-    from datasets.check import check
+    from datasets.check import check, remarks
 
     from ..progress import Bar
 
@@ -141,6 +141,8 @@ def check_data(cards: Sequence[Card], root: Path) -> int:
             found = check(one.name, root)
             problems += len(found)
             print("\n".join(f"{p.dataset}: {p.text}" for p in found) if found else f"{one.name}: as promised")
+            for remark in remarks(one.name, root):
+                print(f"{one.name}: worth knowing: {remark}")
             bar.one_more(one.name)
     return 1 if problems else 0
 

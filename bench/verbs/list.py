@@ -59,7 +59,7 @@ def act(args: argparse.Namespace) -> int:
 def listing(kind: str) -> list[dict[str, str]]:
     """Rows with `name` and `about`."""
     if kind == "datasets":
-        return [{"name": c.name, "about": f"{c.title}: {c.classes} classes, {c.group}"
+        return [{"name": c.name, "about": f"{c.title}: {_scored(c)}, {c.group}"
                  + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
     if kind == "backbones":
         usual = {c.name: f"{c.pixels} pixels, {c.millions} M weights, {c.licence}: {c.about}" for c in CHECKPOINTS}
@@ -97,13 +97,18 @@ def _count(number: int) -> str:
 
 def _about(card: Card) -> str:
     note = f" ({card.note})" if card.note else ""
-    return f"{card.title}: {card.classes:,} classes, {_sizes(card)}{note}"
+    return f"{card.title}: {_scored(card)}, {_sizes(card)}{note}"
+
+
+def _scored(card: Card) -> str:
+    """What is asked of an item: one of some classes, a number, its other half."""
+    return {"classify": f"{card.classes:,} classes", "regress": "a score", "match": "to be matched"}[card.task]
 
 
 def _sizes(card: Card) -> str:
     """What is trained on before the test, and what is tested on."""
     trained = card.splits.get("trainval")
-    return (f"{trained:,} + " if trained is not None else "test only, ") + f"{card.splits['test']:,} images"
+    return (f"{trained:,} + " if trained is not None else "test only, ") + f"{card.splits['test']:,} {card.things}"
 
 
 def _folded(cards: Sequence[Card]) -> list[tuple[str, str]]:

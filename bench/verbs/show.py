@@ -154,9 +154,10 @@ def _pixels(backbone: str) -> str:
 
 def _dataset(found: Card) -> str:
     sizes = ", ".join(f"{split} {n:,}" for split, n in found.splits.items())
+    asked = {"classify": f"{found.classes} classes", "regress": "a score to predict", "match": "pairs to match"}
     lines = [f"data set {found.name}" + (f" (also: {', '.join(found.aliases)})" if found.aliases else ""),
-             f"{found.title}; {found.classes} classes; group {found.group}; metric {found.metric}",
-             f"images: {sizes}", f"folder: {found.folder}/  ({found.layout})", f"source: {found.source}",
+             f"{found.title}; {asked[found.task]}; group {found.group}; metric {found.metric}",
+             f"{found.things}: {sizes}", f"folder: {found.folder}/  ({found.layout})", f"source: {found.source}",
              f"licence: {found.license}", f"cite: {found.cite}"]
     lines += [f"by hand: {found.by_hand}"] if found.by_hand else []
     lines += [f"note: {found.note}"] if found.note else []

@@ -1,0 +1,104 @@
+"""Tables of texts: a row a line, fields between tabs, no quoting (a quote is text), columns found by their names.
+
+A file is parsed once, whole: its items, its faults with file and line, and its rows that are passed over as published.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from . import door
+from .card import DataError, Item, Text
+
+BOM = b"\xef\xbb\xbf"  # which some of the distributed tables begin with
+
+
+class Form(NamedTuple):
+    """How a table is written."""
+
+    prefix: str  # of its items' names
+    texts: tuple[str, ...]  # one or two columns
+    label: str  # column
+    labels: tuple[str, ...] = ()  # as they are written, by class; none: a score
+    low: float = 0.0  # of a score
+    high: float = 0.0
+    header: tuple[str, ...] = ()  # of a file that has none
+    gaps: bool = False  # rows of too few fields are part of the published file, and passed over
+
+
+class Table(NamedTuple):
+    """What a file holds."""
+
+    items: tuple[Item, ...]
+    faults: tuple[str, ...]  # sentences with file and line
+    passed: tuple[int, ...]  # lines that are passed over
+
+
+def table(file: Path, form: Form, layout: str) -> Table:
+    """The parsed file. Raises DataError where it is missing or no text, or lacks a column."""
+    try:
+        found = file.stat()
+    except OSError:
+        raise DataError(f"{file} is missing; expected there: {layout}") from None
+    return _parsed(file, form, layout, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=6)  # the files of two sets; the largest takes some hundred megabytes
+def _parsed(file: Path, form: Form, layout: str, size: int, changed: int) -> Table:
+    lines = _lines(file)
+    header = form.header or tuple(lines[0].split("\t"))
+    absent = [name for name in (*form.texts, form.label) if name not in header]
+    if absent:
+        raise DataError(f"{file}:1: there is no column {absent[0]!r}; its columns are {', '.join(header)}; expected "
+                        f"there: {layout}")
+    items, faults, passed = [], [], []
+    start = 0 if form.header else 1
+    for number, line in enumerate(lines[start:], start + 1):
+        fields = line.split("\t")
+        if form.gaps and len(fields) < len(header):
+            passed.append(number)
+            continue
+        try:
+            items.append(_item(fields, header, form, number, file))
+        except ValueError as error:
+            faults.append(f"{file}:{number}: {error}")
+    if not items and not faults:
+        faults.append(f"{file} holds no rows; expected there: {layout}")
+    return Table(tuple(items), tuple(faults), tuple(passed))
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines, whichever way they end, an empty last one apart."""
+    try:
+        data = door.read(file, "annotations").removeprefix(BOM)
+        lines = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not a text file: byte {error.start} is not UTF-8") from None
+    return lines[:-1] if lines[-1] == "" and len(lines) > 1 else lines
+
+
+def _item(fields: Sequence[str], header: Sequence[str], form: Form, number: int, file: Path) -> Item:
+    """One row; raises ValueError saying what is wrong with it."""
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields; expected {len(header)}: {', '.join(header)}")
+    row = dict(zip(header, fields, strict=True))
+    told = row[form.label]
+    text = Text(f"{form.prefix}/{file.stem}:{number}", row[form.texts[0]],
+                row[form.texts[1]] if len(form.texts) > 1 else None, file)
+    if form.labels:
+        if told not in form.labels:
+            raise ValueError(f"the label {told[:40]!r} is none of {', '.join(form.labels)}")
+        return Item(text, form.labels.index(told))
+    try:
+        score = float(told)
+    except ValueError:
+        raise ValueError(f"the score {told[:40]!r} is no number") from None
+    if not (math.isfinite(score) and form.low <= score <= form.high):
+        raise ValueError(f"the score {told[:40]!r} is out of range; scores are {form.low:g} to {form.high:g}")
+    return Item(text, score)
