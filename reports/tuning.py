@@ -141,7 +141,7 @@ def replay(world: World, trials: Trials | None) -> dict[RowKey, list[Point]]:
     wanted = {c.run_dataset or c.name for c in world.columns}
     for row in world.rows:
         studies = [s for s in (trials.studies if trials else ())
-                   if (s.method, s.backbone) == key_of(row) and wanted & set(s.datasets)]
+                   if (s.method, s.backbone) == key_of(row) and wanted & set(s.datasets) and not s.cost]
         replayed = [budget_curve(*scores) for s in studies if len((scores := _scores(world, s, wanted))[0]) > 1]
         if replayed:
             found[key_of(row)] = [_mean_point([c[k] for c in replayed]) for k in range(min(map(len, replayed)))]

@@ -24,8 +24,8 @@ TEXT = (
     "provenance.commit", "provenance.device", "provenance.cpu",
 )
 NUMBER = (
-    "spec.seed", "spec.epochs", "spec.batch_size", "spec.image_size", "spec.lr", "spec.weight_decay", "failure.step",
-    "dataset.classes", "dataset.train", "dataset.test", "test_passes", "params.total", "params.trained",
+    "spec.seed", "spec.epochs", "spec.until", "spec.batch_size", "spec.image_size", "spec.lr", "spec.weight_decay",
+    "failure.step", "dataset.classes", "dataset.train", "dataset.test", "test_passes", "params.total", "params.trained",
     "params.trained_adapter", "params.trained_head", "params.trained_backbone", "params.extra_inference",
     "params.extra_inference_merged", "params.stored_bytes", "memory.saved_bytes", "memory.saved_bytes_per_image",
     "memory.weights_frozen_bytes", "memory.weights_trained_bytes", "memory.gradients_bytes", "memory.optimizer_bytes",

@@ -31,7 +31,7 @@ Phase = Literal["tune", "final", "peek"]
 # Fields that joined RunSpec -> what every run before them did.
 LATER: dict[str, bool | int | str | None] = {"compiled": False, "decay": "matrices", "held_as": "train",
                                              "warmup_steps": 0, "head_seed": None,
-                                             "batch_norm": "method"}
+                                             "batch_norm": "method", "until": 0}
 
 
 class RecordError(ValueError):
@@ -82,6 +82,7 @@ class RunSpec:
     held_as: str = "train"  # where training images are augmented, those held out are seen as in "train" or "evaluation"
     warmup_steps: int = 0  # warm-up for so many steps in place of epochs, at most a fifth of the run
     batch_norm: str = "method"  # in training: as the method has it, "eval" (stored statistics), "train"
+    until: int = 0  # phase tune: stop after so many of the epochs, on the schedule of them all; 0: to the end
     head_seed: int | None = None  # where the new head starts, whatever the run's seed; None: it follows from that
     schema: int = SCHEMA
 
@@ -283,6 +284,22 @@ def later_of(cls: type) -> dict[str, Any]:
 
 _JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": ()},
                                        Provenance: {"place": ""}}
+
+
+def joins(cls: type, first: dict[str, Any]) -> None:
+    """Fields that joined another file's part, with their first value: readers take it where they are left out."""
+    _JOINED[cls] = first
+
+
+def written(value: Any) -> Any:
+    """A dataclass as JSON holds it, without the later fields that hold their first value."""
+    if is_dataclass(value) and not isinstance(value, type):
+        later = later_of(type(value)) if not isinstance(value, RunSpec) else {}
+        return {f.name: written(getattr(value, f.name)) for f in fields(value)
+                if f.name not in later or getattr(value, f.name) != later[f.name]}
+    if isinstance(value, dict):
+        return {k: written(v) for k, v in value.items()}
+    return [written(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def to_json(result: RunResult) -> str:

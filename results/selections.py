@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import door
 from .parsing import parse
-from .schema import RecordError, RunSpec, Scalar, _build
+from .schema import RecordError, RunSpec, Scalar, _build, joins, written
 from .store import ROOT, write_text
 
 SELECTION_SCHEMA = 1
@@ -34,13 +34,28 @@ class Effort:
     sampler: str  # grid, random, tpe
     folds: int  # 0: one split into train and val
     seeds: tuple[int, ...]  # of the runs of one configuration
+    prune: str = "none"  # "halving": the worse half is set aside after a quarter of the epochs, and again after half
 
     def text(self, tried: int | None = None) -> str:
         """`8 configurations by tpe on val`; `8 allowed, 6 tried` where they differ."""
         some = f"{self.budget} configurations" if tried in (None, self.budget) else (
             f"{self.budget} configurations allowed, {tried} tried,")
         more = f" of {self.folds} folds" if self.folds else ""
-        return f"{some} by {self.sampler} on val{more}" + (f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else "")
+        seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        return f"{some} by {self.sampler} on val{more}{seeds}" + (
+            f", pruned by {self.prune}" if self.prune != "none" else "")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Epochs of a pruned study, over data sets, seeds and folds. A run that could not go on from its checkpoint has
+    trained its first epochs twice; that is not counted."""
+
+    epochs: int
+    whole: int  # had every configuration been trained to its end
+
+    def text(self) -> str:
+        return f"{self.epochs} of {self.whole} epochs"
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,8 @@ class Trial:
 
     number: int  # in the order of trying
     config: dict[str, Scalar]  # "lr", "lora.rank", ...
-    runs: tuple[str, ...]
+    runs: tuple[str, ...]  # the longest of each
+    epochs: int = 0  # trained over all its runs when it was set aside; 0: it went to its end
 
 
 @dataclass(frozen=True)
@@ -60,10 +76,17 @@ class Study:
     effort: Effort
     space: dict[str, str]  # what was searched, in words
     trials: tuple[Trial, ...]
+    epochs: int = 0  # of one configuration to its end, over all its runs; written where something was set aside
 
     @property
     def key(self) -> Key:
         return self.method, self.backbone, self.datasets
+
+    @property
+    def cost(self) -> Cost | None:
+        """What a pruned study has trained, None for others."""
+        whole = len(self.trials) * self.epochs
+        return Cost(sum(t.epochs or self.epochs for t in self.trials), whole) if self.epochs else None
 
 
 @dataclass(frozen=True)
@@ -100,6 +123,7 @@ class Choice:
     ties: tuple[int, ...]  # trials within one standard error of the best, the winner among them
     candidates: tuple[Candidate, ...]
     finals: tuple[RunSpec, ...]  # one per data set: phase final, the first seed
+    cost: Cost | None = None  # of a pruned study
 
     @property
     def key(self) -> Key:
@@ -125,13 +149,25 @@ class Selection:
 
 
 def unequal(choices: Iterable[Choice]) -> str:
-    """A sentence when compared methods had unequal budgets, or nothing."""
+    """A sentence when compared methods had unequal budgets, or nothing. Pruned studies are held to their epochs too."""
+    found = list(choices)
+    spent: dict[tuple[str, ...], set[int]] = {}
+    for choice in found:
+        spent.setdefault(choice.datasets, set()).add(choice.cost.epochs if choice.cost else 0)
+    differ = any(len(epochs) > 1 for epochs in spent.values())
     rows: dict[str, set[str]] = {}
-    for choice in choices:
-        rows.setdefault(choice.effort.text(), set()).add(choice.method)
+    for choice in found:
+        told = f", {choice.cost.text()}" if differ and choice.cost else ""
+        rows.setdefault(choice.effort.text() + told, set()).add(choice.method)
     if len(rows) < 2:
         return ""
     return "the budgets differ: " + "; ".join(f"{', '.join(sorted(m))}: {effort}" for effort, m in rows.items())
+
+
+# What came later is left out of a file while it holds what was so before it: files of earlier studies keep their bytes.
+for _part, _first in ((Effort, {"prune": "none"}), (Trial, {"epochs": 0}), (Study, {"epochs": 0}),
+                      (Choice, {"cost": None})):
+    joins(_part, _first)
 
 
 # The budget curve: what tuning with fewer trials would have chosen.
@@ -198,7 +234,7 @@ def load_selection(suite: str, folder: Path | None = None) -> Selection | None:
 
 
 def _save(found: Trials | Selection, path: Path) -> Path:
-    write_text(path, json.dumps(asdict(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(written(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 

@@ -30,7 +30,7 @@ class Known:
     def __init__(self, records: Iterable[RunResult]) -> None:
         self.cells: dict[tuple[str, ...], list[float]] = {}
         for record in records:
-            if record.status == "ok" and record.time.total_s is not None:
+            if record.status == "ok" and record.time.total_s is not None and not record.spec.until:
                 for key in self._keys(record.spec):
                     self.cells.setdefault(key, []).append(record.time.total_s / max(1, record.spec.epochs))
 

@@ -61,6 +61,9 @@ class Built:
         self.method = compose.from_spec(spec.method, spec.options)
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
+        if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):
+            raise MethodError(f"until={spec.until} of {spec.epochs} epochs in phase {spec.phase!r}; only a search on "
+                              "validation stops a run before its end")
         if wrong := forms.normed(self.method.text, backbones.family(spec.model), spec.batch_norm):
             raise MethodError(wrong)
         seed_all(spec.seed, "init")

@@ -3,6 +3,8 @@
     <folder>/<run id>/<step>.pt        weights, optimizer, random streams, parts, position, curve: at most two
     <folder>/<run id>/attempts.json    when the run was tried, and from which step
 
+A run that a search stops before its last epoch (`until`) shares the folder of the whole run, which goes on from there.
+
 Checkpoints are read with `weights_only`. One that another program wrote (other code, other torch, another kind of
 device) is left aside: going on from it would give numbers that no single program gives. A checkpoint that cannot be
 written is no reason to stop: the run goes on, and would be repeated from the one before.
@@ -69,6 +71,7 @@ class Checkpoints:
     every_s: float = EVERY_S  # 0: after every step
     every_epochs: int = 0  # 0: by the clock alone
     job: str | None = None
+    kept: bool = False  # the run stops before its last epoch, and a longer one may go on from where it stood
     attempts: list[Attempt] = field(default_factory=list)  # earlier ones
     resumed_from: int = 0
     set_aside: str = ""  # why a checkpoint was not used
@@ -105,8 +108,11 @@ class Checkpoints:
         self._cost = self._last - began
         return written
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest whole checkpoint of this program, or None; reads the earlier attempts too."""
+    def load(self, device: torch.device, until: int = 0) -> dict[str, Any] | None:
+        """The newest whole checkpoint of this program, or None; reads the earlier attempts too.
+
+        `until`: none from after so many epochs, which a longer run of the same settings may have left.
+        """
         import torch
 
         self.attempts = [replace(a, reason="killed") if a.end is None else a for a in self._journal()]
@@ -120,6 +126,8 @@ class Checkpoints:
             if key != self.key:
                 self.set_aside = f"{path.name} was written by other code"
                 continue
+            if until and (state["course"]["epoch"], state["course"]["batch"]) > (until, 0):
+                continue
             self.resumed_from = step
             self._note()
             return state
@@ -128,7 +136,7 @@ class Checkpoints:
     def close(self, end: str, status: str) -> tuple[Attempt, ...]:
         """All attempts, this one ended. What is left on disk goes, unless the run will go on from it."""
         done = (*self.attempts, Attempt(self.started, end, status, self.resumed_from, self.job))
-        if status in UNFINISHED and self._noted:
+        if (self.kept or status in UNFINISHED) and self._noted:
             self._write(done)
         return done
 

@@ -48,7 +48,7 @@ class Trained:
 
 def collect(run: Built, course: Course, data: TuneData, scores: Scores, seconds: dict[str, float]) -> Trained:
     """The run as its record will tell it; `seconds` by stage."""
-    images = max(1, run.fit.steps - 1) * run.batches.batch_size
+    images = max(1, run.fit.step - 1) * run.batches.batch_size
     return Trained(
         spec=run.spec, model=run.fit.model, fit=run.fit, method=run.method, predictions=scores.predictions,
         metrics=scores.metrics, dataset=_dataset(run, data, scores), backbone=_backbone(run),

@@ -85,7 +85,8 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
             where.device, where.deterministic, started, from_record(spec.method, spec.options).requires),
         history=tuple({k: finite(v) for k, v in h.items()} for h in trained.history) if trained else ())
     store.save(result, root.parent / "scratch" if status == "cancelled" else root)  # what a user stops is no finding
-    if saver is not None and status not in UNFINISHED and not (failure and failure.kind == "node"):
+    goes_on = saver is not None and saver.kept and status == "ok"
+    if saver is not None and not goes_on and status not in UNFINISHED and not (failure and failure.kind == "node"):
         saver.clear()
     return result
 
@@ -93,8 +94,9 @@ def execute(spec: RunSpec, passed: dict[str, Scalar], where: Where, root: Path,
 def _checkpoints(spec: RunSpec, where: Where, started: str) -> Checkpoints | None:
     if where.checkpoints is None:
         return None
-    return Checkpoints(where.checkpoints / spec.id, key_of(spec, where.device), started, where.checkpoint_every_s,
-                       where.checkpoint_every_epochs, env.job_id())
+    whole = replace(spec, until=0)
+    return Checkpoints(where.checkpoints / whole.id, key_of(whole, where.device), started, where.checkpoint_every_s,
+                       where.checkpoint_every_epochs, env.job_id(), kept=bool(spec.until))
 
 
 def classify(error: BaseException, session: Session | None) -> tuple[Status, Failure]:

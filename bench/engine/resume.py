@@ -27,7 +27,7 @@ class Standing:
         """Ready for the first step, or for the one after the last checkpoint."""
         set_train_mode(self.run.fit)
         seed_all(self.run.spec.seed, "train")
-        state = self.saver.load(self.run.device) if self.saver is not None else None
+        state = self.saver.load(self.run.device, self.run.spec.until) if self.saver is not None else None
         if self.saver is not None and state is not None:
             restore_weights(self.run.fit.model, state["weights"])
             self.run.optimizer.load_state_dict(state["optimizer"])
@@ -49,8 +49,9 @@ class Standing:
             raise Interrupted(stop, self.run.fit.step)
 
     def after_epoch(self) -> None:
-        """Store it after every so many epochs too, the last apart."""
-        if self.saver is not None and self.course.epoch < self.run.spec.epochs and self.saver.due(self.course.epoch):
+        """Store it after every so many epochs too, the last apart; and where the spec stops the run before its end."""
+        spec, epoch = self.run.spec, self.course.epoch
+        if self.saver is not None and epoch < spec.epochs and (epoch == spec.until or self.saver.due(epoch)):
             self._save(self.saver)
 
     def _save(self, saver: Checkpoints) -> None:

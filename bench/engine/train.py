@@ -26,7 +26,7 @@ def train(run: Built, at: Course, data: TuneData, standing: Standing, progress: 
     """All steps from where the run stands; raises Diverged, Interrupted. `progress(step, steps)` follows each step."""
     fit = run.fit
     prefix = _open_prefix(run, at)
-    while at.epoch < run.spec.epochs:
+    while at.epoch < (run.spec.until or run.spec.epochs):
         for batch in run.batches.epoch(at.epoch, at.batch, lazy=prefix is not None):
             started = time.perf_counter()
             with serving(prefix, batch):

@@ -155,7 +155,8 @@ def hours(seconds: float | None, units: int) -> float | None:
 def _gather(columns: Columns, gpu: bool | None) -> _Past:
     on_gpu = {True: [], False: []}  # type: dict[bool, list[int]]
     for row in range(len(columns)):
-        if columns.get_text("status", row) == "ok" and columns.get_number("time.total_s", row):
+        whole = columns.get_text("status", row) == "ok" and not columns.get_number("spec.until", row)
+        if whole and columns.get_number("time.total_s", row):
             on_gpu[columns.get_text("provenance.device", row) != "cpu"].append(row)
     kind = gpu if gpu is not None else len(on_gpu[True]) > len(on_gpu[False])
     known = _Past(columns, kind, on_gpu[kind])

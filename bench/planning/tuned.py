@@ -13,7 +13,7 @@ from pathlib import Path
 from methods.grammar import MethodError, parse
 from results import store
 from results.schema import RecordError, RunSpec, Scalar
-from results.selections import Choice, Selection, load_selection, unequal
+from results.selections import Choice, Cost, Selection, load_selection, unequal
 from results.suites import Entry, Row, SuiteView, load_suite
 
 from ..suites import GROUPS, Suite
@@ -130,7 +130,9 @@ def _shown(spec: RunSpec) -> str:
 def _row(method: str, backbone: str, choices: Sequence[Choice]) -> Row:
     budgets = ", ".join(dict.fromkeys(c.effort.text(len(c.candidates)) for c in choices))
     rules = ", ".join(dict.fromkeys(c.rule for c in choices))
-    return Row(method, backbone, budget=f"{budgets}; rule {rules}", note=_chosen(choices),
+    costs = [c.cost for c in choices if c.cost]
+    spent = f"; {Cost(sum(c.epochs for c in costs), sum(c.whole for c in costs)).text()} trained" if costs else ""
+    return Row(method, backbone, budget=f"{budgets}; rule {rules}{spent}", note=_chosen(choices),
                source_hash=parse(method).source_hash)
 
 

@@ -21,7 +21,7 @@ def peeks(trial: Trial, records: dict[str, RunResult]) -> list[RunSpec] | None:
     """The runs that test a configuration: a peek for each data set and seed; None when a record of it is missing."""
     if any(run not in records for run in trial.runs):
         return None
-    specs = [settled(replace(records[run].spec, phase="peek", fold="", select="last")) for run in trial.runs]
+    specs = [settled(replace(records[run].spec, phase="peek", fold="", select="last", until=0)) for run in trial.runs]
     return list({s.id: s for s in specs}.values())
 
 
@@ -43,11 +43,16 @@ def to_score(request: Request, studies: Sequence[Study], runs: Path) -> list[Pla
 
 
 def scored(studies: Sequence[Study], runs: Path) -> Iterator[tuple[Study, list[float], list[float] | None]]:
-    """(study, val of each configuration, test of each or None); configurations without a val score are left out."""
+    """(study, val of each configuration, test of each or None); configurations without a val score are left out.
+
+    So are pruned studies: what they set aside has no score that could be compared.
+    """
     records = records_of({run for s in studies for t in s.trials for run in t.runs}, runs)
     wanted = {spec.id for s in studies for t in s.trials for spec in peeks(t, records) or []}
     looked = records_of(wanted, runs)
     for study in studies:
+        if study.cost:
+            continue
         val: list[float] = []
         test: list[float | None] = []
         for trial, candidate in zip(study.trials, candidates(study, records), strict=True):

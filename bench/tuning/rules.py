@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, variance
 
 from results import store
-from results.schema import RunResult, RunSpec
+from results.schema import RunResult, RunSpec, Scalar
 from results.selections import Candidate, Choice, Study
 
 from ..planning.held import settled
@@ -53,16 +53,19 @@ def score(records: Sequence[RunResult | None]) -> tuple[float | None, float | No
     return fmean(means), sqrt(sum(errors)) / len(errors)
 
 
+def candidate(number: int, config: dict[str, Scalar], runs: Sequence[RunResult | None]) -> Candidate:
+    """A configuration with the score that its runs give it."""
+    mean, error = score(runs)
+    bad = [r.status if r is not None else "missing" for r in runs if r is None or r.status != "ok"]
+    trained = next((r.params.trained for r in runs if r is not None and r.params is not None), None)
+    return Candidate(number, config, mean, error, trained, bad[0] if bad else "ok")
+
+
 def candidates(study: Study, records: Mapping[str, RunResult]) -> list[Candidate]:
-    """Every trial of a study with its score."""
-    found = []
-    for trial in study.trials:
-        runs = [records.get(run_id) for run_id in trial.runs]
-        mean, error = score(runs)
-        bad = [r.status if r is not None else "missing" for r in runs if r is None or r.status != "ok"]
-        trained = next((r.params.trained for r in runs if r is not None and r.params is not None), None)
-        found.append(Candidate(trial.number, trial.config, mean, error, trained, bad[0] if bad else "ok"))
-    return found
+    """Every trial of a study with its score; one that was set aside early has none that could be compared."""
+    found = [candidate(t.number, t.config, [records.get(run) for run in t.runs]) for t in study.trials]
+    return [replace(c, score=None, se=None, status="set aside") if t.epochs and c.status == "ok" else c
+            for t, c in zip(study.trials, found, strict=True)]
 
 
 def _plain(one: Candidate) -> tuple[float, float, int]:
@@ -72,9 +75,14 @@ def _plain(one: Candidate) -> tuple[float, float, int]:
             float(lr) if isinstance(lr, int | float) else 0.0, one.number)
 
 
+def ranked(found: Sequence[Candidate]) -> list[Candidate]:
+    """Those that have a score, the highest first, ties settled."""
+    return sorted((c for c in found if c.score is not None), key=lambda c: (-(c.score or 0.0), *_plain(c)))
+
+
 def best(found: Sequence[Candidate]) -> Candidate:
     """The highest score, ties settled."""
-    return min((c for c in found if c.score is not None), key=lambda c: (-(c.score or 0.0), *_plain(c)))
+    return ranked(found)[0]
 
 
 def ties(found: Sequence[Candidate]) -> list[Candidate]:
@@ -123,7 +131,7 @@ def choose(study: Study, records: Mapping[str, RunResult], rule: str, rest: Sequ
     return Choice(study.method, study.backbone, study.datasets, study.effort, rule, winner.number,
                   tuple(c.number for c in ties(found)), tuple(found),
                   (*(finals[d] for d in study.datasets),
-                   *(with_config(p.spec, study.method, winner.config) for p in rest)))
+                   *(with_config(p.spec, study.method, winner.config) for p in rest)), study.cost)
 
 
 def records_of(ids: set[str], runs: Path) -> dict[str, RunResult]:

@@ -42,6 +42,7 @@ class Proposer:
     budget: int
     seed: int
     first: Config = field(default_factory=dict)  # tried first by random and tpe: the settings as they are
+    bracket: int = 1  # configurations that tpe proposes together, before it is told of any
 
     def __post_init__(self) -> None:
         self.tried: list[Config] = []
@@ -60,7 +61,7 @@ class Proposer:
             self.over = True
             self.tried = grid(self.space, self.budget)
             return list(self.tried)
-        count = 1 if self.sampler == "tpe" else self.budget
+        count = min(self.bracket, self.budget - len(self.tried)) if self.sampler == "tpe" else self.budget
         found: list[Config] = []
         while len(found) < count and not self.over:
             config = self._draw()
@@ -71,10 +72,17 @@ class Proposer:
                 self.tried.append(config)
         return found
 
-    def tell(self, scores: Sequence[float | None]) -> None:
-        """Scores of what `next` gave last; None for a configuration that failed."""
-        for trial, score in zip(self._asked, scores, strict=True):
-            self.study.tell(trial, 0.0 if score is None else score)
+    def tell(self, scores: Sequence[float | None], stopped: Sequence[int] = ()) -> None:
+        """Scores of what `next` gave last; None for a configuration that failed.
+
+        `stopped`: at which stage each was set aside, from 1 on; 0: never. TPE ranks these behind all that went on.
+        """
+        for trial, score, stage in zip(self._asked, scores, stopped or [0] * len(scores), strict=True):
+            if stage and score is not None:
+                trial.report(score, stage)
+                self.study.tell(trial, state=_state("PRUNED"))
+            else:
+                self.study.tell(trial, 0.0 if score is None else score)
         self._asked = []
 
     def _draw(self) -> Config | None:
@@ -85,7 +93,7 @@ class Proposer:
             if config not in self.tried:
                 self._asked.append(trial)
                 return config
-            self.study.tell(trial, state=_pruned())
+            self.study.tell(trial, state=_state("FAIL"))
         return None
 
 
@@ -98,10 +106,10 @@ def _study(sampler: Sampler, seed: int) -> Any:
     return optuna.create_study(direction="maximize", sampler=made)
 
 
-def _pruned() -> Any:
+def _state(name: str) -> Any:
     import optuna
 
-    return optuna.trial.TrialState.FAIL
+    return optuna.trial.TrialState[name]
 
 
 def _distributions(space: Space) -> dict[str, Any]:

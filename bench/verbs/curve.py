@@ -45,6 +45,10 @@ def act(args: argparse.Namespace) -> int:
     by_method: dict[tuple[str, str], list[list[Any]]] = {}
     for study, val, test in scored(studies, checkout.RUNS):
         by_method.setdefault((study.method, study.backbone), []).append(budget_curve(val, test))  # type: ignore[arg-type]
+    for study in studies:
+        if study.cost:
+            print(f"{study.method} on {', '.join(study.datasets)} was pruned ({study.cost.text()}); what fewer "
+                  "configurations would have found is told by a study without --prune alone")
     for (method, backbone), curves in by_method.items():
         size = min(len(c) for c in curves)
         tested = all(p.test is not None for c in curves for p in c)

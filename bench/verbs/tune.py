@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from results.selections import Effort
+from results.selections import Cost, Effort
 
 from ..planning.request import UsageError
 from ..planning.resolve import Planned
 from ..planning.settings import whole
+from ..tuning.halving import PRUNE
 from ..tuning.samplers import SAMPLERS
 from .words import Verb, gpus, how, what
+
+if TYPE_CHECKING:
+    from ..tuning.search import Search
 
 ORDER = 90  # in the list of commands
 
@@ -31,6 +36,9 @@ def add(verb: Verb) -> None:
                         help="cross-validate over train and val together")
     tuning.add_argument("--per", choices=("dataset", "suite"), help="a setting for each data set, or one for all of "
                         "them together (default: the suite's choice, else dataset)")
+    tuning.add_argument("--prune", choices=PRUNE, default="none", help="halving: the worse half of a bracket is set "
+                        "aside after a quarter of the epochs, and again after half of them; half the epochs of a "
+                        "search without (default: none)")
     tuning.add_argument("--again", choices=("failed",), help="also run failed trials once more")
     tuning.add_argument("--sampler-seed", type=whole, default=0, metavar="N", help="of random and tpe (default: 0)")
 
@@ -51,7 +59,7 @@ def act(args: argparse.Namespace) -> int:
         args.per, request = "suite", replace(request, datasets=chosen.datasets)
     suite, moving = searches(request, effort, args.per == "suite", args.sampler_seed)
     failures: list[Any] = []
-    expected = sum(len(one.base) for one in moving) * effort.budget
+    expected = sum(one.expected() for one in moving)
     before = 0.0
     with Bar(expected, f"{suite}: trials") as bar:
         def carry_out(todo: list[Planned]) -> None:
@@ -61,11 +69,13 @@ def act(args: argparse.Namespace) -> int:
             before += len(todo)
             failures.extend(tally.failures)
 
-        lost = run(suite, moving, checkout.RUNS, carry_out, again=args.again == "failed")
+        lost = run(suite, moving, checkout.RUNS, carry_out, again=args.again == "failed",
+                   checkpoints=here.checkpoints())
     tried = [len(one.trials) for one in moving]
     studies = f"{len(moving)} {'study' if len(moving) == 1 else 'studies'}"
     print(f"suite {suite}: {studies}, {sum(tried)} configurations ({effort.text()}), {before:.0f} runs done now"
           + (f", {lost} configurations without a score" if lost else ""))
+    _tell_epochs(moving)
     for one in moving:
         if len(one.trials) < effort.budget:
             print(f"{one.method} on {', '.join(one.datasets)}: {len(one.trials)} of {effort.budget}, its space "
@@ -74,9 +84,22 @@ def act(args: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
+def _tell_epochs(moving: Sequence[Search]) -> None:
+    """What pruned studies have trained, by method: rows with other numbers were not tuned alike."""
+    spent: dict[str, Cost] = {}
+    for one in moving:
+        if (cost := one.study().cost) is not None:
+            before = spent.get(one.method, Cost(0, 0))
+            spent[one.method] = Cost(before.epochs + cost.epochs, before.whole + cost.whole)
+    for method, cost in spent.items():
+        print(f"{method}: {cost.text()} trained, {100 * (1 - cost.epochs / cost.whole):.0f} % saved by setting aside "
+              "what was behind")
+
+
 def _effort(args: argparse.Namespace) -> Effort:
     problems = [f"--budget must be 1 or more, not {args.budget}"] * (args.budget < 1)
     problems += [f"--folds must be 2 or more, not {args.folds}"] * (args.folds != 0 and args.folds < 2)
     if problems:
         raise UsageError(problems)
-    return Effort(args.budget, args.sampler, args.folds, tuple(dict.fromkeys(args.seeds)) or (0,))
+    return Effort(args.budget, args.sampler, args.folds, tuple(dict.fromkeys(args.seeds)) or (0,),
+                  args.prune)
