@@ -6,6 +6,8 @@ every matrix, its columns and their importances cut to the rows kept before it. 
 information of the task on a throw-away copy (`prepare`), or the weights' size. The ViT form is ours: timm blocks,
 q, k, v (fused or apart) pruned as three row groups with one index set, the two halves of a gated MLP as two with one,
 no rotary position in the narrow blocks, whose heads are too narrow for it, the backbone's pooling behind the ladder.
+On text the walk begins at the word table's columns, and a narrow block is post-norm, unscaled or without biases where
+its model is; a norm is cut as the stream behind which it stands.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ..compose import part
 from ..grammar import MethodError
 from ..insertion import require
 from ..side import SideNetwork, States
+from ..text import PostNormBlock, TextAttention
 
 TEMPERATURE = 0.1  # of the gates; fixed
 Importance = dict[str, Tensor]  # backbone parameter name -> non-negative, like the parameter
@@ -115,7 +118,8 @@ class Ladder(SideNetwork):
         """Side blocks become the backbone's blocks, each matrix cut to its most important rows."""
         net: Any = self.backbone
         width = self.first.out_features
-        columns = top_rows(importance["patch_embed.proj.weight"].flatten(1), width)
+        words = importance.get("patch_embed.word.weight")  # (V, D)
+        columns = top_rows(importance["patch_embed.proj.weight"].flatten(1) if words is None else words.mT, width)
         for i, block in enumerate(net.blocks):
             path = f"blocks.{i}."
             mine = {name.removeprefix(path): v for name, v in importance.items() if name.startswith(path)}
@@ -130,8 +134,12 @@ def narrow(block: nn.Module, width: int, reduction: int) -> nn.Module:
     hidden = mlp.fc2.in_features // reduction + 0.5  # timm cuts width * ratio down to a whole number
     if not isinstance(block, EvaBlock):
         scale = float(b.ls1.gamma.abs().mean()) if hasattr(b.ls1, "gamma") else None
-        return Block(width, attn.num_heads, mlp_ratio=hidden / width, qkv_bias=attn.qkv.bias is not None,
-                     init_values=scale, act_layer=type(mlp.act), norm_layer=type(b.norm1))
+        form: Any = PostNormBlock if isinstance(block, PostNormBlock) else Block
+        text = {"attn_layer": type(attn), "proj_bias": attn.proj.bias is not None} if isinstance(
+            attn, TextAttention) else {}
+        made: nn.Module = form(width, attn.num_heads, mlp_ratio=hidden / width, qkv_bias=attn.qkv.bias is not None,
+                               init_values=scale, act_layer=type(mlp.act), norm_layer=type(b.norm1), **text)
+        return made
     gated = not hasattr(mlp, "fc1") or mlp.fc1.out_features == 2 * mlp.fc2.in_features
     query = attn.qkv if attn.qkv is not None else attn.q_proj
     biased = query.bias is not None or getattr(attn, "q_bias", None) is not None
@@ -188,13 +196,15 @@ def prune(block: nn.Module, side: nn.Module | None, importance: Importance, colu
             keep(fused, torch.cat([rows + i * len(parts[0]) for i in range(len(names))]), cols)
         return rows
 
-    keep("norm1", columns)
+    post = isinstance(block, PostNormBlock)
+    if not post:
+        keep("norm1", columns)
     shared = group(("attn.q_proj", "attn.k_proj", "attn.v_proj"), "attn.qkv", width, columns)
     for name in ("attn.q_bias", "attn.v_bias", "attn.norm"):  # of Eva
         keep(name, shared)
     proj = top_rows(importance["attn.proj.weight"][:, shared], width)
     keep("attn.proj", proj, shared)
-    for name in ("ls1", "gamma_1", "norm2"):
+    for name in ("ls1", "gamma_1", "norm1" if post else "norm2"):
         keep(name, proj)
     size, inner = len(source["attn.proj.weight"]), source["mlp.fc2.weight"].shape[1]
     gated = "mlp.fc1.weight" not in source or len(source["mlp.fc1.weight"]) == 2 * inner
@@ -203,7 +213,7 @@ def prune(block: nn.Module, side: nn.Module | None, importance: Importance, colu
     keep("mlp.norm", hidden)
     out = top_rows(importance["mlp.fc2.weight"][:, hidden], width)
     keep("mlp.fc2", out, hidden)
-    for name in ("ls2", "gamma_2"):
+    for name in ("ls2", "gamma_2", *(("norm2",) if post else ())):
         keep(name, out)
     return out
 
