@@ -55,12 +55,14 @@ def adapting(world: World) -> Table:
         mean = fields.mean_of(world.grid, row, world.columns) if many else fields.accuracy(cells[0], whole=True)
         body.append((*names(world, row), *summary.ranks(world, row), mean, *_gain(world, row),
                      Field(f"{sum(c.complete for c in cells)}/{len(cells)}", sum(c.complete for c in cells)),
+                     Field(world.pool(row)),
                      *provenance.fields(world, row)))
     start = len(name_header(world)) + 2
     header = (*name_header(world), "Rank", "Tie", f"Mean of {len(world.columns)}" if many else world.columns[0].title,
-              "Without adapting", "Gain, points", "Done", *provenance.heads(world))
-    words = ("these rows have seen the test images, though not their labels: they are ranked among themselves and "
-             "never beside rows that leave test alone",
+              "Without adapting", "Gain, points", "Done", "Pool", *provenance.heads(world))
+    words = ("these rows have seen the test images, though not their labels: they are ranked "
+             + ("beside rows that leave test alone, as `--rank-across-pools` told" if world.across else
+                "among themselves and never beside rows that leave test alone"),
              "without adapting: the same weights on the same images as they are; means over the data sets where both "
              "are known", *(summary.rank_legend(world) if world.ranked else ()),
              *legend_of(body, rules.LEGEND | provenance.LEGEND))

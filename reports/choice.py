@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from results.pools import MEANS, POOLS
 from results.suites import Column, Row
 from results.visible import visible
 
@@ -35,7 +36,8 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
     """What page.js reads of a world: names, cells and moments, all of them JSON's own kinds.
 
     sets: [name, title, group, training set, test items]; rows: [method, backbone, kind, label, trained weights, bytes
-    per image, ms per image, weights that stay when merged]; cells: per row and set `_cell` or null; blocks: `_block`.
+    per image, ms per image, weights that stay when merged, pool]; pools: what each of the rows' pools means; cells: per
+    row and set `_cell` or null; blocks: `_block`.
     """
     columns = world.columns
     protocols: list[dict[str, int]] = [{} for _ in columns]
@@ -47,15 +49,16 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
         "sets": [[visible(t) for t in (c.name, c.title, c.group)] + [c.run_dataset or c.name, c.family or c.name]
                  for c in columns],
         "rows": [[visible(row.method), visible(row.backbone), _kind(world, row), visible(label_of(world, row)),
-                  *_prices(world, row)] for row in world.rows],
+                  *_prices(world, row), world.pool(row)] for row in world.rows],
+        "pools": {pool: MEANS[pool] for pool in world.pools},
         "cells": cells, "blocks": blocks.written(), "most": RANKED,
         "seeds": sorted({seed for row in world.rows for c in columns for seed in world.grid.cell(row, c).seeds}),
     }
 
 
 def _kind(world: World, row: Row) -> int:
-    """0: never ranked as it is stale; 1: ranked among the plain rows; 2: among those that adapt at test."""
-    return 0 if row in world.stale else 1 if row in world.plain else 2
+    """0: never ranked as it is stale; rows of another number are ranked among themselves: one for each pool."""
+    return 0 if row in world.stale else 1 if world.across else 1 + POOLS.index(world.pool(row))
 
 
 def _prices(world: World, row: Row) -> list[float | None]:

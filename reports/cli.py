@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
                        "a file, the first digits of its hash, or all; own results come first")
     build.add_argument("--at-least", choices=LEVELS[:3], default=LEAST, help="the verdict that such a run must have "
                        f"(default: {LEAST})")
+    build.add_argument("--rank-across-pools", action="store_true", help="rank all rows of a table together, however "
+                       "they were tuned, and those that adapt at test or are ensembles; else each pool for itself")
     build.add_argument("--reference", action="store_true", help="write reports/reference from results/reference")
     build.set_defaults(run=_build)
     check = verbs.add_parser("check", help="prove that the committed tables follow from the committed records")
@@ -162,7 +164,7 @@ def _build(args: argparse.Namespace) -> int:
     problems: list[RecordError] = []
     counted = accepted(args.accept, args.at_least) if args.accept else {}
     written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
-                                index=not args.no_index, counted=counted,
+                                index=not args.no_index, counted=counted, across=args.rank_across_pools,
                                 on_error=problems.append, keep_going=args.keep_going, progress=_progress)
     for problem in problems:
         print(f"unreadable: {problem}")

@@ -49,14 +49,14 @@ def full_table(methods: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def effects(world: World, predictions: Predictions) -> Effects | None:
-    """None when the complete rows of one backbone and protocol hold no full table, or predictions are missing."""
-    groups: dict[tuple[str, str], dict[str, int]] = {}
+    """None when the complete rows of one backbone, protocol and pool hold no full table, or predictions are missing."""
+    groups: dict[tuple[str, str, str], dict[str, int]] = {}
     for i, row in enumerate(world.rows):
         if row in world.adapting or row in world.stale:
             continue
         if world.grid.complete(row, world.columns):
             protocol = world.grid.protocol(row, world.columns)
-            groups.setdefault((row.backbone, protocol), {})[row.method] = i
+            groups.setdefault((row.backbone, protocol, world.league(row)), {})[row.method] = i
     for members in groups.values():
         adapters, parts = full_table(list(members))
         if not adapters:

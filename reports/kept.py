@@ -103,6 +103,7 @@ def key_maker() -> Callable[[str], str]:
 def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], selections: Path | None = None) -> str:
     """Of what a suite's tables depend on: the suite itself, the bytes of its records, how its settings were chosen."""
     digest = sha256(repr(replace(suite, entries=())).encode())
+    digest.update("".join([f"{r.method}|{r.backbone}|{r.pool}\n" for r in suite.rows if r.pool]).encode())
     digest.update("\n".join(f"{e.run_id}|{e.dataset}|{e.method}|{e.backbone}|{e.seed}|{e.refused}"
                             for e in suite.entries).encode())
     shas = records.text.get("sha256", [])

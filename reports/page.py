@@ -153,7 +153,7 @@ def _panel(section: Section, table: Table, name: str, first: bool) -> str:
         attributes, head = f' data-order="{i}"', _text(line[0])
         if table.rows:
             row = table.rows[i]
-            attributes += f' data-row="{place[key_of(row)]}"'
+            attributes += f' data-row="{place[key_of(row)]}" data-pool="{escape(world.pool(row))}"'
             pair = f'<input type="checkbox" name="pair" value="{escape(" on ".join(key_of(row)))}" ' \
                    f'aria-label="Compare {escape(row.method)} with another row">' if first else ""
             head = f'{pair}<button type="button" class="name" data-do="about">{head}</button>'

@@ -73,7 +73,8 @@ def rank_ranges(world: World) -> Plot | None:
         return None
     from matplotlib.ticker import MaxNLocator
 
-    ranked.sort(key=lambda one: (-one[1].ranking.mean[one[2]], one[0].method))
+    order = list(dict.fromkeys(id(group) for _, group, _ in ranked))  # one ranking below the other
+    ranked.sort(key=lambda one: (order.index(id(one[1])), -one[1].ranking.mean[one[2]], one[0].method))
     tips = {}
     height = 1.1 + 0.27 * len(ranked)
     with draw.figure(7.2, height, inside=True) as fig:
@@ -83,7 +84,8 @@ def rank_ranges(world: World) -> Plot | None:
             near, far = group.ranking.likely[i]
             axes.plot([low, high], [place] * 2, color=BAR, linewidth=5, solid_capstyle="round", gid=f"rank{place}")
             axes.plot([near, far], [place] * 2, color=POINT, linewidth=2, marker="o", markersize=4)
-            tips[f"rank{place}"] = (f"{label_of(world, row)}\nrank {low} to {high} with 95 % confidence\n"
+            tips[f"rank{place}"] = (f"{label_of(world, row)}\npool: {world.pool(row)}\n"
+                                    f"rank {low} to {high} with 95 % confidence\n"
                                     f"likely rank {near} to {far}\ntie group {group.ranking.letters[i]}\n"
                                     f"mean {100 * group.ranking.mean[i]:.1f} %")
         axes.set_yticks(range(len(ranked)), [short(label_of(world, r), 30) for r, _, _ in ranked])

@@ -9,18 +9,19 @@ from results.suites import Entry
 
 from . import rules
 from .table import csv_cell
-from .world import World
+from .world import World, key_of
 
-HEAD = ("run", "method", "backbone", "data set", "seed", "state", "top-1", "commit")
+HEAD = ("run", "method", "backbone", "data set", "seed", "state", "top-1", "commit", "pool")
 
 
 def runs_csv(world: World, records: str) -> str:
     """A line for each run that the tables want, in their order, those without a number too; top-1 in percent."""
-    out = io.StringIO()
+    out, pools = io.StringIO(), {key_of(row): world.pool(row) for row in world.rows}
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*HEAD, "records"])
     for entry in _entries(world):
-        writer.writerow([*map(csv_cell, _line(world, entry)), records])
+        pool = pools[entry.method, entry.backbone]
+        writer.writerow([*map(csv_cell, [*_line(world, entry), pool]), records])
     return out.getvalue()
 
 

@@ -37,9 +37,9 @@ class Built:
 
 def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
                 selections: Path | None = None, with_page: bool = True, answered: Answered | None = None,
-                home: str = "") -> Built:
+                home: str = "", across: bool = False) -> Built:
     """Everything of one suite; `folder` is where its files lie, seen from the markdown page, `home` where the page's
-    own contents lie, seen from the page."""
+    own contents lie, seen from the page; `across`: rows of different pools are ranked together."""
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records, answered)
@@ -51,7 +51,7 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     if with_page:
         parts.append(f"[Page with sortable tables and more pictures]({folder}/{suite.name}.html)")
     sections = []
-    for world in worlds(grid(suite, records, by_run, predictions.luck), predictions):
+    for world in worlds(grid(suite, records, by_run, predictions.luck), predictions, across):
         prices = pictures.pictures(world)
         section = _section(world, predictions, papers, tuned, prices if with_page else None)
         sections.append(section)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from results.pools import MEANS, POOLS
 from results.suites import Column, Row
 
 from . import fields, provenance, rules, stats
@@ -23,7 +24,7 @@ def summary(world: World) -> Table:
     vtab = [columns for name, _, columns in groups if name in VTAB]
     tasks = [c for columns in vtab for c in columns]
     many = len(world.columns) > 1
-    budget, apart = any(r.budget for r in world.rows), of_parts(world)
+    budget, apart, pooled = any(r.budget for r in world.rows), of_parts(world), pools(world, world.plain)
     means: list[tuple[str, Sequence[Sequence[Column]]]] = [(f"Mean of {len(world.columns)}", [world.columns])]
     means += [(f"VTAB, {len(tasks)} tasks", [tasks])] if len(vtab) == len(VTAB) and len(tasks) < len(world.columns) \
         else []
@@ -35,7 +36,7 @@ def summary(world: World) -> Table:
               *(["Below the best"] if many else [])]
     last = len(header)
     header += ["Done", "At chance", f"Against {grid.suite.reference}", *(["Against its own adapter"] if apart else []),
-               *(["Tuning"] if budget else []), *provenance.heads(world)]
+               *(["Pool"] if pooled else []), *(["Tuning"] if budget else []), *provenance.heads(world)]
     body, rows, low = [], in_rank_order(world), below(world)
     for row in rows:
         cells = [grid.cell(row, c) for c in world.columns]
@@ -48,13 +49,14 @@ def summary(world: World) -> Table:
         idle = sum("chance" in c.signs for c in ours)
         line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
         body.append((*line, versus(world, row), *([apart.get(key_of(row), Field(""))] if apart else []),
+                     *([Field(world.pool(row))] if pooled else []),
                      *([Field(row.budget or "none")] if budget else []), *provenance.fields(world, row)))
     numeric = frozenset((*range(first + 2, last + 2), *([last + 3] if apart else [])))
     roles = {first: "rank", first + 1: "tie", **dict.fromkeys(range(first + 2, last), "mean"),
              **({last - 1: "below"} if many else {}), last: "done", last + 1: "chance", last + 2: "whole",
              **({last + 3: "whole"} if apart else {})}
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
-                 summary_legend(world, body, bool(apart)),
+                 (*summary_legend(world, body, bool(apart)), *pooled),
                  (*notes(world, world.plain), *foreign(world), *world.problems), numeric, rows,
                  {} if many else {first + 2: world.columns[0]}, roles,
                  {first + 2 + i: parts for i, (_, parts) in enumerate(means)} if many
@@ -123,6 +125,19 @@ def summary_legend(world: World, body: Sequence[Sequence[Field]], apart: bool) -
                      "interval as the ranks have it (its ends may differ a little from those of the other column, "
                      "whose rows are others), not corrected for their number; complete rows of one protocol only")
     return (*lines, *legend_of(body, rules.LEGEND | provenance.LEGEND))
+
+
+def pools(world: World, rows: Sequence[Row]) -> list[str]:
+    """What the pools of some rows are, and who is ranked with whom; nothing where all rows are plain."""
+    there = [pool for pool in POOLS if any(world.pool(row) == pool for row in rows)]
+    if there in ([], ["plain"]):
+        return []
+    means = "; ".join(f"{pool}, {MEANS[pool]}" for pool in there)
+    if len(there) == 1:
+        return [f"Pool: {means}"]
+    return [f"Pool: {means}", "Rank, Tie and Below the best are over rows of all pools, as `--rank-across-pools` told"
+            if world.across else "Rank, Tie and Below the best are among the rows of one pool; "
+            "`python -m reports build --rank-across-pools` ranks them together"]
 
 
 def rank_legend(world: World) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from results.pools import ADAPTS, POOLS, Pool, told
 from results.suites import Column, Row
 
 from . import rules
@@ -27,6 +28,7 @@ class World:
     ranked: dict[RowKey, tuple[Ranked, int]]
     problems: tuple[str, ...]
     aside: tuple[Column, ...] = ()  # shown in a table of their own, counted in no mean
+    across: bool = False  # whether rows of different pools are ranked together: as was told
 
     @property
     def key(self) -> str:
@@ -51,12 +53,30 @@ class World:
     @cached_property
     def adapting(self) -> tuple[Row, ...]:
         """Rows whose weights move on unlabelled test images: never beside rows that leave test alone."""
-        return tuple(row for row in self.rows if self.words("method.adapts_at_test", row))
+        return tuple(row for row in self.rows if self.pool(row) == ADAPTS)
 
     @cached_property
     def plain(self) -> tuple[Row, ...]:
         """The others."""
         return tuple(row for row in self.rows if row not in self.adapting)
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """Pools of the rows."""
+        return tuple(pool for pool in POOLS if pool in self._pools.values())
+
+    @cached_property
+    def _pools(self) -> dict[RowKey, Pool]:
+        return {key_of(row): ADAPTS if self.words("method.adapts_at_test", row) else
+                row.pool or told(row.budget, row.note) for row in self.rows}
+
+    def pool(self, row: Row) -> Pool:
+        """A row's pool; that its weights moved on test images is what its records say, whatever the suite does."""
+        return self._pools[key_of(row)]
+
+    def league(self, row: Row) -> str:
+        """What rows that are ranked together have in common: their pool, or nothing where all are ranked together."""
+        return "" if self.across else self.pool(row)
 
     @cached_property
     def stale(self) -> tuple[Row, ...]:
@@ -113,24 +133,27 @@ def key_of(row: Row) -> RowKey:
     return row.method, row.backbone
 
 
-def worlds(grid: Grid, predictions: Predictions) -> list[World]:
-    """Stand-in and real columns of a suite, each with its comparisons and ranks."""
+def worlds(grid: Grid, predictions: Predictions, across: bool = False) -> list[World]:
+    """Stand-in and real columns of a suite, each with its comparisons and ranks: of each pool, or across all of them.
+    """
     found = []
     for standin, every in grid.worlds():
         columns = tuple(c for c in every if c.group != ASIDE) or every
         rows = tuple(grid.rows(columns))
-        world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns))
+        world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns), across)
         apart = {*world.foreign, *world.stale}
         for other in dict.fromkeys(filter(None, map(world.reference, rows))):
             same = [r for r in rows if r != other and r.backbone == other.backbone and r not in apart]
             if other not in world.stale:
                 world.against.update(against(grid, predictions, same, other, columns))
-        for peers in (world.plain, world.adapting):
-            for ranked in rank(grid, predictions, [r for r in peers if r not in world.stale], columns):
+        for league in dict.fromkeys(map(world.league, rows)):
+            peers = [r for r in rows if world.league(r) == league and r not in world.stale]
+            for ranked in rank(grid, predictions, peers, columns):
                 world.ranked.update({key: (ranked, i) for i, key in enumerate(ranked.rows)})
         problems = list(predictions.problems)
         if not world.ranked and sum(grid.complete(row, columns) and row not in world.stale for row in rows) > 1:
-            problems.append("no ranks: complete rows differ in protocol, or predictions are not stored for all runs")
+            problems.append("no ranks: complete rows differ in protocol or in pool, or predictions are not stored for "
+                            "all runs")
         found.append(replace(world, problems=tuple(problems)))
         predictions.problems.clear()
     return found

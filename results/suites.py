@@ -14,13 +14,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from . import door
 from .parsing import parse
-from .schema import RecordError, _build
+from .pools import Pool
+from .schema import RecordError, _build, joins, written
 from .store import ROOT, write_text
 from .strict import fits
 
@@ -52,6 +53,10 @@ class Row:
     budget: str = ""  # tuning effort in words: "8 configurations on val"
     note: str = ""
     source_hash: str | None = None  # of the method's files now; a record with another one is stale
+    pool: Literal[Pool, ""] = field(default="", repr=False)  # "": as the words of its tuning say (pools.told)
+
+
+joins(Row, {"pool": ""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class SuiteView:
 def suite_to_json(suite: SuiteView) -> str:
     """Readable JSON, the same bytes for the same suite."""
     check_suite(suite)
-    body = {k: v for k, v in asdict(suite).items() if k != "about" or v}
+    body = {k: v for k, v in written(suite).items() if k != "about" or v}
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -10,5 +10,9 @@ def method_info(spec: RunSpec) -> MethodInfo:
     """Text, source hash and labels of the spec's method, without importing it."""
     text = from_record(spec.method, spec.options)
     ours = "; ".join(dict.fromkeys(str(p.info.facts["ours"]) for p in text.parts if p.info.facts.get("ours")))
-    adapts = next((str(v) for k, v in spec.options if k.endswith(".tta") and v != "none"), "")
-    return MethodInfo(text.text(), text.source_hash, ours, adapts)
+    return MethodInfo(text.text(), text.source_hash, ours, adapts_of(spec))
+
+
+def adapts_of(spec: RunSpec) -> str:
+    """How the method's weights move on test images: "", "episodic", "online"."""
+    return next((str(v) for k, v in spec.options if k.endswith(".tta") and v != "none"), "")

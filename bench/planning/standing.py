@@ -11,9 +11,11 @@ from datasets.card import Card
 from methods.catalog import broken
 from methods.grammar import canonical, parse
 from results import store
+from results.pools import ADAPTS
 from results.schema import RecordError, RunSpec
 from results.suites import Column, Entry, Row, SuiteView, load_suite
 
+from ..engine.describe import adapts_of
 from ..suites import GROUPS, Suite
 from .about import about
 from .request import Request, UsageError
@@ -65,10 +67,12 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     cards = ordered({p.spec.dataset for p in entries.values()} | {e.dataset for e in extra.values()})
     rows: dict[tuple[str, str], Row] = {}
     own = {canonical(text) for text in suite.methods}
-    for _, text, model, _ in entries:
-        tuned = budget if paper or (text in own and not typed) else "none: the suite's common settings" if not typed \
+    for (_, text, model, _), one in entries.items():
+        chosen = text in own and not typed
+        tuned = budget if paper or chosen else "none: the suite's common settings" if not typed \
             else "none: settings of the command line"
-        rows[text, model] = Row(text, model, budget=tuned, source_hash=parse(text).source_hash)
+        pool = ADAPTS if adapts_of(one.spec) else suite.pool if chosen and not paper else "plain"
+        rows[text, model] = Row(text, model, budget=tuned, source_hash=parse(text).source_hash, pool=pool)
     for key in sorted({(e.method, e.backbone) for e in extra.values()} - rows.keys()):
         rows[key] = rows_before[key]
     counted, part = named(suite, [c.name for c in cards], [text for text, _ in rows], typed, paper)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from methods.grammar import MethodError, parse
 from results import store
+from results.pools import ADAPTS, Pool
 from results.schema import RecordError, RunSpec, Scalar
 from results.selections import Choice, Cost, Selection, load_selection, unequal
 from results.suites import Entry, Row, SuiteView, load_suite
 
+from ..engine.describe import adapts_of
 from ..suites import GROUPS, Suite
 from .about import about
 from .request import Request, UsageError
@@ -133,14 +135,25 @@ def _row(method: str, backbone: str, choices: Sequence[Choice]) -> Row:
     costs = [c.cost for c in choices if c.cost]
     spent = f"; {Cost(sum(c.epochs for c in costs), sum(c.whole for c in costs)).text()} trained" if costs else ""
     return Row(method, backbone, budget=f"{budgets}; rule {rules}{spent}", note=_chosen(choices),
-               source_hash=parse(method).source_hash)
+               source_hash=parse(method).source_hash, pool=_pool(choices))
+
+
+def _pool(choices: Sequence[Choice]) -> Pool:
+    if any(adapts_of(final) for choice in choices for final in choice.finals):
+        return ADAPTS
+    return "tuned for all sets" if _for_all(choices) else "tuned per set"
+
+
+def _for_all(choices: Sequence[Choice]) -> bool:
+    """Whether one setting holds for several data sets."""
+    return len(choices) == 1 and len({f.dataset for f in choices[0].finals}) > 1
 
 
 def _chosen(choices: Sequence[Choice]) -> str:
     """What was chosen: one setting with its score and ties, or settings with the data sets that got them."""
     if len(choices) == 1:
         (one,) = choices
-        several = ", one setting for all data sets" if len({f.dataset for f in one.finals}) > 1 else ""
+        several = ", one setting for all data sets" if _for_all(choices) else ""
         score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
         return (f"chosen: {_setting(one)}{several}, on the validation images of {_listed(one.datasets)} ({score}"
                 f"{len(one.ties)} of {len(one.candidates)} settings within one standard error)")

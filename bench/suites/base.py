@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from results.pools import Pool
+
 from ..engine.backbones import EMBEDDED
 
 VIT_B = "vit_base_patch16_224.augreg_in21k"
@@ -66,6 +68,7 @@ class Suite:
     carries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # backbone -> its part of the methods
     tuning: Tuning = Tuning()
     budget: str = ""
+    pool: Pool = "plain"  # of the suite's own methods with the settings that it brings along
     cost: str = ""
     reference: str = "linear"  # the row that others are compared with
     kind: Literal["table", "fewshot", "shift"] = "table"
@@ -111,4 +114,4 @@ def miniature(suite: Suite) -> Suite:
              f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
         backbones=(EMBEDDED,), seeds=suite.seeds[:1], protocol=SMALL | kept | {"augment": "none"}, standins=True,
         rates=rates, per_dataset=per, per_backbone={}, carries={}, budget="not tuned: one common recipe",
-        cost="some seconds for each run on one core")
+        pool="plain", cost="some seconds for each run on one core")

@@ -46,7 +46,7 @@ def demo() -> Suite:
              f"per method on the validation images of five of the sets, never on test. {DECAYED}",
         datasets=(*_standin_sets(), "digits"), methods=CORE, backbones=(EMBEDDED,), seeds=(0,), protocol=SMALL,
         standins=True, rates=DEMO_RATES, budget="3 learning rates, on val of 5 sets",
-        cost="208 runs of about 5 s: minutes on two cores")
+        pool="tuned for all sets", cost="208 runs of about 5 s: minutes on two cores")
 
 
 FEW = ("caltech101", "dtd", "svhn", "eurosat", "patch_camelyon", "clevr_count", "dsprites_loc", "cub", "digits")

@@ -15,8 +15,7 @@ from bench.planning.plan import make
 from bench.planning.request import Request
 from bench.planning.resolve import Planned
 from bench.suites import SUITES
-from bench.suites.basic import SHELF
-from bench.suites.real import CONVS, HEADS, LITE, VIT
+from bench.suites.real import HEADS, LITE, VIT
 from datasets import registry, standins
 from datasets.packages import PACKAGES, Package, package_of
 from results.schema import RunResult
@@ -66,12 +65,9 @@ def test_what_may_never_be_cut_is_there() -> None:
 def test_a_method_stands_on_the_backbone_that_carries_it_at_that_ones_size(tmp_path: Path) -> None:
     plan = make(Request(suite="real", datasets=("digits",), seeds=(0,)), tmp_path)
     on_lite = {r.spec.method: r.spec.image_size for r in plan.runs if r.spec.model == LITE}
-    assert on_lite == dict.fromkeys((*HEADS, *CONVS), 96)
+    assert on_lite == dict.fromkeys(HEADS, 96)
     assert {r.spec.image_size for r in plan.runs if r.spec.model == VIT} == {64}
-    on_vit = [r.spec.cell_id for r in plan.runs if r.spec.model == VIT]
-    assert len(on_vit) == len(set(on_vit)) == 42, "no way stands there under two names"
-    shelf = make(Request(suite="real", datasets=("digits",), methods=SHELF, backbones=(VIT,), seeds=(0,)), tmp_path)
-    assert {r.spec.cell_id for r in shelf.runs} <= set(on_vit), "the whole shelf of the suite `adapters`"
+    assert len(plan.runs) == len(SUITES["real"]().methods) + len(HEADS)
 
 
 def test_sets_that_are_not_installed_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -125,18 +121,6 @@ def test_one_cell_of_the_shift_on_images_laid_out_as_the_packages_lay_them(tmp_p
     done = run(planned, tmp_path / "data", tmp_path)
     assert done.status == "ok" and done.spec.also_test == ("shared_stamps",)
     assert {"test.class_mean", "test:shared_stamps.class_mean"} <= done.metrics.keys()
-
-
-@weights
-@pytest.mark.parametrize("data", ["clipart_to_stamps", "stamps_to_clipart"])
-def test_one_cell_of_the_shift_on_the_real_packages(data: str, tmp_path: Path) -> None:
-    brought("clipart", "stamps")
-    planned = one("real-shift", data, "linear", LITE, tmp_path, "image_size=48")
-    done = run(planned, planned.data_root, tmp_path)
-    other = f"test:{planned.spec.also_test[0]}"
-    assert done.status == "ok" and done.dataset.train == {"clipart_to_stamps": 322, "stamps_to_clipart": 155}[data]
-    assert done.metrics[f"{other}.n"] == {"clipart_to_stamps": 206, "stamps_to_clipart": 429}[data]
-    assert done.metrics["test.class_mean"] > 2 / 9 and done.metrics[f"{other}.class_mean"] > 1 / 9
 
 
 def test_the_pip_packages_are_those_of_the_extra() -> None:
