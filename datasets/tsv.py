@@ -28,6 +28,7 @@ class Form(NamedTuple):
     high: float = 0.0
     header: tuple[str, ...] = ()  # of a file that has none
     gaps: bool = False  # rows of too few fields are part of the published file, and passed over
+    after: int = 0  # lines behind the header that are no rows: what the columns hold, for the program that wrote them
 
 
 class Table(NamedTuple):
@@ -35,7 +36,14 @@ class Table(NamedTuple):
 
     items: tuple[Item, ...]
     faults: tuple[str, ...]  # sentences with file and line
-    passed: tuple[int, ...]  # lines that are passed over
+    passed: tuple[int, ...]  # lines that are passed over: empty ones, and those of too few fields where `gaps` says so
+
+    def remarks(self, name: str) -> list[str]:
+        """A sentence about the lines that are passed over, if any are; `name`: of the file."""
+        count = len(self.passed)
+        some = ", ".join(map(str, self.passed[:5])) + (" ..." if count > 5 else "")
+        return [f"{count} row{'s' if count > 1 else ''} of {name} with too few fields {'are' if count > 1 else 'is'} "
+                f"passed over, at line {some}"] if count else []
 
 
 def table(file: Path, form: Form, layout: str) -> Table:
@@ -49,47 +57,54 @@ def table(file: Path, form: Form, layout: str) -> Table:
 
 @lru_cache(maxsize=6)  # the files of two sets; the largest takes some hundred megabytes
 def _parsed(file: Path, form: Form, layout: str, size: int, changed: int) -> Table:
-    lines = _lines(file)
+    try:
+        data = door.read(file, "annotations")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    return parse(data, file, file, form, layout)
+
+
+def parse(data: bytes, path: Path, file: Path, form: Form, layout: str) -> Table:
+    """The table in these bytes, which lie at `path` or, of an archive, within `file`. Raises DataError as `table`."""
+    lines = _lines(data, path)
     header = form.header or tuple(lines[0].split("\t"))
     absent = [name for name in (*form.texts, form.label) if name not in header]
     if absent:
-        raise DataError(f"{file}:1: there is no column {absent[0]!r}; its columns are {', '.join(header)}; expected "
+        raise DataError(f"{path}:1: there is no column {absent[0]!r}; its columns are {', '.join(header)}; expected "
                         f"there: {layout}")
     items, faults, passed = [], [], []
-    start = 0 if form.header else 1
+    start = 0 if form.header else 1 + form.after
     for number, line in enumerate(lines[start:], start + 1):
         fields = line.split("\t")
-        if form.gaps and len(fields) < len(header):
+        if not line or (form.gaps and len(fields) < len(header)):
             passed.append(number)
             continue
         try:
-            items.append(_item(fields, header, form, number, file))
+            items.append(_item(fields, header, form, f"{path.stem}:{number}", file))
         except ValueError as error:
-            faults.append(f"{file}:{number}: {error}")
+            faults.append(f"{path}:{number}: {error}")
     if not items and not faults:
-        faults.append(f"{file} holds no rows; expected there: {layout}")
+        faults.append(f"{path} holds no rows; expected there: {layout}")
     return Table(tuple(items), tuple(faults), tuple(passed))
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(data: bytes, path: Path) -> list[str]:
     """The lines, whichever way they end, an empty last one apart."""
     try:
-        data = door.read(file, "annotations").removeprefix(BOM)
-        lines = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+        text = data.removeprefix(BOM).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a text file: byte {error.start} is not UTF-8") from None
+        raise DataError(f"{path} is not a text file: byte {error.start} is not UTF-8") from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" and len(lines) > 1 else lines
 
 
-def _item(fields: Sequence[str], header: Sequence[str], form: Form, number: int, file: Path) -> Item:
+def _item(fields: Sequence[str], header: Sequence[str], form: Form, place: str, file: Path) -> Item:
     """One row; raises ValueError saying what is wrong with it."""
     if len(fields) != len(header):
         raise ValueError(f"{len(fields)} fields; expected {len(header)}: {', '.join(header)}")
     row = dict(zip(header, fields, strict=True))
     told = row[form.label]
-    text = Text(f"{form.prefix}/{file.stem}:{number}", row[form.texts[0]],
+    text = Text(f"{form.prefix}/{place}", row[form.texts[0]],
                 row[form.texts[1]] if len(form.texts) > 1 else None, file)
     if form.labels:
         if told not in form.labels:

@@ -45,7 +45,7 @@ def present(cards: list[Card], also_test: Mapping[str, tuple[str, ...]], root: P
 
 def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
     """What is missing of the real data, one message for all data sets."""
-    needed = [c for c in cards if c.group != "real" and c.home is None]
+    needed = [c for c in cards if c.group != "real" and package_of(c) is None and c.home is None]
     if not needed:
         return []
     if not given:

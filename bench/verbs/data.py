@@ -99,7 +99,7 @@ def _own(args: argparse.Namespace) -> int:
 
 
 def _packaged() -> list[Card]:
-    return [card for card in registry.cards("real") if package_of(card)]
+    return [card for card in registry.cards("real", "text", "captions") if package_of(card)]
 
 
 def _fetch(cards: Sequence[Card]) -> int:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,14 @@ MODULE_OF = {"natural": "natural", "specialized": "specialized", "structured": "
 
 DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
 SHARED_GROUPS: tuple[Group, ...] = ("fewshot", "shift")  # many cards read one folder
+TEXT_GROUPS: tuple[Group, ...] = ("glue", "text")
+TEXT_FILES = {"language": ("phrases.py", "language.py"), "archives": ("phrases.py", "archives.py")}  # what makes them
 
 
 def has_standin(name: str) -> bool:
     """Whether the data set needs (and has) a stand-in; digits, a real set that ships with a library, does not."""
     card = registry.get(name)
-    return card.group in DEMO_GROUPS + SHARED_GROUPS or package_of(card) is not None
+    return card.group in DEMO_GROUPS + SHARED_GROUPS + TEXT_GROUPS or package_of(card) is not None
 
 
 def _owner(card: Card) -> Card:
@@ -50,13 +53,13 @@ def _module_of(card: Card) -> str:
     if not has_standin(card.name):
         raise DataError(f"{card.name} has no stand-in: " + (card.layout if card.group == "real" else
                         f"it is read as {card.layout}, below --root or DATA"))
+    if card.group in TEXT_GROUPS:
+        return "archives" if package_of(card) else "language"
     return "packaged" if package_of(card) else MODULE_OF.get(card.group, "finegrained")
 
 
 def task_of(name: str) -> Task:
     """The stand-in's classes and drawing function (imports numpy)."""
-    from importlib import import_module
-
     card = registry.get(name)
     tasks: dict[str, Task] = import_module(f".{_module_of(card)}", __package__).TASKS
     return tasks[card.name]
@@ -73,7 +76,8 @@ def standin_hash(name: str, seed: int = 0) -> str:
     card = _owner(registry.get(name))
     key = card.folder if card.group in SHARED_GROUPS or package_of(card) else card.name
     digest = hashlib.sha256(f"{key}|{seed}|{LAYOUT}|{QUALITY}\n".encode())
-    files = [*KIT, f"{_module_of(card)}.py"]
+    module = _module_of(card)
+    files = list(TEXT_FILES.get(module, (*KIT, f"{module}.py")))
     if card.group in SHARED_GROUPS:
         files.append("suites.py")
     if "finegrained.py" in files:  # which borrows from it
@@ -182,6 +186,9 @@ def _save(file: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _lay_out(card: Card, folder: Path, seed: int) -> None:
+    if card.group in TEXT_GROUPS:
+        import_module(f".{_module_of(card)}", __package__).WRITERS[card.folder](folder, seed)
+        return
     if package_of(card):
         from .packaged import WRITERS
 

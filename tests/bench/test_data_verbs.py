@@ -12,6 +12,7 @@ from PIL import Image
 from bench.cli import main
 from datasets import registry, standins
 from datasets.check import check
+from datasets.packages import package_of
 
 
 def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -104,7 +105,8 @@ def test_fetch_says_what_brings_a_set_and_under_which_terms(capsys: pytest.Captu
     assert "make real" in elpv and "CC BY-NC-SA 4.0" in elpv
     assert "licence" in cub and registry.get("cub").source in cub
     _, out, _ = said(["data", "fetch"], capsys)
-    assert {line.partition(":")[0] for line in out.splitlines()} == {c.name for c in registry.cards("real") if c.folder}
+    assert {line.partition(":")[0] for line in out.splitlines()} == {
+        c.name for c in registry.cards("real", "text", "captions") if package_of(c)}
 
 
 def test_hashes_know_a_held_out_image_by_its_bytes_and_by_its_pixels(capsys: pytest.CaptureFixture[str],

@@ -48,3 +48,12 @@ def package_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if card.folder:
             standins.write(card.name, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def text_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-ins of all texts. Read only."""
+    root = tmp_path_factory.mktemp("texts")
+    for card in registry.cards("glue", "text"):
+        standins.write(card.name, root)
+    return root
