@@ -45,6 +45,11 @@ def _done(run: RunResult) -> list[str]:
         kept = f", {data.holdout:,} more were held out" if data.holdout else ""
         found[0] += (f" {data.train:,} images of {data.classes:,} classes were trained on{kept}, each "
                      f"{CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels.")
+    if spec.combined:
+        made = {"ensemble": "The probabilities of runs of a search were averaged, chosen on validation",
+                "seeds": "The probabilities of all seeds were averaged"}.get(
+                    spec.combined, f"The weights of several runs were averaged ({spec.combined})")
+        found.append(f"{made}: {', '.join(spec.ingredients)}; the settings are those of the first of them.")
     if spec.partial:
         found.append("These data are not what the card of the set promises.")
     bits = [f"{spec.epochs} epochs in batches of {spec.batch_size} by {spec.optimizer}, learning rate {spec.lr:g} "

@@ -35,7 +35,7 @@ NUMBER = (
 )
 FREE = ("metrics", "diagnostics")  # their keys become columns: "metrics.test.top1"
 PROTOCOL_FREE = frozenset({"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale",
-                           "holdout", "held_as"})  # as in RunSpec.protocol_id; a test compares the two
+                           "holdout", "held_as", "ingredients"})  # as in RunSpec.protocol_id; a test compares the two
 Stamp = tuple[int, int, int]  # size, newest mtime_ns of the record and its predictions, names and stamps of these
 OWN = ("path", "sha256", "run_id", "cell_id")  # words that are rarely the same twice
 NAN, LARGEST = math.nan, sys.float_info.max

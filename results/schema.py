@@ -29,9 +29,9 @@ Phase = Literal["tune", "final", "peek"]
 
 
 # Fields that joined RunSpec -> what every run before them did.
-LATER: dict[str, bool | int | str | None] = {"compiled": False, "decay": "matrices", "held_as": "train",
-                                             "warmup_steps": 0, "head_seed": None,
-                                             "batch_norm": "method", "until": 0}
+LATER: dict[str, bool | int | str | tuple[str, ...] | None] = {
+    "compiled": False, "decay": "matrices", "held_as": "train", "warmup_steps": 0, "head_seed": None,
+    "batch_norm": "method", "until": 0, "combined": "", "ingredients": ()}
 
 
 class RecordError(ValueError):
@@ -83,6 +83,9 @@ class RunSpec:
     warmup_steps: int = 0  # warm-up for so many steps in place of epochs, at most a fifth of the run
     batch_norm: str = "method"  # in training: as the method has it, "eval" (stored statistics), "train"
     until: int = 0  # phase tune: stop after so many of the epochs, on the schedule of them all; 0: to the end
+    combined: str = ""  # of several runs: "ensemble", "seeds" (means of probabilities), "soup_uniform", "soup_greedy",
+    # "model_stock" (means of weights); the settings are those of the first ingredient
+    ingredients: tuple[str, ...] = ()  # of a combination: "<times>*<run id>", in the order of their runs' choice
     head_seed: int | None = None  # where the new head starts, whatever the run's seed; None: it follows from that
     schema: int = SCHEMA
 
@@ -100,7 +103,7 @@ class RunSpec:
     def protocol_id(self) -> str:
         """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
         free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout",
-                "held_as"}
+                "held_as", "ingredients"}
         return _hash({k: v for k, v in self.written().items() if k not in free})
 
     def written(self) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def load_selection(suite: str, folder: Path | None = None) -> Selection | None:
     return found
 
 
-def _save(found: Trials | Selection, path: Path) -> Path:
+def _save(found: Any, path: Path) -> Path:
     write_text(path, json.dumps(written(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 

@@ -47,6 +47,7 @@ class Predictions:
     margin: Floats  # (N,)
     confidence: Floats  # (N,) softmax of the predicted class
     nll: Floats  # (N,)
+    probabilities: np.ndarray[Any, Any] | None = None  # (N, C) float32, where they were asked for
 
     def save(self, path: Path, items_hash: str) -> None:
         """A compressed .npz that also names the items' order by its hash."""
@@ -54,19 +55,36 @@ class Predictions:
             np.savez_compressed(stream, pred=self.pred, label=self.label, margin=self.margin,
                                 confidence=self.confidence, nll=self.nll, items=np.array(items_hash))
 
+    def save_probabilities(self, path: Path) -> None:
+        """A compressed .npz of float16, (N, C), with the labels: what an ensemble is chosen from."""
+        assert self.probabilities is not None
+        with path.open("wb") as stream:
+            np.savez_compressed(stream, probabilities=self.probabilities.astype(np.float16), label=self.label)
+
+
+def from_probabilities(mean: np.ndarray[Any, Any], label: np.ndarray[Any, Any]) -> Predictions:
+    """(N, C) mean probabilities, (N,) labels -> predictions; a margin is a difference of logarithms, as of logits."""
+    top = np.sort(mean, axis=1)[:, -min(2, mean.shape[1]):]
+    tiny = np.finfo(np.float64).tiny
+    logs = np.log(np.maximum(top, tiny))
+    own = np.log(np.maximum(mean[np.arange(len(label)), label], tiny))
+    return Predictions(mean.argmax(1).astype(np.int32), label.astype(np.int32),
+                       (logs[:, -1] - logs[:, 0]).astype(np.float32), top[:, -1].astype(np.float32),
+                       (-own).astype(np.float32), mean.astype(np.float32))
+
 
 def adapts(method: Method) -> bool:
     """Whether a part moves weights while it predicts."""
     return any(getattr(part, "tta", "none") != "none" for part in method.regularizers)
 
 
-def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True) -> Predictions:
+def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, probabilities: bool = False) -> Predictions:
     """Score one split in order, in eval mode; the method decides how a batch is predicted, unless `adapt` is false."""
-    return predict_among(method, fit, batches, (None,), adapt)[0]
+    return predict_among(method, fit, batches, (None,), adapt, probabilities)[0]
 
 
 def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Sequence[int] | None],
-                  adapt: bool = True) -> list[Predictions]:
+                  adapt: bool = True, probabilities: bool = False) -> list[Predictions]:
     """One pass over a split, scored once for each mask: the classes that may be answered, or None for all of them."""
     was_training = fit.model.training
     kept = {name: p.detach().clone() for name, p in fit.trainable.items()}
@@ -81,7 +99,7 @@ def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Se
                     for batch in batches.in_order():
                         logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()
                         for found, mask in zip(rows, masks, strict=True):
-                            found.append(_judge(logits, batch.y, mask))
+                            found.append(_judge(logits, batch.y, mask, probabilities))
                     break
                 except torch.OutOfMemoryError:
                     if adapts(method) or batches.batch_size == 1:
@@ -152,8 +170,8 @@ def free_memory(device: torch.device) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
-def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None) -> tuple[Tensor, ...]:
-    """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, on the CPU."""
+def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None, probabilities: bool) -> tuple[Tensor, ...]:
+    """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, on the CPU; its probabilities too."""
     if mask is not None:
         closed = torch.full_like(logits[0], -torch.inf)
         closed[list(mask)] = 0
@@ -162,7 +180,8 @@ def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None) -> tuple[Tenso
     margin = top.values[:, 0] - top.values[:, -1]
     confidence = logits.softmax(1).amax(1)
     nll = F.cross_entropy(logits, y, reduction="none")
-    return tuple(t.cpu() for t in (top.indices[:, 0], y, margin, confidence, nll))
+    whole = (logits.softmax(1),) if probabilities else ()
+    return tuple(t.cpu() for t in (top.indices[:, 0], y, margin, confidence, nll, *whole))
 
 
 def _gather(rows: list[tuple[Tensor, ...]]) -> Predictions:

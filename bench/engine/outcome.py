@@ -51,14 +51,14 @@ def collect(run: Built, course: Course, data: TuneData, scores: Scores, seconds:
     images = max(1, run.fit.step - 1) * run.batches.batch_size
     return Trained(
         spec=run.spec, model=run.fit.model, fit=run.fit, method=run.method, predictions=scores.predictions,
-        metrics=scores.metrics, dataset=_dataset(run, data, scores), backbone=_backbone(run),
+        metrics=scores.metrics, dataset=dataset_of(run, data, scores), backbone=backbone_of(run),
         params=params_of(run.method.adapter, run.fit.model, run.backbone_sizes), memory=Memory(**course.memory),
         history=course.history, diagnostics=_diagnostics(run, course, scores), seconds=seconds,
         train_images_per_s=images / course.counted_s if course.counted_s > 0 else None,
         eval_images_per_s=scores.images_per_s, test_passes=data.test_passes, items_hash=scores.hashes)
 
 
-def _dataset(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
+def dataset_of(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
     """The data as this run saw them."""
     card, own = run.card, next(iter(scores.predictions))
     return DatasetInfo(
@@ -69,7 +69,8 @@ def _dataset(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
         class_names=card.class_names)
 
 
-def _backbone(run: Built) -> BackboneInfo:
+def backbone_of(run: Built) -> BackboneInfo:
+    """The backbone as this run had it."""
     spec = run.spec
     mean, std = normalisation(spec, (run.backbone.mean, run.backbone.std))
     return BackboneInfo(params=sum(run.backbone_sizes.values()),

@@ -38,7 +38,7 @@ def score(run: Built, course: Course, data: TuneData) -> Scores:
     assert images is not None
     started = time.perf_counter()
     batches = run.splits.of(images)
-    scores.predictions[split] = predict(run.method, run.judged(), batches)
+    scores.predictions[split] = predict(run.method, run.judged(), batches, probabilities=members(run))
     seconds = time.perf_counter() - started
     scores.images_per_s = len(images) / seconds if seconds > 0 else None
     scores.hashes[split] = split_hash(images.items, run.where.data_root)
@@ -55,6 +55,12 @@ def score(run: Built, course: Course, data: TuneData) -> Scores:
     if spec.select == "val":
         scores.metrics["val.best.epoch"] = float(course.best_epoch)
     return scores
+
+
+def members(run: Built) -> bool:
+    """Whether the run keeps what an ensemble is chosen from: a whole trial of a search that was told to, with few
+    enough classes."""
+    return run.spec.phase == "tune" and not run.spec.until and run.where.keeps_members(run.card.classes)
 
 
 def _peeked(course: Course) -> dict[str, float | None]:

@@ -144,13 +144,18 @@ def _store_artifacts(spec: RunSpec, trained: Trained, where: Where, root: Path) 
             found.save(temporary, trained.items_hash[split])
 
         _, further, name = split.partition(":")
-        made.append(_stored(f"predictions{further}{name}", path, write))
-    if spec.phase == "final" and _kept(trained, where):
-        made.append(_stored("adapter", record.with_suffix(".safetensors"), lambda path: _save_weights(path, trained)))
+        made.append(stored_file(f"predictions{further}{name}", path, write))
+        if found.probabilities is not None:
+            made.append(stored_file("probabilities", path.with_suffix(".probs.npz"), found.save_probabilities))
+    member = any(one.kind == "probabilities" for one in made)
+    if member or (spec.phase == "final" and _kept(trained, where)):
+        made.append(stored_file("adapter", record.with_suffix(".safetensors"),
+                                lambda path: _save_weights(path, trained)))
     return tuple(made)
 
 
-def _stored(kind: str, path: Path, write: Callable[[Path], None]) -> Artifact:
+def stored_file(kind: str, path: Path, write: Callable[[Path], None]) -> Artifact:
+    """Write a run's file beside its record, whole or not at all; its entry in the record."""
     store.write_atomic(path, write)
     content = path.read_bytes()
     return Artifact(kind, path.name, sha256(content).hexdigest(), len(content))

@@ -50,7 +50,7 @@ class Session:
     def run(self, progress: Callable[[int, int], None] | None = None) -> Trained:
         """Everything; `progress(step, steps)` is called after each step."""
         with self._timed("data"):
-            data = self._data()
+            data = self.data()
         self.stage = "build"
         with self._timed("build"):
             self.built = Built(self.spec, self.card, self.where, data)
@@ -69,7 +69,7 @@ class Session:
 
     def test_again(self, stored: Path) -> tuple[Predictions, str]:
         """(predictions on test of weights that a finished run has stored, hash of the items); nothing is trained."""
-        data = self._data()
+        data = self.data()
         self.built = Built(self.spec, self.card, self.where, data, prepare=False)
         weights.load(stored, self.built.fit.model, backbone=self.spec.model, backbone_hash=self.spec.weights,
                      method=self.built.method.text.text(full=True))
@@ -77,7 +77,8 @@ class Session:
         scores = score(self.built, self.course, data)
         return scores.predictions["test"], scores.hashes["test"]
 
-    def _data(self) -> TuneData:
+    def data(self) -> TuneData:
+        """The images that the phase may see."""
         return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root))
 
     def _timed(self, name: str) -> Timer:

@@ -8,6 +8,13 @@ from typing import Literal
 
 from .checkpoint import EVERY_S
 
+MOST_CLASSES = 1000  # probabilities of more are stored when asked for by name alone
+
+
+def keeps_members(wanted: str, classes: int) -> bool:
+    """Whether `tune --members WANTED` stores the probabilities of a set of so many classes."""
+    return wanted == "all" or (wanted == "small" and classes <= MOST_CLASSES)
+
 
 @dataclass(frozen=True)
 class Where:
@@ -23,6 +30,11 @@ class Where:
     checkpoint_every_epochs: int = 0  # 0: by the clock alone
     time_limit_s: float | None = None  # then the run is stored where it stands, status timeout
     keep_weights: Literal["small", "all", "none"] = "small"  # which trained weights are stored beside the record
+    keep_members: Literal["none", "small", "all"] = "none"  # trials: probabilities on val and weights, for ensembles
+
+    def keeps_members(self, classes: int) -> bool:
+        """Whether a trial on a set of so many classes stores what an ensemble is chosen from."""
+        return keeps_members(self.keep_members, classes)
 
     def with_weights(self, file: Path | None) -> Where:
         return replace(self, weights_file=file)

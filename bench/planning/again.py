@@ -41,6 +41,10 @@ def again(record: RunResult) -> Again:
     if record.spec.phase == "tune":
         return Again("", commit, (*told, "it is a trial of tuning, which no command runs alone: "
                                           "`python -m bench tune`"))
+    if record.spec.combined:
+        verb = "ensemble" if record.spec.combined in ("ensemble", "seeds") else "soup"
+        return Again("", commit, (*told, f"it is made of stored runs ({', '.join(record.spec.ingredients)}), whose "
+                                          f"weights are here alone: `python -m bench {verb}`"))
     request = _request(record)
     try:
         found = _settled(request, record.spec)

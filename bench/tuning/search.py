@@ -17,6 +17,7 @@ from pathlib import Path
 from results.selections import Effort, Study, Trial, Trials, load_trials, save_trials
 
 from ..engine.checkpoint import Checkpoints
+from ..engine.where import keeps_members
 from ..planning.existing import look_up
 from ..planning.held import settled
 from ..planning.request import Request
@@ -120,17 +121,18 @@ def searches(request: Request, effort: Effort, together: bool, seed: int = 0) ->
 
 
 def run(suite: str, moving: Sequence[Search], runs: Path, carry_out: CarryOut, folder: Path | None = None,
-        again: bool = False, checkpoints: Path | None = None) -> int:
+        again: bool = False, checkpoints: Path | None = None, members: str = "none") -> int:
     """Search until every budget is used, `again`: failed runs too; returns the number of trials without a score.
 
     `checkpoints`: where runs that stopped early stand; those of configurations that were set aside are removed.
+    `members`: whole runs that stored no probabilities on val are done once more, with the same numbers.
     """
     alive = list(moving)
     while alive:
         waves = [(one, wave) for one in alive if (wave := one.propose())]
         for stage in range(max((one.stages for one, _ in waves), default=0)):
             going = [(one, [t for t in wave if not t.stopped]) for one, wave in waves if stage < one.stages]
-            _stage(going, stage, runs, carry_out, again)
+            _stage(going, stage, runs, carry_out, again, members)
             for one, wave in going:
                 if stage + 1 < one.stages:
                     _cut(one, wave, stage, runs, checkpoints)
@@ -143,16 +145,24 @@ def run(suite: str, moving: Sequence[Search], runs: Path, carry_out: CarryOut, f
 
 
 def _stage(going: Sequence[tuple[Search, list[Tried]]], stage: int, runs: Path, carry_out: CarryOut,
-           again: bool) -> None:
+           again: bool, members: str) -> None:
     """Train what is going as far as the stage wants it, and score it."""
     wanted = ("missing", "failed") if again else ("missing",)
     looked = [look_up(p, runs, set()) for one, wave in going for t in wave for p in _runs(one, t, stage)]
-    todo = list({p.spec.id: p for p in looked if p.state in wanted}.values())
+    todo = list({p.spec.id: p for p in looked if p.state in wanted or _bare(p, members)}.values())
     if todo:
         carry_out(todo)
     for one, wave in going:
         for t in wave:
             t.score = score([look_up(p, runs, set()).record for p in _runs(one, t, stage)])[0]
+
+
+def _bare(planned: Planned, members: str) -> bool:
+    """Whether a finished whole run lacks what an ensemble is to be chosen from."""
+    record = planned.record
+    if planned.state != "done" or record is None or record.dataset is None or planned.spec.until:
+        return False
+    return keeps_members(members, record.dataset.classes) and all(a.kind != "probabilities" for a in record.artifacts)
 
 
 def _runs(one: Search, tried: Tried, stage: int) -> list[Planned]:

@@ -142,7 +142,8 @@ def where_of(args: argparse.Namespace, root: Path, device: str) -> Any:
     return Where(data_root=root, cache_root=None if args.no_cache else checkout.CACHE, weights_file=None, device=device,
                  deterministic=args.strict or device == "cpu", checkpoints=checkpoints(),
                  checkpoint_every_s=max(0.0, args.checkpoint_every), checkpoint_every_epochs=args.checkpoint_epochs,
-                 time_limit_s=args.time_limit, keep_weights=args.keep_weights)
+                 time_limit_s=args.time_limit, keep_weights=args.keep_weights,
+                 keep_members=getattr(args, "members", "none"))
 
 
 def checkpoints() -> Path:

@@ -14,6 +14,7 @@ from ..planning.resolve import Planned
 from ..planning.settings import whole
 from ..tuning.halving import PRUNE
 from ..tuning.samplers import SAMPLERS
+from ..units import size
 from .words import Verb, gpus, how, what
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def add(verb: Verb) -> None:
     tuning.add_argument("--prune", choices=PRUNE, default="none", help="halving: the worse half of a bracket is set "
                         "aside after a quarter of the epochs, and again after half of them; half the epochs of a "
                         "search without (default: none)")
+    tuning.add_argument("--members", choices=("none", "small", "all"), default="none", help="store what `ensemble` and "
+                        "`soup` need of every configuration: probabilities on val in float16 and the trained weights; "
+                        "small: of sets with at most 1,000 classes; all: of any (default: none)")
     tuning.add_argument("--again", choices=("failed",), help="also run failed trials once more")
     tuning.add_argument("--sampler-seed", type=whole, default=0, metavar="N", help="of random and tpe (default: 0)")
 
@@ -70,12 +74,14 @@ def act(args: argparse.Namespace) -> int:
             failures.extend(tally.failures)
 
         lost = run(suite, moving, checkout.RUNS, carry_out, again=args.again == "failed",
-                   checkpoints=here.checkpoints())
+                   checkpoints=here.checkpoints(), members=args.members)
     tried = [len(one.trials) for one in moving]
     studies = f"{len(moving)} {'study' if len(moving) == 1 else 'studies'}"
     print(f"suite {suite}: {studies}, {sum(tried)} configurations ({effort.text()}), {before:.0f} runs done now"
           + (f", {lost} configurations without a score" if lost else ""))
     _tell_epochs(moving)
+    if args.members != "none":
+        _tell_bytes(moving)
     for one in moving:
         if len(one.trials) < effort.budget:
             print(f"{one.method} on {', '.join(one.datasets)}: {len(one.trials)} of {effort.budget}, its space "
@@ -94,6 +100,18 @@ def _tell_epochs(moving: Sequence[Search]) -> None:
     for method, cost in spent.items():
         print(f"{method}: {cost.text()} trained, {100 * (1 - cost.epochs / cost.whole):.0f} % saved by setting aside "
               "what was behind")
+
+
+def _tell_bytes(moving: Sequence[Search]) -> None:
+    """What is stored for ensembles and soups."""
+    from .. import checkout
+    from ..tuning.rules import records_of
+
+    records = records_of({run for one in moving for t in one.trials for run in t.trial().runs}, checkout.RUNS).values()
+    held = {kind: sum(a.bytes for r in records for a in r.artifacts if a.kind == kind)
+            for kind in ("probabilities", "adapter")}
+    print(f"stored for ensembles and soups: {size(held['probabilities'])} of probabilities on val (float16), "
+          f"{size(held['adapter'])} of trained weights")
 
 
 def _effort(args: argparse.Namespace) -> Effort:

@@ -91,6 +91,8 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
     told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
     if record.status != "ok" or record.spec.phase != "final":
         return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
+    if record.spec.combined in ("ensemble", "seeds"):
+        return False, f"{told}: it is a mean of runs and has no weights of its own; verify {_ingredients(record)}"
     committed = bool(recorded.suite_of(path))
     problem = _files(path, record, ("predictions",) if committed else KINDS) or _numbers(path, record)
     if problem:
@@ -102,6 +104,11 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
         return found.same, f"{told}: {found.told}"
     except (StoredError, DataError, MethodError, BackboneError, evidence.PredictionError, OSError) as error:
         return False, f"{told}: {error}"
+
+
+def _ingredients(record: RunResult) -> str:
+    """The ids of the runs that a combination is made of."""
+    return " ".join(one.partition("*")[2] for one in record.spec.ingredients)
 
 
 def _published(record: RunResult) -> str:

@@ -256,13 +256,13 @@ def test_pictures_are_opened_by_the_loaders_alone() -> None:
     assert found <= {"loaders.py", "cache.py", "session.py", "ask.py", "judge.py"}
 
 
-def test_the_loop_asks_for_test_in_two_places() -> None:
-    """Scoring, and looking along the way in phase peek."""
+def test_test_is_asked_for_in_three_places() -> None:
+    """Scoring, looking along the way in phase peek, and a combination of finished runs, chosen before."""
     found = [(path.name, function.name) for path in (ROOT / "bench").rglob("*.py")
              for function in ast.walk(ast.parse(path.read_text())) if isinstance(function, ast.FunctionDef)
              for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
              and node.func.attr == "test"]
-    assert sorted(found) == [("epochend.py", "look"), ("phases.py", "score")]
+    assert sorted(found) == [("combine.py", "tested"), ("epochend.py", "look"), ("phases.py", "score")]
     assert not issubclass(TuneData, FinalData)
 
 

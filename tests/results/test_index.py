@@ -170,7 +170,7 @@ def test_one_run_in_two_files_is_refused(root: Path) -> None:
 
 def test_the_protocol_s_free_fields_are_those_of_the_schema() -> None:
     base = fakes.spec()
-    other = {"str": "other", "int": 77, "float": 0.77, "bool": True, "NoneType": 7}
+    other = {"str": "other", "int": 77, "float": 0.77, "bool": True, "NoneType": 7, "tuple": ("other",)}
     for name, value in asdict(base).items():
         if name in ("schema", "options", "also_test"):
             continue

@@ -1,0 +1,102 @@
+"""What `ensemble` and `soup` share: the pools that are meant, and the one test of what was chosen."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from results import store
+from results.combined import Combination
+from results.schema import RunResult, Scalar
+
+from .. import checkout
+from ..planning.plan import make
+from ..planning.resolve import resolve, suite_of
+from ..tuning import combining
+from ..tuning.combining import Pool
+from ..tuning.rules import records_of
+from ..tuning.studies import studies_of
+from . import here, words
+
+if TYPE_CHECKING:
+    from ..engine.combine import Ingredient
+    from ..engine.where import Where
+
+
+def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
+    """(the suite's name, the runs of each method and data set that may be combined). Raises UsageError."""
+    request = words.request_of(args)
+    if args.of == "seeds":
+        plan = make(request)
+        stage = "tuned" if request.tuned else "paper" if request.recipe == "paper" else "default"
+        found = [combining.with_weights(p, checkout.RUNS, "`run --keep-weights all --again all` stores them")
+                 for p in combining.of_seeds(plan, stage)]
+        return suite_of(request).name, found
+    suite, studies = studies_of(request)
+    records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
+    return suite, [combining.with_weights(p, checkout.RUNS, "`tune --members small` with the same words stores them")
+                   for p in combining.of_studies(studies, records)]
+
+
+def ingredients(runs: Sequence[tuple[RunResult, int]]) -> list[Ingredient]:
+    """The runs with their stored weights, ready to be loaded."""
+    from ..engine.combine import Ingredient
+
+    found = []
+    for record, times in runs:
+        weights = combining.weights_of(record, checkout.RUNS)
+        assert weights is not None
+        found.append(Ingredient(record, weights, times))
+    return found
+
+
+def place(args: argparse.Namespace, pool: RunResult) -> Where:
+    """Where a run's images and its backbone's weights lie."""
+    request = words.request_of(args)
+    asked = replace(request, datasets=(pool.spec.dataset,), backbones=(pool.spec.model,), sets=(), epochs=None,
+                    batch_size=None, methods=(pool.method.text,), tuned=False, recipe="common", seeds=())
+    found = resolve(asked)
+    device = here.device_of(args.device)
+    where: Where = here.where_of(args, found.data_root, device)
+    return where.with_weights(found.weights[pool.spec.model].file)
+
+
+def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) -> int:
+    """Write the choice down, then test what stands there, each once; print what came of it."""
+    from tabulate import tabulate
+
+    from ..engine.joint import execute
+
+    claims, failures, rows = here.claims(), [], []
+    for one in combining.written(suite, chosen):
+        path = store.path_of(one.spec, checkout.RUNS)
+        record = store.load(path) if path.exists() else None
+        if record is None or record.status != "ok":
+            if not claims.take(one.spec.id):
+                print(f"{one.method} on {one.spec.dataset}: another runner is at it")
+                continue
+            try:
+                found = records_of({m.run for m in one.members}, checkout.RUNS)
+                parts = ingredients([(found[m.run], m.times) for m in one.members])
+                record = execute(one.spec, parts, _passed(suite, one), place(args, parts[0].record), checkout.RUNS)
+            finally:
+                claims.release(one.spec.id)
+        failures += [record] if record.status != "ok" else []
+        rows.append((one.method, one.spec.dataset, one.text(), _percent(one.best), _percent(one.val),
+                     _percent(record.metrics.get("test.top1"))))
+    print(tabulate(rows, ("method", "data set", "what", "best alone, val", "val", "test"), disable_numparse=True))
+    here.tell_failures(failures)
+    return 1 if failures else 0
+
+
+def _passed(suite: str, one: Combination) -> dict[str, Scalar]:
+    told: dict[str, Scalar] = {"suite": f"{suite}-ladder", "method": one.method, "combined.of": one.of,
+                               "combined.stage": one.stage, "combined.pool": one.pool}
+    return told | ({"combined.val.top1": one.val} if one.val is not None else {})
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
