@@ -10,7 +10,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from errno import ENAMETOOLONG
 from importlib import import_module
@@ -22,11 +23,15 @@ from methods.grammar import MethodError
 from results.schema import RecordError
 from results.visible import guarded
 
+from . import extra
 from .engine.backbones import BackboneError
 from .planning.request import UsageError
+from .suites import outside as suites_outside
 from .telling import few, short
 
 VERSION = "0.1.0"  # as pyproject.toml has it; a test compares them
+EXTRA = ("a folder outside the checkout with methods, data sets and suites of your own, beside those of the variable "
+         "REGATTA_EXTRA; once for each folder")
 MISTAKES = (UsageError, MethodError, DataError, RecordError, BackboneError)  # of a user; their text is for him
 
 
@@ -70,10 +75,11 @@ def _main(words: Sequence[str] | None) -> int:
     args, rest = parser.parse_known_args(words)
     if rest:
         parser.of(args.verb).error("unrecognized arguments: " + " ".join(rest[:10]) + " ..." * (len(rest) > 10))
-    tell_broken()
     args.parser = parser  # for `completion`
     try:
-        return int(args.do(args))
+        with parts_of(args):
+            tell_broken()
+            return int(args.do(args))
     except UsageError as error:
         for problem in few(error.problems):
             print(f"regatta: {problem}", file=sys.stderr)
@@ -104,27 +110,51 @@ def _main(words: Sequence[str] | None) -> int:
         return 1
 
 
+@contextmanager
+def parts_of(args: argparse.Namespace) -> Iterator[None]:
+    """In here the folders of `--extra` and REGATTA_EXTRA are known, where the command has to do with parts at all.
+
+    Raises UsageError with a sentence for each that cannot be.
+    """
+    told = extra.joined([*args.extra_first, *args.extra], getattr(args, "into", None)) if args.parts else ""
+    try:
+        with extra.named(told):
+            suites_outside.settle()
+            yield
+    except extra.FolderError as error:
+        raise UsageError(error.problems) from None
+    finally:
+        suites_outside.settle()
+
+
 def tell_broken() -> None:
-    """A line for each file of a method or data set that cannot be used; everything else goes on without it."""
+    """A line for each file of a method, data set or suite that cannot be used; everything else goes on without it."""
     from datasets import registry
     from methods import catalog
 
-    for one in (*catalog.broken(), *registry.broken()):
+    for one in (*catalog.broken(), *registry.broken(), *suites_outside.broken()):
         print(f"regatta: {one}; everything else goes on without it", file=sys.stderr)
 
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m bench", description="Adapt pre-trained vision transformers, honestly compared.")
     parser.add_argument("--version", action="version", version=f"regatta {VERSION}")
+    parser.add_argument("--extra", action="append", default=[], dest="extra_first", metavar="DIR", help=EXTRA)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
-    def verb(name: str, do: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    def verb(name: str, do: Callable[[argparse.Namespace], int], help: str, parts: bool = True,
+             ) -> argparse.ArgumentParser:
+        """`parts`: whether the command has to do with methods, data sets or suites, and so with `--extra`."""
         made = verbs.add_parser(name, help=help, description=help, allow_abbrev=False)
-        made.set_defaults(do=do)
+        made.set_defaults(do=do, parts=parts, extra=[])
         return made
 
     for module in _verbs():
         module.add(verb)
+    for made in verbs.choices.values():
+        if made.get_default("parts"):
+            made.add_argument_group("parts of your own").add_argument("--extra", action="append", default=[],
+                                                                      metavar="DIR", help=EXTRA)
     return parser
 
 

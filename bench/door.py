@@ -91,7 +91,8 @@ def _planned(verb: str, asked: Mapping[str, Word]) -> Plan:
     if rest:
         raise ValueError(f"{verb} has no option {rest[0]}")
     try:
-        return make(request_of(args), checkout.RUNS)
+        with cli.parts_of(args):
+            return make(request_of(args), checkout.RUNS)
     except cli.MISTAKES as error:
         raise ValueError(str(error)) from None
 

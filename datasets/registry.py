@@ -1,6 +1,7 @@
 """The cards by name. Modules of this package are found by themselves, so a new data set is a new file.
 
-A file that cannot be imported is `broken`: its data sets are refused when they are asked for, the others go on.
+A file that cannot be imported is `broken`: its data sets are refused when they are asked for, the others go on. So it
+is with files of folders outside the checkout (`outside`); a name that ours has stays ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from . import outside
 from .card import SPLITS, Card, DataError, Group
 from .own import note
 
@@ -34,8 +36,8 @@ ORDER: tuple[Group, ...] = (
 )
 
 # hold no cards; skipped so that listing stays instant
-TOOLS = ("check", "convert", "exclusion", "fetch", "folder", "identity", "own", "packages", "promises", "raw",
-         "sameness", "standins", "stratify")
+TOOLS = ("check", "convert", "exclusion", "fetch", "folder", "identity", "outside", "own", "packages", "promises",
+         "raw", "sameness", "standins", "stratify")
 
 _cards: dict[str, Card] = {}
 _aliases: dict[str, str] = {}
@@ -48,6 +50,7 @@ class Broken(NamedTuple):
     file: str
     why: str
     names: tuple[str, ...]
+    outside: bool = False  # of a folder outside the checkout
 
     def __str__(self) -> str:
         return f"{self.file} cannot be used: {self.why}"
@@ -62,6 +65,8 @@ class TwiceError(AssertionError):
 
 
 _broken: list[Broken] = []
+_further: dict[str, Path] = {}  # package -> the folder outside whose files were imported below it
+_origins: dict[str, str] = {}  # module from there -> folder and hash of its file
 
 
 class UnknownDataset(DataError, KeyError):
@@ -83,9 +88,30 @@ def register(card: Card) -> Card:
     return card
 
 
-@cache
 def _discover() -> None:
-    """Import every sibling once; a family of data sets is a package whose `__init__` imports its cards."""
+    """Import every sibling once, and the files of the folders outside once for as long as these are named."""
+    _siblings()
+    if tuple(_further.values()) == outside.folders():
+        return
+    for module in _further:
+        _forget(module)
+    _broken[:] = [b for b in _broken if not b.outside]
+    _further.clear()
+    _origins.clear()
+    for folder in outside.folders():
+        package = outside.package(folder)
+        _further[package] = folder
+        for found in pkgutil.iter_modules([str(folder / outside.KIND)]):
+            try:
+                _origins[f"{package}.{found.name}"] = f"{folder.name} {outside.source_hash(folder, found.name)}"
+                importlib.import_module(f"{package}.{found.name}")
+            except Exception as error:  # whatever a user's file says while it is imported
+                _set_aside(f"{package}.{found.name}", error)
+
+
+@cache
+def _siblings() -> None:
+    """A family of data sets is a package whose `__init__` imports its cards."""
     from . import __name__ as package
     from . import __path__ as folder
 
@@ -101,9 +127,12 @@ def _set_aside(module: str, error: Exception) -> None:
     """Forget what the module has registered so far, and remember why it went no further."""
     from . import __path__ as folder
 
-    place = Path(folder[0], *module.split(".")[1:])
+    package = module.rpartition(".")[0]
+    away = _further.get(package)
+    top = away / outside.KIND if away else Path(folder[0])
+    place = top / module.rpartition(".")[2]
     path = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
-    file = Path(folder[0]).name / path.relative_to(folder[0])
+    file = Path(away.name if away else "") / top.name / path.relative_to(top)
     if isinstance(error, SyntaxError):
         at = Path(error.filename or path).resolve()
         where = "" if at == path.resolve() else f"{at.name}, "
@@ -115,15 +144,39 @@ def _set_aside(module: str, error: Exception) -> None:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    gone = [name for name, owner in _owners.items() if owner == module or owner.startswith(f"{module}.")]
+    gone = _forget(module)
     names = [*gone, *re.findall(r"\bname\s*=\s*['\"]([\w-]+)['\"]", text), module.rpartition(".")[2]]
     if isinstance(error, TwiceError):
         names.append(error.name)
+    if away:
+        names = [name for name in names if name not in _aliases]  # what has the name already keeps it
+        why += _absolute(why, package)
+    _broken.append(Broken(file.as_posix(), why, tuple(dict.fromkeys(names)), bool(away)))
+
+
+def _forget(module: str) -> list[str]:
+    """Take back what a module, or one below it, has registered; the names of its cards."""
+    gone = [name for name, owner in _owners.items() if owner == module or owner.startswith(f"{module}.")]
     for name in gone:
         del _owners[name], _cards[name]
         for alias in [a for a, owner in _aliases.items() if owner == name]:
             del _aliases[alias]
-    _broken.append(Broken(file.as_posix(), why, tuple(dict.fromkeys(names))))
+    return gone
+
+
+def _absolute(why: str, package: str) -> str:
+    """What a file outside should write that asks its own folder for what is ours; or nothing."""
+    asked = re.search(rf"No module named '{re.escape(package)}\.(\w+)", why)
+    there = asked and (Path(__file__).parent / f"{asked[1]}.py").is_file()
+    return f"; write from {__package__}.{asked[1]} import" if asked and there else ""
+
+
+def origin(name: str) -> str:
+    """Of a card from a folder outside the checkout: `mine 0123456789ab`, the folder's last name and the hash of its
+    file when it was imported; nothing for a card of ours."""
+    _discover()
+    owner = _owners.get(name, "")
+    return next((told for module, told in _origins.items() if f"{owner}.".startswith(f"{module}.")), "")
 
 
 def broken() -> list[Broken]:

@@ -3,7 +3,8 @@
 A part is a class in adapters/, regularizers/ or constraints/ decorated with `@part("name", "alias", ...)`. Its
 annotated fields are its options, written `rank: Annotated[int, ">= 1", "rank of each update"] = 8`: type, allowed
 range, meaning, default. Class variables with literal values (`offers`, `needs`, `paper`, ...) are read as they stand.
-A file that cannot be read is `broken`: its parts are refused when they are asked for, the others go on.
+A file that cannot be read is `broken`: its parts are refused when they are asked for, the others go on. Folders outside
+the checkout (`outside`) hold further parts; one that takes a name of ours is broken, and ours stays.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from . import outside
 from .faults import Broken, PartError, missing_import, parsed, told
 from .formula import problem as formula_problem
+from .pointing import shown
 from .slips import check as check_slips
 
 Scalar = str | int | float | bool | None
@@ -83,6 +86,12 @@ class PartInfo:
     aliases: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict, hash=False)  # literal class variables
+    folder: str = ""  # outside the checkout that it comes from: its last name
+
+    @property
+    def file(self) -> str:
+        """As its author calls it: `methods/adapters/lora.py`, `mine/adapters/rest.py`."""
+        return shown(self.path)
 
     @property
     def offers(self) -> frozenset[str]:
@@ -110,12 +119,13 @@ class PartInfo:
 
 
 UNCOUNTED = ("search", "recipe", "recipe_from")
-CORE = {"base", "catalog", "compose", "grammar"}  # shared by every method: a change there is a change of the program
+# Shared by every method, or by none: a change there is a change of the program.
+CORE = {"base", "catalog", "compose", "faults", "grammar", "outside", "pointing"}
 
 
 @cache
 def _sources(path: Path) -> tuple[Path, ...]:
-    """The file and what it imports relatively, directly or not, sorted."""
+    """The file and what it imports of ours and of its own folder, directly or not, sorted."""
     found: set[Path] = set()
     waiting = [path]
     while waiting:
@@ -123,7 +133,7 @@ def _sources(path: Path) -> tuple[Path, ...]:
         if file not in found:
             found.add(file)
             waiting += _siblings(file)
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=outside.order))
 
 
 @cache
@@ -142,11 +152,13 @@ def _behaviour(path: Path, mtime_ns: int) -> bytes:
 
 @cache
 def _siblings(file: Path) -> tuple[Path, ...]:
-    """Files of ours that a file imports by `from ..x import y` at the margin, the core excepted."""
+    """Files that one imports by `from ..x import y` or `from methods.x import y` at the margin, the core excepted."""
     modules = []
-    lines = re.findall(r"^from (\.+)([\w.]*) import \(?([\w, ]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
-    for dots, module, names in lines:
-        folder = file.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
+    lines = re.findall(r"^from (\.+|methods\b)([\w.]*) import \(?([\w, ]*)", file.read_text(encoding="utf-8"),
+                       re.MULTILINE)
+    for lead, module, names in lines:
+        start = outside.HERE if lead == "methods" else outside.above(file, len(lead))
+        folder = start.joinpath(*filter(None, module.split(".")))
         modules += [folder] + [folder / name.strip() for name in names.split(",") if name.strip()]
     files = [m.with_suffix(".py") for m in modules if m.stem not in CORE]
     return tuple(f for f in files if f.is_file())
@@ -201,7 +213,7 @@ def _option(node: ast.AnnAssign) -> Option:
     return Option(name, kind + ("?" if optional else ""), default, limit, choices, doc)
 
 
-def _read(path: Path, kind: str) -> list[PartInfo]:
+def _read(path: Path, kind: str, package: str, folder: str = "") -> list[PartInfo]:
     tree = parsed(path)
     check_slips(tree, path, kind)
     module_doc = ast.get_docstring(tree) or ""
@@ -225,8 +237,8 @@ def _read(path: Path, kind: str) -> list[PartInfo]:
                     continue
         _check_formula(node, names[0], options, facts.get("formula", ""))
         doc = (ast.get_docstring(node) or module_doc).split("\n\n")[0].replace("\n", " ")
-        found.append(PartInfo(names[0], kind, node.name, f"{path.parent.name}.{path.stem}", path, doc,
-                              tuple(names[1:]), tuple(options), facts))
+        found.append(PartInfo(names[0], kind, node.name, f"{package}.{path.stem}", path, doc,
+                              tuple(names[1:]), tuple(options), facts, folder))
     return found
 
 
@@ -240,12 +252,12 @@ def _check_formula(node: ast.ClassDef, name: str, options: list[Option], formula
 
 def catalog() -> dict[str, PartInfo]:
     """Every part that can be used by its name, in order of kind and name."""
-    return _all()[0]
+    return _all(outside.folders())[0]
 
 
 def broken() -> tuple[Broken, ...]:
     """The files whose parts cannot be used, and why."""
-    return _all()[1]
+    return _all(outside.folders())[1]
 
 
 def broken_part(name: str) -> str:
@@ -255,31 +267,46 @@ def broken_part(name: str) -> str:
 
 
 @cache
-def _all() -> tuple[dict[str, PartInfo], tuple[Broken, ...]]:
+def _all(further: tuple[Path, ...]) -> tuple[dict[str, PartInfo], tuple[Broken, ...]]:
+    """Of this package and of the folders outside."""
     read: list[PartInfo] = []
     bad: list[Broken] = []
-    for folder, kind in KINDS.items():
-        for path in sorted((Path(__file__).resolve().parent / folder).glob("*.py")):
+    places = [(outside.HERE / plural, kind, plural, "") for plural, kind in KINDS.items()]
+    places += [(folder / plural, kind, outside.package(folder, plural), folder.name)
+               for folder in further for plural, kind in KINDS.items()]
+    for place, kind, package, folder_name in places:
+        for path in sorted(place.glob("*.py")):
             try:
-                found = _read(path, kind)
+                found = _read(path, kind, package, folder_name)
                 why = missing_import(path)
             except Exception as error:  # whatever a user's file makes the reader say
                 found, why = [], told(error)
             if why:
                 bad.append(Broken(path, why, _names_in(path)))
             read += [] if why else found
+    ours = {name for info in read if not info.folder for name in (info.name, *info.aliases)}
+    taken = [info for info in read if info.folder and ours & {info.name, *info.aliases}]
+    bad += [Broken(info.path, _taken(info, ours), (info.name, *info.aliases)) for info in taken]
+    read = [info for info in read if info not in taken]
     owners: dict[str, list[PartInfo]] = {}
     for info in read:
         for name in {info.name, *info.aliases}:
             owners.setdefault(name, []).append(info)
     clashes = {name: infos for name, infos in owners.items() if len(infos) > 1}
     for name, infos in clashes.items():  # neither: nobody could say whose numbers they are
-        both = " and ".join(f"{i.module.replace('.', '/')}.py" for i in infos)
+        both = " and ".join(i.file.removeprefix("methods/") for i in infos)
         bad.append(Broken(infos[-1].path, f"{both} both register {name!r}", tuple({name, *(i.name for i in infos)})))
     clashing = {id(i) for infos in clashes.values() for i in infos}
     parts = {i.name: i for i in read if id(i) not in clashing}
     order = list(KINDS.values())
+    bad = [b if outside.home(b.path) is None else replace(b, names=tuple(n for n in b.names if n not in ours))
+           for b in bad]
     return dict(sorted(parts.items(), key=lambda kv: (order.index(kv[1].kind), kv[0]))), tuple(bad)
+
+
+def _taken(info: PartInfo, ours: set[str]) -> str:
+    name = next(n for n in (info.name, *info.aliases) if n in ours)
+    return f"{name!r} is a name of Regatta's own; take another one in @part(...)"
 
 
 def _names_in(path: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any, TypeVar, dataclass_transform
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from .base import Adapter, Batch, Constraint, Fit, Objective, Part, Predictor, R
 from .catalog import Scalar
 from .faults import INSTALLED
 from .grammar import Choice, MethodError, MethodText, from_record
+from .outside import imported
 
 P = TypeVar("P", bound=Part)
 BASES: dict[str, type[Part]] = {"adapter": Adapter, "regularizer": Regularizer, "constraint": Constraint}
@@ -139,18 +139,18 @@ def from_spec(name: str, options: tuple[tuple[str, Scalar], ...]) -> Method:
 def _instance(choice: Choice) -> Part:
     info = choice.info
     try:
-        cls = getattr(import_module(f".{info.module}", __package__), info.cls)
+        cls = getattr(imported(info.module), info.cls)
     except (MethodError, MemoryError):
         raise
     except Exception as error:  # of a user's file: whatever it says while it is imported
         if isinstance(error, ModuleNotFoundError) and error.name in INSTALLED:
             raise
-        raise MethodError(f"{info.name!r} cannot be used until methods/{info.module.replace('.', '/')}.py is mended: "
+        raise MethodError(f"{info.name!r} cannot be used until {info.file} is mended: "
                           f"importing it raises {type(error).__name__}: {error}") from error
     wanted = BASES[info.kind]
     if not issubclass(cls, wanted):
         raise MethodError(f"{info.name!r} is no {info.kind}: write class {info.cls}({wanted.__name__}) in "
-                          f"methods/{info.module.replace('.', '/')}.py")
+                          f"{info.file}")
     made: Part = cls(**dict(choice.options))
     return made
 

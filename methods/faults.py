@@ -12,7 +12,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from .outside import HERE, above, home
+from .pointing import shown
+
 # What every installation has; where it is missing, the program says how to install it, and lists of methods still work.
 INSTALLED = {"torch", "timm", "torchvision", "numpy", "safetensors", "PIL", "__future__"}
 
@@ -31,8 +33,8 @@ class Broken:
 
     @property
     def file(self) -> str:
-        """`methods/adapters/x.py`."""
-        return (Path(HERE.name) / self.path.relative_to(HERE)).as_posix()
+        """`methods/adapters/x.py`; of a folder outside the checkout, `mine/adapters/x.py`."""
+        return shown(self.path)
 
     def __str__(self) -> str:
         return f"{self.file} cannot be used: {self.why}"
@@ -89,7 +91,7 @@ def _missing(path: Path) -> str:
             absent = [a.name for a in node.names if not _is_there(a.name)]
             if absent:
                 return f"line {node.lineno}: there is no module {absent[0]!r}"
-        elif isinstance(node, ast.ImportFrom) and not node.level:
+        elif isinstance(node, ast.ImportFrom) and not node.level and not _ours(node):
             if not _is_there(node.module or ""):
                 return f"line {node.lineno}: there is no module {node.module!r}"
         elif isinstance(node, ast.ImportFrom):
@@ -114,13 +116,20 @@ def _is_there(module: str) -> bool:
         return True
 
 
+def _ours(node: ast.ImportFrom) -> bool:
+    """Whether it is `from methods...`, as a file outside the checkout may spell what is ours."""
+    return (node.module or "").partition(".")[0] == HERE.name
+
+
 def _relative(node: ast.ImportFrom, path: Path) -> str:
-    base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+    base = (above(path, node.level) if node.level else HERE.parent).joinpath(*(node.module or "").split("."))
     file = base.with_suffix(".py") if node.module else base / "__init__.py"
     if not file.is_file():
         file = base / "__init__.py"
     if not file.is_file():
-        return f"there is no module {'.' * node.level}{node.module or ''}"
+        ours = home(path) and node.level and HERE.joinpath(f"{(node.module or '').replace('.', '/')}.py").is_file()
+        hint = f"; write from {HERE.name}.{node.module} import" if ours else ""
+        return f"there is no module {'.' * node.level}{node.module or ''}{hint}"
     try:
         known, inner = _names(file), missing_import(file)
     except (SyntaxError, ValueError, OSError) as error:

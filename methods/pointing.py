@@ -12,6 +12,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from .outside import home
+
 HERE = Path(__file__).resolve().parent
 FOLDERS = ("adapters", "regularizers", "constraints")
 
@@ -19,6 +21,8 @@ FOLDERS = ("adapters", "regularizers", "constraints")
 def shown(path: Path) -> str:
     """The file as its author calls it."""
     path = path.resolve()
+    if top := home(path):
+        return path.relative_to(top[0].parent).as_posix()
     return path.relative_to(HERE.parent).as_posix() if path.is_relative_to(HERE.parent) else "/".join(path.parts[-3:])
 
 

@@ -159,6 +159,7 @@ class DatasetInfo:
     metric: str = "top1"
     standin: bool = False
     class_names: tuple[str, ...] = ()  # by label, where the card knows them
+    origin: str = ""  # of a card from a folder outside the checkout: the folder's last name, the hash of its file
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ class MethodInfo:
     source_hash: str  # of its files
     ours: str = ""  # what is our reading or our own choice
     adapts_at_test: str = ""  # "", "episodic", "online"
+    origin: dict[str, str] = field(default_factory=dict)  # part from a folder outside the checkout -> that folder's
+    # last name, and the hash of the part's source
 
 
 @dataclass(frozen=True)
@@ -285,8 +288,8 @@ def later_of(cls: type) -> dict[str, Any]:
     return LATER if cls is RunSpec else _JOINED.get(cls, {})
 
 
-_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": ()},
-                                       Provenance: {"place": ""}}
+_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": (), "origin": ""},
+                                       MethodInfo: {"origin": {}}, Provenance: {"place": ""}}
 
 
 def joins(cls: type, first: dict[str, Any]) -> None:
@@ -310,7 +313,8 @@ def to_json(result: RunResult) -> str:
     body = {"schema": result.schema, "run_id": result.spec.id, "cell_id": result.spec.cell_id,
             "phase": result.spec.phase, **asdict(result)}
     body["spec"] = result.spec.written()
-    for name, part in (("backbone", BackboneInfo), ("dataset", DatasetInfo), ("provenance", Provenance)):
+    for name, part in (("backbone", BackboneInfo), ("dataset", DatasetInfo), ("method", MethodInfo),
+                       ("provenance", Provenance)):
         if body[name] is not None:
             first = later_of(part)
             body[name] = {k: v for k, v in body[name].items() if k not in first or v != first[k]}

@@ -25,6 +25,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from methods.outside import folders
 from results import door, store
 from results.parsing import parse
 from results.schema import RecordError, Scalar, _build, spec_from_json
@@ -81,6 +82,7 @@ class Submission:
     arrays: tuple[Array, ...]
     words: tuple[str, ...] = ()  # as typed
     cancelled: str = ""  # UTC
+    extra: tuple[str, ...] = ()  # folders of parts outside the checkout, for `retry`
 
     def runs(self) -> list[str]:
         """The ids of all its runs."""
@@ -161,7 +163,7 @@ def create(folder: Path, suite: str, cluster: str, snapshot: str, arrays: Sequen
     """Write a submission down before anything is submitted; the ids of its jobs follow with `save`."""
     name = made_id or new_id()
     made = Submission(name, folder / name, cluster, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), suite, snapshot,
-                      tuple(arrays), tuple(words))
+                      tuple(arrays), tuple(words), extra=tuple(map(str, folders())))
     (made.folder / "beats").mkdir(parents=True)
     places = list(dict.fromkeys(j.where.with_weights(None) for j in jobs))
     lines: list[dict[str, Any]] = [{"roots": {k: str(v) for k, v in asdict(roots).items()},
@@ -189,7 +191,7 @@ def read(folder: Path) -> Submission:
         if body.pop("schema") != 1:
             raise ValueError("another schema")
         arrays = tuple(_array(a) for a in body.pop("arrays"))
-        body["words"] = tuple(body["words"])
+        body["words"], body["extra"] = tuple(body["words"]), tuple(body.get("extra", ()))
         marked = folder / "cancelled"
         body["cancelled"] = door.read_text(marked).strip() if marked.exists() else body["cancelled"]
         return Submission(folder=folder, arrays=arrays, **body)

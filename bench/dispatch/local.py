@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from methods.outside import VARIABLE
 from results import store
 from results.schema import (
     Attempt,
@@ -115,6 +117,7 @@ class Crew:
 def forking() -> Any:
     """The context whose processes are forked from the server."""
     os.environ.setdefault(*LARGE_PAGES)  # read when the server starts
+    _renew_server()
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context
@@ -208,6 +211,17 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
 def _placed(job: Job, device: str | None) -> Job:
     """The job on that GPU; as it is where it has no choice."""
     return job if device is None else replace(job, where=replace(job.where, device=device))
+
+
+_served: list[str] = []  # the folders of parts outside that the fork server was started with
+
+
+def _renew_server() -> None:
+    """End a fork server that was started with other folders of parts; the next process starts one that knows ours."""
+    told = os.environ.get(VARIABLE, "")
+    if _served and [told] != _served:
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    _served[:] = [told]
 
 
 def _start(context: Any, job: Job, root: Path, child: Child) -> _Running:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import extra
 from ..planning.request import UsageError
 from . import devices, jobs
 from .jobs import Array, Resources, Submission
@@ -67,11 +68,18 @@ def parameters(array: Array, snapshot: Path, parallel: int) -> dict[str, Any]:
         "signal_delay_s": WARNING_S, "wckey": None, "use_srun": wanted.srun,
         "setup": [f"cd {shlex.quote(str(snapshot))} || {{ echo {shlex.quote(gone)} >&2; exit 66; }}",
                   f"export OMP_NUM_THREADS={wanted.cpus} PYTHONDONTWRITEBYTECODE=1", "unset PYTHONSAFEPATH",
+                  _parts(snapshot),
                   *wanted.setup],
         "additional_parameters": {"requeue": True} | {k: v if v else True for k, v in wanted.slurm}
         | ({} if wanted.srun else {"signal": f"B:USR2@{WARNING_S}"}),
     }
     return {k: v for k, v in found.items() if v is not None}
+
+
+def _parts(snapshot: Path) -> str:
+    """The line that points a job at its copies of folders outside the checkout, and at nothing else."""
+    told = extra.below(snapshot)
+    return f"export {extra.VARIABLE}={shlex.quote(told)}" if told else f"unset {extra.VARIABLE}"
 
 
 def _memory(gb: float | None) -> str | None:
@@ -197,6 +205,7 @@ def _submit_local(submission: Submission, snapshot: Path) -> Submission:
 def _detached(folder: Path, log: Path) -> Iterator[None]:
     """Start processes that outlive us: in `folder`, holding neither our terminal nor our pipes."""
     here, saved = Path.cwd(), [os.dup(n) for n in (0, 1, 2)]
+    parts = os.environ.get(extra.VARIABLE)
     sys.stdout.flush()
     sys.stderr.flush()
     nothing, out = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -206,9 +215,13 @@ def _detached(folder: Path, log: Path) -> Iterator[None]:
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.chdir(folder)
+        if parts is not None:
+            os.environ[extra.VARIABLE] = extra.below(folder)
         yield
     finally:
         os.chdir(here)
+        if parts is not None:
+            os.environ[extra.VARIABLE] = parts
         signal.signal(signal.SIGHUP, hangup)
         for number, old in enumerate(saved):
             os.dup2(old, number)

@@ -2,6 +2,7 @@
 
 A copy is named by the hash of its files, so two submissions of the same code share it, and what is edited after a
 submission reaches no job of it. `.snapshot.json` in the copy says what it is; the records of its runs repeat that.
+Folders of parts outside the checkout are copied with it, to `.extra/` (`bench.extra`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from .. import checkout
+from .. import checkout, extra
 from ..engine import env
 
 NOTE = env.SNAPSHOT_NOTE
-LEFT_OUT = (".snapshots", ".git", ".venv", ".cache", "results/jobs", "results/runs")  # whatever git says of them
+# Whatever git says of them.
+LEFT_OUT = (".snapshots", extra.COPIES, ".git", ".venv", ".cache", "results/jobs", "results/runs")
 WITHOUT_GIT = (*LEFT_OUT, "data", "results/checkpoints", "results/claims", "results/scratch", "results/suites")
 
 
@@ -46,30 +49,30 @@ def _below(name: str, folders: tuple[str, ...]) -> bool:
     return any(name == f or name.startswith(f + "/") for f in folders)
 
 
-def hash_of(root: Path, names: list[str], commit: str) -> str:
+def hash_of(files: Mapping[str, Path], commit: str) -> str:
     """12 hex digits over names and contents, and the commit that records will name."""
     digest = sha256(f"{commit}\n".encode())
-    for name in names:
-        digest.update(f"{name}\0{sha256((root / name).read_bytes()).hexdigest()}\n".encode())
+    for name, file in files.items():
+        digest.update(f"{name}\0{sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def make(root: Path = checkout.ROOT, folder: Path | None = None) -> Snapshot:
     """Copy the code as it is now, unless that very copy is there and whole."""
-    names = files_of(root)
+    sources = {name: root / name for name in files_of(root)} | extra.copied()
     commit, dirty, diff = env.code_state()
-    name = hash_of(root, names, commit)
+    name = hash_of(sources, commit)
     target = (folder if folder is not None else checkout.SNAPSHOTS) / name
-    if _whole(target, names, commit):
+    if _whole(target, sources, commit):
         return Snapshot(name, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
     try:
-        for one in names:
+        for one, file in sources.items():
             copy = building / one
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / one, copy)
-        made = hash_of(building, names, commit)
+            shutil.copy(file, copy)
+        made = hash_of({one: building / one for one in sources}, commit)
         if made != name:  # somebody is saving a file at this moment: the copy is what it is
             name, target = made, target.parent / made
         (building / NOTE).write_text(json.dumps({"hash": name, "commit": commit, "dirty": dirty, "diff_hash": diff}))
@@ -82,8 +85,8 @@ def make(root: Path = checkout.ROOT, folder: Path | None = None) -> Snapshot:
     return Snapshot(name, target)
 
 
-def _whole(target: Path, names: list[str], commit: str) -> bool:
+def _whole(target: Path, names: Iterable[str], commit: str) -> bool:
     try:
-        return (target / NOTE).is_file() and hash_of(target, names, commit) == target.name
+        return (target / NOTE).is_file() and hash_of({n: target / n for n in names}, commit) == target.name
     except OSError:
         return False

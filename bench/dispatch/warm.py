@@ -7,7 +7,6 @@ the reason given in `preload`.
 
 import signal
 from contextlib import suppress
-from importlib import import_module
 
 import safetensors.torch  # noqa: F401
 import torch._dynamo  # noqa: F401  # the first optimizer step imports it
@@ -19,10 +18,11 @@ import bench.engine.record  # noqa: F401
 from bench.engine import checkpoint, env, prefix
 from datasets import registry
 from methods.catalog import catalog
+from methods.outside import imported
 
 for part in catalog().values():
     with suppress(Exception):  # a broken file is the failure of the runs that use it, which say so in their records
-        import_module(f"methods.{part.module}")
+        imported(part.module)
 registry.names()
 env.code_state()
 env.cpu_name()

@@ -10,7 +10,8 @@ def method_info(spec: RunSpec) -> MethodInfo:
     """Text, source hash and labels of the spec's method, without importing it."""
     text = from_record(spec.method, spec.options)
     ours = "; ".join(dict.fromkeys(str(p.info.facts["ours"]) for p in text.parts if p.info.facts.get("ours")))
-    return MethodInfo(text.text(), text.source_hash, ours, adapts_of(spec))
+    origin = {p.name: f"{p.info.folder} {p.info.source_hash[:12]}" for p in text.parts if p.info.folder}
+    return MethodInfo(text.text(), text.source_hash, ours, adapts_of(spec), origin)
 
 
 def adapts_of(spec: RunSpec) -> str:

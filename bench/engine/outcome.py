@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from torch import nn
 
+from datasets import registry
 from datasets.images import split_hash
 from methods import compose
 from methods.base import Adapter, Fit
@@ -66,7 +67,7 @@ def dataset_of(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
         val=len(data.val) if data.val else None, test=None if own == "val" else len(scores.predictions[own].pred),
         split_hash=split_hash(data.train.items, run.where.data_root), content_hash=content_hash(data.train),
         title=card.title, group=card.group, metric=card.metric, standin=run.spec.standin,
-        class_names=card.class_names)
+        class_names=card.class_names, origin=registry.origin(card.name))
 
 
 def backbone_of(run: Built) -> BackboneInfo:

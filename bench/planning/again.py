@@ -38,6 +38,9 @@ def again(record: RunResult) -> Again:
     commit, told = record.provenance.commit, []
     if record.provenance.dirty:
         told.append("it ran from a tree with changes that were not committed: this commit alone may not make it again")
+    origins = [*record.method.origin.values(), record.dataset.origin if record.dataset else ""]
+    told += [f"it needs the folder {name!r} of parts, given as --extra"
+             for name in dict.fromkeys(one.rpartition(" ")[0] for one in origins if one)]
     if record.spec.phase == "tune":
         return Again("", commit, (*told, "it is a trial of tuning, which no command runs alone: "
                                           "`python -m bench tune`"))

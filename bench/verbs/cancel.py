@@ -13,7 +13,7 @@ ORDER = 70  # in the list of commands
 
 def add(verb: Verb) -> None:
     """The command and its options."""
-    taking = verb("cancel", act, "take submissions back; what is at work stores where it stands")
+    taking = verb("cancel", act, "take submissions back; what is at work stores where it stands", parts=False)
     taking.add_argument("submissions", nargs="+", metavar="SUBMISSION", help="ids, enough of the first digits, or all")
 
 

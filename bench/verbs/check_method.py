@@ -61,4 +61,4 @@ def _tell(text: str, kind: str) -> int:
 def catalog_file(text: str) -> str:
     """The file of a part, as its author calls it."""
     lead = text.partition("(")[0].strip().replace("-", "_")
-    return f"methods/{catalog()[aliases().get(lead, lead)].module.replace('.', '/')}.py"
+    return catalog()[aliases().get(lead, lead)].file

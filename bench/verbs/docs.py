@@ -46,7 +46,7 @@ ORDER = 150  # in the list of commands
 def add(verb: Verb) -> None:
     """The verb and its options."""
     made = verb("docs", _docs, "write the pages of docs/ that follow from the registry (methods.md, "
-                "families.md)")
+                "families.md)", parts=False)
     made.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page does not follow")
 
 

@@ -21,7 +21,8 @@ FILE = r"(\.html|-(standin|real)-.+\.(csv|tex|svg))"  # what follows the set's n
 
 def add(verb: Verb) -> None:
     """The command and its options."""
-    going = verb("forget", act, "remove a set from the tables: its suite file, page and files; records stay")
+    going = verb("forget", act, "remove a set from the tables: its suite file, page and files; records stay",
+                 parts=False)
     going.add_argument("sets", nargs="+", metavar="NAME", help="as `plan` prints it and its page is called")
 
 

@@ -26,7 +26,7 @@ def add(verb: Verb) -> None:
                          "ids of runs, or enough of their first digits")
     packing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     taking = verb("unpack", take_out, "take a pack out into results/received, beside one's own runs; nothing of it "
-                                      "counts before `submit-check`")
+                                      "counts before `submit-check`", parts=False)
     taking.add_argument("file", type=Path, metavar="FILE")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from results import store
 from results.schema import RecordError
 
+from ..extra import joined, named
 from ..planning.existing import AGAIN
 from .sent import _many, check_cluster, hand_over, named_among, pack, to_whom
 from .words import Verb
@@ -81,7 +82,9 @@ def act(args: argparse.Namespace) -> int:
         status = 0
         for suite in suites:
             ready = [job for job, s, _ in found if s.suite == suite]
-            status = max(status, hand_over(args, cluster, suite, ready, [], wanted))
+            folders = [folder for _, s, _ in found if s.suite == suite for folder in s.extra]
+            with named(joined(folders)):
+                status = max(status, hand_over(args, cluster, suite, ready, [], wanted))
         return status
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from methods.outside import folders
 from results.schema import RunResult
 
 from .. import checkout
@@ -94,8 +96,9 @@ def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequenc
     made = slurm.submit(made, copy.folder, wanted.parallel, print)
     if cluster == "local":
         print(f"processes {', '.join(str(pid) for a in made.arrays for pid, _ in a.pids)} work in the background")
+    parts = "".join(f" --extra {shlex.quote(str(folder))}" for folder in folders())
     print(f"submission {made.id}, code {copy.hash}\n"
-          f"look:   python -m bench status --suite {suite} --watch\n"
+          f"look:   python -m bench status --suite {suite} --watch{parts}\n"
           f"logs:   {_short(made.folder / 'submitit')}\n"
           f"cancel: python -m bench cancel {made.id}\n"
           "again:  python -m bench retry   (what was lost, killed or cut short)")

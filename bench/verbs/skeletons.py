@@ -1,9 +1,12 @@
 """What `new` writes: the smallest part or card that does something, passes its battery, and is changed from there.
 
-`NAME` stands for the name, `Class` for the class, `Title` for the title; nothing else is replaced.
+`NAME` stands for the name, `Class` for the class, `Title` for the title. For a folder outside the checkout the imports
+are spelt with our packages' names.
 """
 
 from __future__ import annotations
+
+import re
 
 ADAPTER = '''"""Title: a trained vector is added before every block (a skeleton: say what yours does, whose it is)."""
 
@@ -140,11 +143,18 @@ register(Card(
 TEXTS = {"adapter": ADAPTER, "regularizer": REGULARIZER, "constraint": CONSTRAINT, "dataset": DATASET}
 FOLDERS = {"adapter": "methods/adapters", "regularizer": "methods/regularizers", "constraint": "methods/constraints",
            "dataset": "datasets"}
+OUTSIDE = {kind: folder.rpartition("/")[2] for kind, folder in FOLDERS.items()}
 
 
-def text(kind: str, name: str) -> str:
-    """The file for a new part or card of this name."""
+def text(kind: str, name: str, outside: bool = False) -> str:
+    """The file for a new part or card of this name; `outside` the checkout."""
     words = name.split("_")
     title = " ".join([words[0].capitalize(), *words[1:]])
     made = TEXTS[kind].replace("NAME", name).replace("Title", title)
-    return made.replace("class Class(", f"class {''.join(w.capitalize() for w in words)}(")
+    made = made.replace("class Class(", f"class {''.join(w.capitalize() for w in words)}(")
+    return _moved(made, "datasets" if kind == "dataset" else "methods") if outside else made
+
+
+def _moved(text: str, package: str) -> str:
+    """With `from methods.base` in place of `from ..base`."""
+    return re.sub(r"^from \.+", f"from {package}.", text, flags=re.MULTILINE)

@@ -34,7 +34,7 @@ STAIRS = {
     "bench.embedded": (),
 }
 # Under every room, and importing none.
-GROUND = {"bench", "bench.checkout", "bench.progress", "bench.telling", "bench.units"}
+GROUND = {"bench", "bench.checkout", "bench.extra", "bench.progress", "bench.telling", "bench.units"}
 # Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
 PLANNING = (("request", "written", "config", "settings", "own"), ("held", "backing", "inputs", "resolve"),
             ("existing", "again", "examine"), ("profile", "memory", "price"), ("about",), ("standing", "tuned"),

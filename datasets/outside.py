@@ -1,0 +1,46 @@
+"""Data sets from folders outside the checkout, as the variable REGATTA_EXTRA names them: files of cards in `datasets/`.
+
+`mine/datasets/slides.py` is imported as `datasets.x_mine.slides`; it takes ours by `from datasets.card import Card`,
+and one dot is its own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+
+VARIABLE = "REGATTA_EXTRA"
+KIND = "datasets"
+
+
+def folders() -> tuple[Path, ...]:
+    """The folders that are named, each once, in the order given."""
+    return _folders(os.environ.get(VARIABLE, ""))
+
+
+@cache
+def _folders(told: str) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(Path(one).expanduser().resolve() for one in told.split(os.pathsep) if one.strip()))
+
+
+def package(folder: Path) -> str:
+    """What the cards of a folder are imported below, made anew: `datasets.x_mine`."""
+    name = f"{__package__}.x_{re.sub(r'[^0-9A-Za-z_]', '_', folder.name)}"
+    for old in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+        del sys.modules[old]
+    made = ModuleType(name, "Data sets from a folder outside the checkout.")
+    made.__path__ = [str(folder / KIND)]
+    sys.modules[name] = made
+    return name
+
+
+def source_hash(folder: Path, module: str) -> str:
+    """12 hex digits over a module's file, or over all files of the package that it is."""
+    place = folder / KIND / module
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
