@@ -70,7 +70,7 @@ def adapting(world: World) -> Table:
                  tuple(body), words, tuple(summary.notes(world, world.adapting)), frozenset(range(start, start + 4)),
                  world.adapting, {} if many else {start: world.columns[0]},
                  {start - 2: "rank", start - 1: "tie", start: "mean", start + 1: "whole", start + 2: "whole",
-                  start + 3: "done"}, {start: [world.columns]})
+                  start + 3: "whole"}, {start: [world.columns]})
 
 
 def _gain(world: World, row: Row) -> tuple[Field, Field]:

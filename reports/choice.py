@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from results.pools import MEANS, POOLS
 from results.suites import Column, Row
 from results.visible import visible
 
-from . import rules
+from . import means, provenance, rules, stats
 from .cells import Cell
 from .pairs import RANKED, Predictions
 from .pictures import label_of
 from .spread import Array
-from .world import World
+from .world import World, key_of
 
 MOST = 400_000  # differences: two megabytes of a page
 PRICES = ("params.trained", "memory.saved_bytes_per_image", "throughput.train_images_per_s")
@@ -35,9 +34,9 @@ PRICES = ("params.trained", "memory.saved_bytes_per_image", "throughput.train_im
 def facts(world: World, predictions: Predictions) -> dict[str, Any]:
     """What page.js reads of a world: names, cells and moments, all of them JSON's own kinds.
 
-    sets: [name, title, group, training set, test items]; rows: [method, backbone, kind, label, trained weights, bytes
-    per image, ms per image, weights that stay when merged, pool]; pools: what each of the rows' pools means; cells: per
-    row and set `_cell` or null; blocks: `_block`.
+    sets: `run` and `family` tell which sets one run tests, and which share their items; rows: `_row`; cells: per row
+    and set `_cell` or null; blocks: `_block`; most: rows that one ranking may hold; across: whether
+    rows of several pools are ranked together at first.
     """
     columns = world.columns
     protocols: list[dict[str, int]] = [{} for _ in columns]
@@ -46,36 +45,38 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
                     protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])), blocks.of(k, d))
               for d, column in enumerate(columns)] for k, row in enumerate(world.rows)]
     return {
-        "sets": [[visible(t) for t in (c.name, c.title, c.group)] + [c.run_dataset or c.name, c.family or c.name]
-                 for c in columns],
-        "rows": [[visible(row.method), visible(row.backbone), _kind(world, row), visible(label_of(world, row)),
-                  *_prices(world, row), world.pool(row)] for row in world.rows],
-        "pools": {pool: MEANS[pool] for pool in world.pools},
+        "sets": [{"name": c.name, "title": visible(c.title), "run": c.run_dataset or c.name,
+                  "family": c.family or c.name} for c in columns],
+        "rows": [_row(world, row) for row in world.rows], "across": world.across,
         "cells": cells, "blocks": blocks.written(), "most": RANKED,
         "seeds": sorted({seed for row in world.rows for c in columns for seed in world.grid.cell(row, c).seeds}),
     }
 
 
-def _kind(world: World, row: Row) -> int:
-    """0: never ranked as it is stale; rows of another number are ranked among themselves: one for each pool."""
-    return 0 if row in world.stale else 1 if world.across else 1 + POOLS.index(world.pool(row))
-
-
-def _prices(world: World, row: Row) -> list[float | None]:
-    """Medians over the row's runs, as the pictures have them; None for what is not known."""
-    found = [median(values) if (values := world.values(row, name)) else None for name in PRICES]
+def _row(world: World, row: Row) -> dict[str, Any]:
+    """row: as its box is called; ranked: not stale; pool: it is ranked among its own; verdict: the worst of its
+    runs, "own" where none was received; then medians over its runs, as the pictures have them, None for what is not
+    known: thousands of trained weights, KiB and ms per image, weights that stay when merged."""
+    weights, kept, speed = (median(values) if (values := world.values(row, name)) else None for name in PRICES)
     merged = world.values(row, "params.extra_inference_merged")
     every = len(merged) == len(world.runs[row.method, row.backbone])
-    return [found[0], found[1], 1000 / found[2] if found[2] else None, max(merged) if merged and every else None]
+    return {"row": visible(" on ".join(key_of(row))), "backbone": visible(row.backbone),
+            "label": visible(label_of(world, row)), "ranked": row not in world.stale, "pool": world.pool(row),
+            "verdict": (provenance.of(world, row) or ["own"])[-1],
+            "thousands": None if weights is None else weights / 1000, "kib": None if kept is None else kept / 1024,
+            "ms": 1000 / speed if speed else None, "stays": max(merged) if merged and every else None}
 
 
-def _cell(cell: Cell, protocol: int, block: int) -> list[Any] | None:
-    """[values, seeds, mean, items, chance's part, complete, protocol, block or -1, signs, at chance]."""
+def _cell(cell: Cell, protocol: int, block: int) -> dict[str, Any] | None:
+    """`chance`: the part of its spread over seeds that is chance of the items; `error`: of its mean over new items;
+    `smooth`: its mean away from 0 and 1; `block`: -1 where its answers are not known."""
     if not cell.values:
         return None
-    signs = "".join(rules.SIGNS[s] for s in cell.signs if s != "chance")
-    return [cell.values, cell.seeds, cell.mean, cell.items, cell.luck, int(cell.complete), protocol, block, signs,
-            int("chance" in cell.signs)]
+    return {"values": cell.values, "seeds": cell.seeds, "mean": cell.mean, "chance": cell.luck,
+            "whole": cell.complete, "protocol": protocol, "block": block,
+            "signs": "".join(rules.SIGNS[s] for s in cell.signs if s != "chance"),
+            "error": means.item_error(cell.values, cell.items, cell.luck) if cell.items is not None else None,
+            "smooth": stats.smoothed(cell.mean, cell.items) if cell.items is not None else None}
 
 
 class _Blocks:
@@ -88,7 +89,7 @@ class _Blocks:
         for d, column in enumerate(world.columns):
             for k, row in enumerate(world.rows):
                 found = self._answers(row, column)
-                if found is not None:
+                if found is not None and len(found[1]) > 1:  # one item has no variance
                     own = self.members.setdefault((found[0], row.backbone), [])
                     own.append((k, d))
                     self.place[k, d] = list(self.members).index((found[0], row.backbone))

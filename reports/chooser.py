@@ -9,20 +9,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from results.pools import MEANS
+from results.received import LEVELS
+
 from .draw import escape
 from .table import Table, cut
 from .world import World, key_of
 
-BUDGET = (("weights", "Trained weights, at most", "500k, 2M"), ("bytes", "Kept for backward per image, at most",
-          "2M, 1.5G bytes"), ("ms", "Training time per image, at most", "ms"))
+BUDGET = (("thousands", "Thousands of trained weights, at most"), ("kib", "KiB kept for backward per image, at most"),
+          ("ms", "Milliseconds of training per image, at most"))
+ALL = '<button type="button" data-do="all" aria-label="All or none of {0}">All or none</button>'
+VERDICTS = ("own", *LEVELS)
+# What page.js shows where it holds; docs/page.md says more.
+SENTENCES = "".join(f'<p data-say="{what}" hidden>{escape(words)}</p>' for what, words in (
+    ("choice", "Means, ranks and ties are of what is chosen, not of everything; pictures that this page does not draw "
+     "anew are of everything."),
+    ("seeds", "No intervals, ranks and ties for a choice of seeds: this page holds summaries over all seeds of a row, "
+     "and they would need its answers. Choose every seed to have them."),
+    ("ranks", "No ranks: fewer than two chosen rows of one pool are complete and share a protocol, or their answers "
+     "are not stored.")))
 
 
 def chooser(world: World, facts: Mapping[str, Any]) -> str:
-    """The panel of one world; a fieldset stands where there is something to choose.
-
-    Pools of entrants get a fieldset beside these once records know them.
-    """
-    parts = [_sets(world), _rows(world), _seeds(facts["seeds"]), _budget(facts["rows"])]
+    """The panel of one world; a fieldset stands where there is something to choose."""
+    rows = facts["rows"]
+    parts = [_sets(world), _rows(world), _pools(world),
+             _among("Whose runs, by the worst verdict of a row", "verdict",
+                    [v for v in VERDICTS if any(r["verdict"] == v for r in rows)]),
+             _among("Seeds", "seed", map(str, facts["seeds"])), _budget(rows)]
     return (f'<details class="choose"><summary>Choose data sets, rows, seeds, a budget</summary>'
             f'<div class="fields">{"".join(parts)}</div>'
             f'<p><button type="button" data-do="reset">Choose everything</button> Means, ranks and ties are computed '
@@ -48,12 +62,10 @@ def _sets(world: World) -> str:
     if len(world.columns) < 2:
         return ""
     found = []
-    for group, title, own in world.groups():
+    for _, title, own in world.groups():
         boxes = [_box("set", c.name, c.title) for c in own if c in world.columns]
         if boxes:
-            whole = f'<label class="whole"><input type="checkbox" checked data-group="{escape(group)}"> ' \
-                    f"{escape(title)}: all</label>"
-            found.append(_fields(title, [*([whole] if len(boxes) > 1 else []), *boxes]))
+            found.append(_fields(title, [*([ALL.format(escape(title))] if len(boxes) > 1 else []), *boxes]))
     return "".join(found)
 
 
@@ -61,19 +73,25 @@ def _rows(world: World) -> str:
     several = len({r.backbone for r in world.rows}) > 1
     boxes = [_box("row", " on ".join(key_of(r)), cut(r.method) + (f" on {r.backbone}" if several else ""))
              for r in world.rows]
-    tools = '<span class="whole"><button type="button" data-do="all">All</button> ' \
-            '<button type="button" data-do="none">None</button> ' \
-            '<button type="button" data-do="found">Only those that the filter finds</button></span>'
-    return _fields("Rows", [tools, *boxes], ' class="wide"') if len(boxes) > 1 else ""
+    found = '<button type="button" data-do="found">Only those that the filter finds</button>'
+    return _fields("Rows", [ALL.format("rows"), found, *boxes], ' class="wide"') if len(boxes) > 1 else ""
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return _fields("Seeds", [_box("seed", str(s), str(s)) for s in seeds]) if len(seeds) > 1 else ""
+def _pools(world: World) -> str:
+    if len(world.pools) < 2:
+        return ""
+    boxes = [_box("pool", pool, f"{pool}: {MEANS[pool]}") for pool in world.pools]
+    return _fields("Pools", [*boxes, _box("across", "yes", "rank rows of all pools together", world.across)])
 
 
-def _budget(rows: Sequence[Sequence[Any]]) -> str:
-    known = [any(r[4 + i] is not None for r in rows) for i in range(4)]
-    inside = [f'<label>{label} <input type="text" name="{name}" inputmode="decimal" placeholder="{example}" size="12">'
-              "</label>" for (name, label, example), held in zip(BUDGET, known, strict=False) if held]
-    inside += [_box("merge", "yes", "Merges: nothing stays at inference", False)] if known[3] else []
+def _among(title: str, name: str, values: Iterable[str]) -> str:
+    boxes = [_box(name, value, value) for value in values]
+    return _fields(title, boxes) if len(boxes) > 1 else ""
+
+
+def _budget(rows: Sequence[Mapping[str, Any]]) -> str:
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    inside = [f'<label>{label} <input type="number" name="{name}" min="0" step="any" autocomplete="off"></label>'
+              for name, label in BUDGET if name in known]
+    inside += [_box("merge", "yes", "Merges: nothing stays at inference", False)] if "stays" in known else []
     return _fields("Budget", inside) if inside else ""

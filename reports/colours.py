@@ -34,5 +34,6 @@ def page_style() -> str:
     light, dark = (" ".join(f"--{name}: {pair[side]};" for name, pair in PAGE.items()) for side in (0, 1))
     rest = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     return (f":root {{ {light} }}\n"
-            f'@media (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} }}\n'
-            f':root[data-theme="dark"] {{ {dark} }}\n{rest}')
+            f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+            f':root:has(#theme [value="light"]:checked) {{ {light} }}\n'
+            f':root:has(#theme [value="dark"]:checked) {{ {dark} }}\n{rest}')

@@ -69,8 +69,11 @@ def escape(text: str) -> str:
     return html.escape(visible(text))
 
 
-def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str]) -> str:
-    """An SVG for the inside of a page: own ids, named colours, tooltips on the marks whose ids are in `tips`."""
+def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str], rows: Mapping[str, int]) -> str:
+    """An SVG for the inside of a page: own ids, named colours, tooltips on the marks whose ids are in `tips`.
+
+    A tooltip that begins with the label of a row (label -> its place) makes its mark one of that row.
+    """
     body = svg[svg.index("<svg"):]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"<title>.*?</title>", "", body, count=1, flags=re.S)
@@ -79,9 +82,19 @@ def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str]) -> str:
     for colour, name in NAMES.items():
         body = body.replace(colour, f"var({name})")
     for mark, text in tips.items():
+        name, row = _named(text, rows)
+        of = f' data-row="{row}"' if row is not None else ""
         body = body.replace(f'id="{prefix}-{mark}"', f'id="{prefix}-{mark}" class="mark" tabindex="0" role="img" '
-                            f'aria-label="{escape(text)}" data-tip="{escape(text)}"', 1)
+                            f'aria-label="{escape(text)}" data-tip="{escape(text)}" '
+                            f'data-name="{escape(name.lower())}"{of}', 1)
     # as large as the card allows, but no more than half as large again as drawn
     body = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'style="max-width: {1.5 * float(m[1]):g}pt"',
                   body, count=1)
     return body.replace("<svg ", f'<svg role="group" aria-label="{escape(title)}" ', 1)
+
+
+def _named(tip: str, rows: Mapping[str, int]) -> tuple[str, int | None]:
+    """(the words of a tooltip that a search looks at, the row that it begins with)."""
+    words = re.split(r"\n| is better than ", tip, maxsplit=1)[0]
+    found = [label for label in rows if words == label or words.startswith((f"{label} ", f"{label},"))]
+    return words, rows[max(found, key=len)] if found else None

@@ -1,85 +1,66 @@
 // What the page draws itself: critical differences, two rows data set by data set, and what a name or a cell opens.
-function svg(name, attributes, ...inside) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+const maker = (space) => (name, attributes, ...inside) => {
+  const made = document.createElementNS(space, name);
   for (const [key, given] of Object.entries(attributes)) made.setAttribute(key, given);
   made.append(...inside);
   return made;
+};
+const svg = maker("http://www.w3.org/2000/svg"), html = maker("http://www.w3.org/1999/xhtml");
+const word = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
+const stroke = (x1, x2, y1, y2, ink, width = 1) => svg("line", { x1, x2, y1, y2, stroke: `var(--${ink})`, "stroke-width": width });
+const disc = (cx, cy, r, ink, more = {}) => svg("circle", { cx, cy, r, fill: `var(--${ink})`, ...more });
+const telling = (tip) => ({ class: "mark", tabindex: 0, role: "img", "aria-label": tip, "data-tip": tip });
+const short = (text) => (text.length < 35 ? text : `${text.slice(0, 16)}…${text.slice(-17)}`);
+
+function axis(low, high, left, right, height, unit) { // x -> place; a scale with round steps
+  const wide = high - low || 1, ten = 10 ** Math.floor(Math.log10(wide / 5)), step = ten * [1, 2, 5, 10].find((f) => f * ten >= wide / 5);
+  const at = (x) => left + (right - left) * (x - low) / wide, parts = [word((left + right) / 2, height - 4, "middle", unit)];
+  for (let x = Math.ceil(low / step) * step; x <= high + 1e-9; x += step)
+    parts.push(stroke(at(x), at(x), 8, height - 34, "faint"), word(at(x), height - 20, "middle", Number(x.toPrecision(6))));
+  return [at, parts];
 }
 
-function html(name, attributes, ...inside) {
-  const made = document.createElement(name);
-  for (const [key, given] of Object.entries(attributes)) made.setAttribute(key, given);
-  made.append(...inside);
-  return made;
+const frame = (width, height, title, parts) => svg("svg", { role: "group", "aria-label": title, viewBox: `0 0 ${width} ${height}`,
+  "font-size": 12, fill: "var(--ink)", style: `max-width: ${1.3 * width}px` }, ...parts);
+
+// A line for each name; draw(i, at, y) gives what stands on it. Null where a figure has nothing to show.
+function chart(section, what, shown, names, ends, unit, right, draw) {
+  const figure = section.querySelector(`[data-live=${what}]`), height = 22 * names.length + 50;
+  figure.hidden = !shown;
+  if (!shown) return null;
+  const low = Math.min(...ends), high = Math.max(...ends), pad = 0.05 * (high - low) || 1;
+  const [at, parts] = axis(low - pad, high + pad, 230, right, height, unit);
+  figure.querySelector(".picture").replaceChildren(frame(720, height, figure.querySelector("h3").textContent, [...parts,
+    ...names.flatMap((name, i) => [word(222, 24 + 22 * i, "end", short(name)), ...draw(i, at, 20 + 22 * i)])]));
+  return figure;
 }
 
-const marked = (shape, attributes, tipText) => svg(shape, { class: "mark", tabindex: 0, role: "img",
-  "aria-label": tipText, "data-tip": tipText, ...attributes });
-const button = (what, label) => html("button", { type: "button", "data-do": what }, label);
-
-function axis(low, high, left, right, height, unit) { // a scale with round steps, its ticks, and x -> place
-  const wide = high - low || 1, rough = wide / 5, ten = 10 ** Math.floor(Math.log10(rough));
-  const step = ten * [1, 2, 5, 10].find((f) => f * ten >= rough);
-  const at = (x) => left + (right - left) * (x - low) / wide, lines = [];
-  for (let x = Math.ceil(low / step) * step; x <= high + 1e-9; x += step) {
-    lines.push(svg("line", { x1: at(x), x2: at(x), y1: 8, y2: height - 34, stroke: "var(--faint)" }),
-      svg("text", { x: at(x), y: height - 20, "text-anchor": "middle" }, `${Number(x.toPrecision(6))}`));
-  }
-  lines.push(svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, unit));
-  return [at, lines];
-}
-
-const short = (text, most = 34) => (text.length <= most ? text : `${text.slice(0, most / 2 - 1)}…${text.slice(-most / 2)}`);
-const frame = (width, height, title, ...inside) => html("div", { class: "picture" }, svg("svg", { role: "group",
-  viewBox: `0 0 ${width} ${height}`, "aria-label": title, "font-size": 12, fill: "var(--ink)",
-  style: `max-width: ${1.3 * width}px` }, ...inside));
-
-// critical differences: rows by their mean, and a bar over those of each tie group
-function drawTies(section, facts) {
-  const figure = section.querySelector("[data-live=ties]"), all = section.found.found;
-  figure.hidden = !all.length;
-  figure.replaceChildren();
-  for (const one of all) {
-    const order = one.rows.map((_, i) => i).sort((a, b) => one.mean[b] - one.mean[a] || a - b);
-    const names = [...new Set(one.letters.flatMap((text) => text.match(/[a-z]\d*/g) || []))].sort((a, b) =>
-      a.slice(1) - b.slice(1) || (a < b ? -1 : 1));
-    const height = 22 * order.length + 50, means = one.mean.map((m) => 100 * m), right = 520;
-    const pad = 0.05 * (Math.max(...means) - Math.min(...means)) || 1;
-    const [at, parts] = axis(Math.min(...means) - pad, Math.max(...means) + pad, 230, right, height,
-      `mean of ${section.found.chosen.sets.length} data sets, %`);
-    const y = (i) => 20 + 22 * order.indexOf(i), column = (g) => right + 20 + g * Math.min(16, 180 / names.length);
-    names.forEach((letter, g) => {
-      const own = order.filter((i) => (one.letters[i].match(/[a-z]\d*/g) || []).includes(letter));
-      parts.push(svg("line", { x1: column(g), x2: column(g), y1: y(own[0]) - 4, y2: y(own.at(-1)) + 4,
-        stroke: "var(--bar)", "stroke-width": 4, "stroke-linecap": "round" }),
-      ...own.map((i) => svg("circle", { cx: column(g), cy: y(i), r: 3.5, fill: "var(--point)" })));
+function drawTies(section, facts) { // rows by their mean, and a bar over those of each tie group
+  const { found, chosen } = section.found, lines = found.flatMap((one) => one.rows.map((k, i) => ({ one, i, k, mean: 100 * one.mean[i] }))
+    .sort((a, b) => b.mean - a.mean || a.i - b.i));
+  const bars = found.flatMap((one) => one.groups.map((own) => lines.flatMap((at, n) => (at.one === one && own.includes(at.i) ? [n] : []))));
+  const column = (g) => 540 + g * Math.min(16, 180 / bars.length);
+  chart(section, "ties", found.length, lines.map(({ k }) => facts.rows[k].label), lines.map(({ mean }) => mean),
+    `mean of ${chosen.sets.length} data sets, %`, 520, (n, at, y) => {
+      const { one, i, k, mean } = lines[n], { label } = facts.rows[k], own = bars.flatMap((bar, g) => (bar.includes(n) ? [[bar, column(g)]] : []));
+      const tip = `${label}\nmean ${fixed(mean)} %\nrank ${range(one.ranks[i])}${one.tails[i]}\ntie group ${letters(one, i)}`;
+      return [...own.map(([bar, x]) => stroke(x, x, y, 20 + 22 * (bar[0] === n ? bar.at(-1) : n), "bar", 4)), ...own.map(([, x]) => disc(x, y, 3.5, "point")),
+        disc(at(mean), y, 6, "point", { ...telling(tip), "data-row": k, "data-name": label.toLowerCase() })];
     });
-    for (const i of order) {
-      const label = facts.rows[one.rows[i]][3];
-      parts.push(svg("text", { x: 222, y: y(i) + 4, "text-anchor": "end" }, short(label)),
-        marked("circle", { cx: at(means[i]), cy: y(i), r: 6, fill: "var(--point)" }, `${label}\nmean ${fixed(means[i])} %\nrank ${
-          one.ranks[i].join(" to ")}\ntie group ${one.letters[i]}`));
-    }
-    figure.append(html("h3", {}, "Critical differences"), frame(720, height, "Critical differences", ...parts),
-      html("figcaption", { class: "soft" }, `Dots are means; rows that share a bar are not told apart (paired, Holm, 5 %)${
-        one.tails[0] === " (runs)" ? ", as these runs have it" : ""}. `, button("svg", "Download SVG")));
-  }
 }
 
 // two rows, data set by data set: as pairs.py compares, with the peers' spread over seeds
-function differences(facts, section, a, b) {
-  const { sets } = section.found.chosen, same = section.found.place;
-  const peers = same.get(a)?.[0].rows.includes(b) ? same.get(a)[0].rows : [a, b];
-  const found = sets.filter((d) => facts.cells[a][d] && facts.cells[b][d]).map((d) => {
-    const own = peers.filter((k) => facts.cells[k][d] && facts.cells[k][d][7] === facts.cells[a][d][7]);
-    const spread = own.includes(b) && !section.found.chosen.seeds ? spreadOf(facts, [d], own) : null;
-    const gap = cellOf(facts, a, d, section.found.chosen.seeds)[2] - cellOf(facts, b, d, section.found.chosen.seeds)[2];
-    if (!spread) return { d, gap };
-    const parts = spread.parts(own.indexOf(a), own.indexOf(b)), half = halfWidth(parts);
-    const p = spread.luck.alone ? signTest(gap, parts[0], facts.blocks[facts.cells[a][d][7]].n) : tail(gap, parts);
-    return { d, gap, interval: [gap - half, gap + half], p, runs: spread.luck.alone };
+function differences(facts, { chosen, place }, a, b) {
+  const ranked = place.get(a)?.one.rows, peers = ranked?.includes(b) ? ranked : [a, b];
+  const found = chosen.sets.filter((d) => facts.cells[a][d] && facts.cells[b][d]).map((d) => {
+    const { block } = facts.cells[a][d], own = peers.filter((k) => facts.cells[k][d]?.block === block);
+    const spread = own.includes(b) && !chosen.seeds ? spreadOf(facts, [d], own) : null;
+    const [x, y] = [a, b].map((k) => cellOf(facts, k, d, chosen.seeds).mean), gap = x - y;
+    if (!spread) return { d, x, y, gap };
+    const parts = spread.parts(own.indexOf(a), own.indexOf(b)), half = halfWidth(parts), runs = spread.luck.alone;
+    return { d, x, y, gap, interval: [gap - half, gap + half], runs, p: runs ? signTest(gap, parts[0], facts.blocks[block].n) : tail(gap, parts) };
   });
-  const tested = found.filter((one) => one.p !== undefined), adjusted = holm(tested.map((one) => one.p));
+  const tested = found.filter((one) => one.interval), adjusted = holm(tested.map((one) => one.p));
   tested.forEach((one, i) => { one.p = adjusted[i]; });
   return found;
 }
@@ -92,66 +73,44 @@ function signTest(gap, moved, n) { // of one run each: the items where they diff
 }
 
 function drawPair(section, facts) {
-  const figure = section.querySelector("[data-live=pair]");
   const two = boxes(section, "pair").filter((box) => box.checked).map((box) => Number(box.closest("tr").dataset.row));
-  figure.hidden = two.length < 2;
-  if (two.length < 2) return;
-  const [a, b] = two, name = (k) => facts.rows[k][3], found = differences(facts, section, a, b);
-  const ends = found.flatMap((one) => (one.interval || [one.gap]).map((x) => 100 * x)), height = 22 * found.length + 50;
-  const low = Math.min(0, ...ends), high = Math.max(0, ...ends), pad = 0.04 * (high - low) || 1;
-  const [at, parts] = axis(low - pad, high + pad, 230, 700, height, `${short(name(a))} − ${short(name(b))}, points`);
-  parts.push(svg("line", { x1: at(0), x2: at(0), y1: 8, y2: height - 34, stroke: "var(--ink)" }));
-  const rows = found.map((one, i) => {
-    const y = 20 + 22 * i, [set, title] = facts.sets[one.d], show = (k) => fixed(100 * cellOf(facts, k, one.d, section.found.chosen.seeds)[2]);
-    const gap = signed(one.gap) + (one.interval ? ` ${bracket(one.interval, signed)}` : "");
-    const verdict = one.p === undefined ? "not on the same items" : one.p > 1 - 0.95 ? "not told apart" : one.gap > 0 ? "better" : "worse";
-    parts.push(svg("text", { x: 222, y: y + 4, "text-anchor": "end" }, short(title)));
-    if (one.interval) parts.push(svg("line", { x1: at(100 * one.interval[0]), x2: at(100 * one.interval[1]), y1: y, y2: y,
-      stroke: "var(--bar)", "stroke-width": 3 }));
-    parts.push(svg("circle", { cx: at(100 * one.gap), cy: y, r: 5, fill: verdict === "not told apart" ? "var(--bar)" : "var(--point)",
-      "data-tip": `${title}\n${gap} points, ${verdict}` }));
-    return html("tr", { "data-set": set }, html("th", { scope: "row" }, title), ...[show(a), show(b), gap, one.p === undefined ? "–"
-      : one.p.toPrecision(2), verdict + (one.runs ? " (runs)" : "")].map((text, j) => html("td", j < 4 ? { class: "num" } : {}, text)));
+  const [a, b] = two.map((k) => facts.rows[k].label), found = two[1] === undefined ? [] : differences(facts, section.found, ...two);
+  const told = found.map(({ d, gap, interval, p, runs }) => ({ title: facts.sets[d].title, p: interval ? p.toPrecision(2) : "–",
+    gap: signed(gap) + (interval ? ` ${bracket(interval, signed)}` : ""),
+    verdict: (!interval ? "not on the same items" : p > 1 - 0.95 ? "not told apart" : gap > 0 ? "better" : "worse") + (runs ? " (runs)" : "") }));
+  const figure = chart(section, "pair", found.length, told.map(({ title }) => title), [0, ...found.flatMap(({ gap, interval }) =>
+    (interval || [gap]).map((x) => 100 * x))], `${short(a || "")} − ${short(b || "")}, points`, 700, (i, at, y) => {
+    const { gap, interval } = found[i], { title, verdict } = told[i], sure = /^(better|worse)/.test(verdict);
+    return [stroke(at(0), at(0), y - 11, y + 11, "ink"), ...(interval ? [stroke(at(100 * interval[0]), at(100 * interval[1]), y, y, "bar", 3)] : []),
+      disc(at(100 * gap), y, 5, sure ? "point" : "bar", telling(`${title}\n${told[i].gap} points, ${verdict}`))];
   });
-  const heads = ["Data set", name(a), name(b), "Difference, points", "p (Holm)", "The first is"];
-  figure.replaceChildren(html("h3", {}, `${name(a)} and ${name(b)}, data set by data set`), frame(720, height, "Differences", ...parts),
-    html("div", { class: "scroll" }, html("table", {}, html("thead", {}, html("tr", {}, ...heads.map((text) =>
-      html("th", { scope: "col", class: heads.indexOf(text) % 5 ? "num" : "" }, html("span", {}, text))))), html("tbody", {}, ...rows))),
-    html("figcaption", { class: "soft", "data-file": `${section.id}-pair` }, "Percent; intervals of 95 % over test items and seeds, "
-      + "not corrected for their number; p by Holm's rule over these data sets. ", button("markdown", "Copy markdown"), " ",
-    button("latex", "Copy LaTeX"), " ", button("csv", "Download CSV"), " ", button("svg", "Download SVG")));
+  if (!figure) return;
+  figure.querySelector("h3").textContent = `${a} and ${b}, data set by data set`;
+  $$("thead span", figure).forEach((head, i) => { head.textContent = [head.textContent, a, b][i] || head.textContent; });
+  figure.querySelector("tbody").replaceChildren(...found.map(({ d, x, y }, i) => html("tr", { "data-set": facts.sets[d].name },
+    html("th", { scope: "row" }, told[i].title), ...[fixed(100 * x), fixed(100 * y), told[i].gap, told[i].p].map((text) =>
+      html("td", { class: "num" }, text)), html("td", {}, told[i].verdict))));
 }
 
 // ---- what a name or a cell opens
+const box = document.getElementById("box");
+const paragraphs = (list) => list.map((text) => html("p", {}, text));
 function open(title, ...inside) {
-  const box = document.getElementById("box");
   box.querySelector("h2").textContent = title;
   box.querySelector("div").replaceChildren(...inside);
   box.showModal();
 }
-const lines = (list) => list.map((text) => html("p", {}, text));
-
-function about(section, k) {
-  const facts = worlds.get(section), [parts, own] = facts.about.rows[k];
-  open(nameOf(facts, k), ...[...parts.map((part) => [part, facts.about.parts[part]]), ...own].flatMap(([title, list]) =>
-    [html("h3", {}, title), ...lines(list)]));
+function about(facts, k) {
+  const [parts, own] = facts.about.rows[k];
+  open(facts.rows[k].row, ...[...parts.map((part) => [part, facts.about.parts[part]]), ...own].flatMap(([title, list]) =>
+    [html("h3", {}, title), ...paragraphs(list)]));
 }
-
-function record(section, cell) {
-  const facts = worlds.get(section), k = Number(cell.parentElement.dataset.row);
-  const d = Number($$("thead th", cell.closest("table"))[cell.cellIndex].dataset.set);
-  const [told, curves] = facts.told?.[`${k},${d}`] || [[], []], points = curves.flatMap(([, list]) => list);
-  const inside = [html("p", { class: "lines" }, cell.dataset.tip), ...lines(told)];
-  if (points.length) {
-    const most = Math.max(...points.map((p) => p[1])), last = Math.max(...points.map((p) => p[0]));
-    const [at, parts] = axis(0, last, 50, 560, 220, "epoch");
-    const y = (v) => 180 - 160 * v / (most || 1);
-    parts.push(svg("text", { x: 46, y: y(most) + 4, "text-anchor": "end" }, most.toPrecision(2)),
-      svg("text", { x: 46, y: y(0) + 4, "text-anchor": "end" }, "0"));
-    curves.forEach(([label, list], i) => parts.push(svg("polyline", { points: list.map(([e, v]) => `${at(e)},${y(v)}`).join(" "),
-      fill: "none", stroke: `var(--${["point", "front", "ink"][i % 3]})`, "stroke-width": 1.8, "data-tip": label })));
-    inside.push(html("h3", {}, `Training loss: ${curves.map(([label]) => label).join(", ")}`), frame(580, 225, "Training loss", ...parts));
+function record(facts, k, d, tip) {
+  const [told, title, most, last, curves] = facts.told?.[`${k},${d}`] || [[], "", 0, 0, []], inside = [];
+  if (curves.length) { // drawn by told.py, 500 wide and 150 high
+    const scale = [word(46, 14, "end", most), word(46, 164, "end", 0), word(550, 180, "end", last), stroke(50, 550, 160, 160, "faint")];
+    inside.push(html("h3", {}, title), frame(560, 185, title, [...scale, ...curves.map((points, i) => svg("polyline", { points, fill: "none",
+      transform: "translate(50 10)", stroke: `var(--${["point", "front", "ink"][i % 3]})`, "stroke-width": 1.8 }))]));
   }
-  open(`${facts.rows[k][3]} on ${facts.sets[d][1]}`, ...inside);
+  open(`${facts.rows[k].label} on ${facts.sets[d].title}`, html("p", { class: "lines" }, tip), ...paragraphs(told), ...inside);
 }
-

@@ -74,8 +74,12 @@ def _items(row: Sequence[Part]) -> float:
     for p in row:
         if p.n is None:
             return float("nan")
-        seeds = len(p.values)
-        whole = stats.item_variance(sum(p.values) / seeds, p.n)
-        own = max(whole / seeds, whole - (p.chance or 0.0) * (seeds - 1) / seeds)  # chance falls with every seed
-        errors[p.items] = errors.get(p.items, 0.0) + p.weight * own**0.5
+        errors[p.items] = errors.get(p.items, 0.0) + p.weight * item_error(p.values, p.n, p.chance)
     return sum(e * e for e in errors.values())
+
+
+def item_error(values: Sequence[float], n: int, chance: float | None) -> float:
+    """Standard error of a cell's mean over new items."""
+    seeds = len(values)
+    whole = stats.item_variance(sum(values) / seeds, n)
+    return max(whole / seeds, whole - (chance or 0.0) * (seeds - 1) / seeds)**0.5  # chance falls with every seed

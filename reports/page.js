@@ -1,475 +1,299 @@
-// The page: choosing, ranking anew, sorting, filtering, copying, tooltips, the theme. Data come as attributes and as
-// JSON, and leave as text, never as HTML. What is chosen stands in the controls, and those that changed in the address.
+// The page: choosing, ranking anew, sorting, filtering, tooltips, the theme. Data come as attributes and as JSON, and
+// leave as text, never as HTML. All that is chosen stands in named inputs, and those that changed in the address.
 const $$ = (query, root = document) => [...root.querySelectorAll(query)];
+const SIGNS = JSON.parse(document.getElementById("signs").textContent);
 const worlds = new Map($$("section.world").map((section) => [section, read(section)]));
 
 function read(section) {
-  const facts = JSON.parse(section.querySelector("script[type='application/json']").textContent);
+  const facts = JSON.parse(section.querySelector("script").textContent);
   const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)).buffer);
   facts.blocks = facts.blocks.map(([n, members, mean, one, apart]) => {
-    const place = {}, gaps = floats(apart);
+    const place = {}, gaps = floats(apart), low = (i, j) => gaps[i * (i - 1) / 2 + j];
     members.forEach(([k, d], i) => { (place[k] ||= {})[d] = i; });
-    const at = (i, j) => (i === j ? 0 : i > j ? gaps[i * (i - 1) / 2 + j] : gaps[j * (j - 1) / 2 + i]);
-    return { n, mean, place, one: floats(one), apart: at };
+    return { n, mean, place, one: floats(one), apart: (i, j) => (i === j ? 0 : i > j ? low(i, j) : low(j, i)) };
   });
-  for (const cell of $$("td, thead button", section)) cell.first = cell.textContent;
-  for (const cell of $$("td", section)) cell.firstValue = cell.dataset.value;
+  for (const cell of $$("td, thead button", section)) cell.first = [cell.textContent, cell.dataset.value];
   return facts;
 }
 
 // ---- numbers as text
 function fixed(x) { // one decimal; halves go to the even side, as Python's do
-  const size = Math.abs(x), half = Number.isInteger(4 * size) && size % 1 === 0.25;
-  const text = (half ? size - 0.05 : size).toFixed(1);
+  const size = Math.abs(x), text = (size % 1 === 0.25 ? size - 0.05 : size).toFixed(1);
   return x < 0 && text !== "0.0" ? `−${text}` : text;
 }
-const signed = (x) => { const text = fixed(100 * x); return text === "0.0" || x < 0 ? text : `+${text}`; };
-const bracket = ([low, high], show = (x) => fixed(100 * x)) => `[${show(low)}, ${show(high)}]`;
+const signed = (x) => (/[1-9]/.test(fixed(100 * x)) && x > 0 ? "+" : "") + fixed(100 * x);
+const bracket = ([low, high], form = (x) => fixed(100 * x)) => `[${form(low)}, ${form(high)}]`;
+const range = ([low, high]) => (low === high ? `${low}` : `${low}–${high}`);
+const letters = (one, i) => one.groups.map((own, p) => (own.includes(i) ? letter(p) : "")).join("");
+const shares = (list) => fixed(100 * sum(list) / list.length)
+  + (list.length > 1 ? ` ± ${fixed(100 * Math.sqrt(variance(list)))} (${list.length})` : "");
 
 // ---- a choice, and what follows from it
-const boxes = (section, name) => $$(`input[name=${name}]`, section);
-const value = (section, name) => section.querySelector(`input[name=${name}]`)?.value.trim() || "";
-
-function amount(text) { // "2M", "1.5 G" -> a number; NaN for what is none
-  const found = /^([\d.]+)\s*([kMG]?)i?B?$/i.exec(text.trim());
-  return found ? Number(found[1]) * { "": 1, k: 1e3, m: 1e6, g: 1e9 }[found[2].toLowerCase()] : NaN;
-}
+const boxes = (root, name) => $$(`input[name=${name}]`, root);
+const ticked = (root, name) => boxes(root, name).filter((box) => box.checked);
+const wordsOf = (section) => section.querySelector("[name=words]").value.toLowerCase().trim().split(/\s+/);
 
 function choiceOf(section, facts) {
-  const sets = boxes(section, "set"), rows = boxes(section, "row"), seeds = boxes(section, "seed");
-  const on = (list, i) => !list.length || list[i].checked;
-  const budget = ["weights", "bytes", "ms"].map((name) => [value(section, name), amount(value(section, name))]);
-  const name = (k) => `${facts.rows[k][0]} on ${facts.rows[k][1]}`;
-  const ticked = new Set(rows.filter((box) => box.checked).map((box) => box.value));
-  const merges = section.querySelector("input[name=merge]")?.checked;
-  const bySet = new Map(sets.map((box) => [box.value, box.checked]));
-  const fits = (row) => budget.every(([text, most], i) => !text || Number.isNaN(most)
-    || (row[4 + i] !== null && row[4 + i] <= most)) && (!merges || row[7] === 0);
-  const chosen = {
-    sets: facts.sets.flatMap((set, d) => (bySet.get(set[0]) ?? true ? [d] : [])),
-    rows: facts.rows.flatMap((row, k) => ((!rows.length || ticked.has(name(k))) && fits(row) ? [k] : [])),
-    seeds: seeds.every((box) => box.checked) ? null : facts.seeds.filter((s, i) => on(seeds, i)),
-    odd: budget.filter(([text, most]) => text && Number.isNaN(most)).map(([text]) => text),
+  const allowed = (name) => { // without boxes there is nothing to choose
+    const on = ticked(section, name).map((box) => box.value), all = boxes(section, name).length === on.length;
+    return (given) => all || on.includes(`${given}`);
   };
-  chosen.whole = chosen.sets.length === facts.sets.length && !chosen.seeds;
-  chosen.every = chosen.whole && chosen.rows.length === facts.rows.length;
-  return chosen;
+  const row = allowed("row"), pool = allowed("pool"), verdict = allowed("verdict"), set = allowed("set"), seed = allowed("seed");
+  const limits = $$("[type=number]", section).map((input) => [input.name, input.valueAsNumber]); // NaN: none
+  if (ticked(section, "merge").length) limits.push(["stays", 0]);
+  const fits = (one) => limits.every(([name, most]) => !(one[name] > most) && (one[name] !== null || Number.isNaN(most)));
+  const sets = facts.sets.flatMap((one, d) => (set(one.name) ? [d] : []));
+  const rows = facts.rows.flatMap((one, k) => (row(one.row) && pool(one.pool) && verdict(one.verdict) && fits(one) ? [k] : []));
+  const seeds = facts.seeds.filter(seed), all = seeds.length === facts.seeds.length;
+  const whole = all && sets.length === facts.sets.length, across = ticked(section, "across").length > 0;
+  return { sets, rows, seeds: all ? null : seeds, whole, across,
+    every: whole && rows.length === facts.rows.length && across === facts.across,
+    apart: ticked(section, "apart").length > 0 };
 }
 
-// [values, complete, mean] of a cell for the chosen seeds
-function cellOf(facts, k, d, seeds) {
+function cellOf(facts, k, d, seeds) { // for the chosen seeds
   const cell = facts.cells[k][d];
-  if (!cell) return [[], false, NaN];
-  if (!seeds) return [cell[0], cell[5] === 1, cell[2]];
-  const values = cell[0].filter((v, i) => seeds.includes(cell[1][i]));
-  const wanted = cell[5] ? cell[1].filter((s) => seeds.includes(s)) : seeds;
-  return [values, values.length > 0 && values.length === wanted.length, sum(values) / values.length];
+  if (!cell || !seeds) return cell || { values: [], mean: NaN };
+  const values = cell.values.filter((_, i) => seeds.includes(cell.seeds[i])), count = values.length;
+  return { ...cell, values, mean: sum(values) / count, whole: count && (cell.whole || count === seeds.length) };
 }
 
 function meanOf(facts, k, parts, seeds) { // [text, value], as fields.mean_of
-  const weights = new Map(parts.flatMap((part) => part.map((d) => [d, 1 / parts.length / part.length])));
-  const cells = [...weights].map(([d, w]) => [d, w, ...cellOf(facts, k, d, seeds)]);
-  const done = cells.filter((one) => one[3]).length;
-  if (!cells.length || done < cells.length) return [`${done}/${cells.length}`, undefined];
-  const mean = sum(cells.map(([, w, , , middle]) => w * middle));
-  const sorted = new Map([...weights].sort((a, b) => a[0] - b[0])), backbone = facts.rows[k][1];
-  const key = `${backbone} ${JSON.stringify([...sorted])}`, known = facts.intervals ||= new Map();
-  if (!seeds && !known.has(key)) known.set(key, intervalsOf(facts, sorted, backbone));
-  const interval = seeds ? null : known.get(key).get(k);
-  const used = cells.map(([d]) => facts.cells[k][d]);
-  const same = new Set(used.map((cell) => String(cell[1]))).size === 1, count = cells[0][2].length;
-  const each = cells[0][2].map((_, s) => sum(cells.map(([, w, values]) => w * values[s])));
-  const signs = [..."§*‡¶"].filter((sign) => used.some((cell) => cell[8].includes(sign))).join("");
-  return [`${fixed(100 * mean)}${same && count > 1 ? ` ± ${fixed(100 * Math.sqrt(variance(each)))} (${count})` : ""}${
-    interval ? ` ${bracket(interval)}` : ""}${signs ? ` ${signs}` : ""}`, 100 * mean];
+  const each = parts.flatMap((part) => part.map((d) => [d, 1 / parts.length / part.length]));
+  const weights = new Map(each.sort((a, b) => a[0] - b[0])), w = [...weights.values()], { backbone } = facts.rows[k];
+  const cells = [...weights.keys()].map((d) => cellOf(facts, k, d, seeds)), done = cells.filter((cell) => cell.whole);
+  if (done.length < cells.length) return [`${done.length}/${cells.length}`];
+  const key = backbone + JSON.stringify(each), known = facts.intervals ||= {};
+  const interval = !seeds && (known[key] ||= intervalsOf(facts, weights, backbone)).get(k);
+  const mean = dot(w, cells.map((cell) => cell.mean)), same = new Set(cells.map((cell) => `${cell.seeds}`)).size === 1;
+  const runs = cells[0].values.map((_, s) => dot(w, cells.map((cell) => cell.values[s])));
+  const signs = [..."§*‡¶"].filter((sign) => cells.some((cell) => cell.signs.includes(sign))).join("");
+  return [[shares(same ? runs : [mean]), interval ? bracket(interval) : "", signs].filter(Boolean).join(" "), 100 * mean];
 }
 
-// Rankings of the chosen rows by protocol: {rows, ranks, letters, tails, mean, sure, spread}
-function rankings(facts, { sets, rows, seeds }) {
-  const peers = new Map();
-  for (const k of sets.length ? rows : []) {
-    const cells = sets.map((d) => facts.cells[k][d]), kind = facts.rows[k][2];
-    if (!kind || !cells.every((cell) => cell && cell[5])) continue;
-    const key = `${kind} ${cells.map((cell) => cell[6])} ${facts.rows[k][1]}`;
-    peers.set(key, [...(peers.get(key) || []), k]);
+function rankings(facts, { sets, rows, seeds, across }) { // of the chosen rows by protocol: {rows, mean, ranks, groups, tails}
+  const peers = {};
+  for (const k of sets.length && !seeds ? rows : []) {
+    const cells = sets.map((d) => facts.cells[k][d]), { ranked, pool, backbone } = facts.rows[k];
+    if (ranked && cells.every((cell) => cell?.whole))
+      (peers[[across || pool, backbone, ...cells.map((cell) => cell.protocol)]] ||= []).push(k);
   }
-  return [...peers.values()].filter((own) => own.length > 1 && own.length <= facts.most && !seeds).flatMap((own) => {
+  return Object.values(peers).filter((own) => own.length > 1 && own.length <= facts.most).flatMap((own) => {
     const spread = spreadOf(facts, sets, own);
-    return spread ? [{ rows: own, spread, mean: spread.mean, ...rankingOf(spread) }] : [];
+    return spread ? [{ rows: own, mean: spread.mean, ...rankingOf(spread) }] : [];
   });
 }
 
-function belowBest(facts, rows, sets) { // row -> gaps to the best of each data set, in points
-  const best = sets.map((d) => Math.max(...rows.map((k) => facts.cells[k][d][2])));
-  return new Map(rows.map((k) => [k, sets.map((d, i) => 100 * (best[i] - facts.cells[k][d][2]))]));
-}
-
-function recompute(section) {
-  const facts = worlds.get(section), chosen = choiceOf(section, facts), found = rankings(facts, chosen);
-  const place = new Map(found.flatMap((one, g) => one.rows.map((k, i) => [k, [one, i, g]])));
-  const below = new Map(found.flatMap((one) => [...belowBest(facts, one.rows, chosen.sets)]));
-  section.found = { chosen, found, place };
-  for (const table of $$("table", section)) rewrite(table, facts, section.found, below);
-  return section.found;
-}
-
-function rewrite(table, facts, { chosen, place }, below) {
-  const heads = $$("thead th", table), held = chosen.sets;
-  const shown = heads.map((head) => {
-    const { role, set } = head.dataset, button = head.querySelector("button");
-    button.textContent = button.first;
-    head.parts = JSON.parse(head.dataset.parts || "[]").map((part) => part.filter((d) => held.includes(d)));
-    const parts = JSON.parse(head.dataset.parts || "[]");
-    if (set !== undefined) return held.includes(Number(set));
-    if (chosen.whole || !role) return true;
-    if (role === "mean") {
-      const size = head.parts.flat().length, all = parts.flat().length;
-      if (!size || (head.parts.length > 1 && size < all)) return false;
-      if (size < all) button.textContent = button.first.replace(/\d+(?!.*\d)/, (n) => (all === facts.sets.length ? size : `${size} of ${n}`));
-    }
-    return role !== "whole" && !(role === "below" && chosen.seeds);
+function recompute(section, facts) {
+  const chosen = choiceOf(section, facts), key = JSON.stringify(chosen), place = new Map();
+  if (section.found?.key === key) return;
+  const found = rankings(facts, chosen), best = (one, d) => Math.max(...one.rows.map((k) => facts.cells[k][d].mean));
+  found.forEach((one, g) => {
+    const most = chosen.sets.map((d) => best(one, d));
+    one.rows.forEach((k, i) => place.set(k, { one, i, g,
+      gaps: chosen.sets.map((d, j) => 100 * (most[j] - facts.cells[k][d].mean)) }));
   });
-  heads.forEach((head, j) => { head.gone = !shown[j]; });
-  for (const row of $$("tbody tr[data-row]", table)) {
-    const k = Number(row.dataset.row), at = place.get(k);
-    heads.forEach((head, j) => {
-      const cell = row.cells[j], { role, set } = head.dataset;
-      if (!role && (set === undefined || !chosen.seeds) && cell.first === cell.textContent) return;
-      const [text, number] = anew(facts, chosen, k, at, below.get(k), role, head) || [cell.first, cell.firstValue];
-      if (cell.tagName === "TD" && cell.textContent !== text) {
-        cell.textContent = text;
-        cell.classList.remove("mark-bad");
-      }
+  section.found = { chosen, found, place, key };
+  for (const table of $$("[role=tabpanel] table", section)) rewrite(table, facts, section.found);
+  drawTies(section, facts);
+  const { every, seeds, rows } = chosen, told = { choice: !every, seeds, ranks: !seeds && rows.length > 1 && !found.length };
+  for (const line of $$("[data-say]", section)) line.hidden = !told[line.dataset.say];
+}
+
+function rewrite(table, facts, found) {
+  const { chosen: { sets, seeds, whole } } = found;
+  $$("thead th", table).forEach((head, j) => {
+    const { role, set, parts } = head.dataset, all = JSON.parse(parts || "[]"), button = head.querySelector("button");
+    head.parts = all.map((part) => part.filter((d) => sets.includes(d)));
+    const size = head.parts.flat().length, short_ = size < all.flat().length;
+    head.gone = set ? !sets.includes(Number(set)) : role === "mean" ? !size || (all.length > 1 && short_)
+      : (role === "whole" && !whole) || (role === "below" && seeds);
+    [button.textContent] = button.first;
+    if (short_) button.textContent = button.textContent.replace(/\d+(?=\)?$| tasks$)/, size);
+    for (const row of role || set ? $$("tbody tr[data-row]", table) : []) {
+      const cell = row.cells[j], now = head.gone ? null : anew(facts, found, Number(row.dataset.row), head);
+      const [text, number] = now || cell.first;
+      cell.textContent = text;
+      cell.classList.toggle("mark-bad", text.includes("†"));
       if (number === undefined) delete cell.dataset.value; else cell.dataset.value = number;
-    });
-  }
+    }
+  });
 }
 
-// [text, value] of a cell for a choice; null for what was written at first
-function anew(facts, chosen, k, at, gaps, role, head) {
-  const set = head.dataset.set;
-  if (set !== undefined && chosen.seeds && facts.cells[k][set]) {
-    const [values, , mean] = cellOf(facts, k, Number(set), chosen.seeds);
-    if (!values.length) return ["–", undefined];
-    return [values.length > 1 ? `${fixed(100 * mean)} ± ${fixed(100 * Math.sqrt(variance(values)))} (${values.length})`
-      : fixed(100 * mean), 100 * mean];
+function anew(facts, { chosen, place }, k, head) { // [text, value] of a cell; null: as it was written
+  const { sets, seeds, whole, every, apart } = chosen, { role, set } = head.dataset, at = place.get(k);
+  if (set) {
+    const { values, mean } = cellOf(facts, k, set, seeds), gap = at?.gaps[sets.indexOf(Number(set))];
+    if (apart) return gap === undefined ? ["–"] : [fixed(gap), gap];
+    return !seeds || !facts.cells[k][set] ? null : values.length ? [shares(values), 100 * mean] : ["–"];
   }
-  if (chosen.every || (chosen.whole && role === "mean")) return null;
-  if (role === "rank" && at) {
-    const [low, high] = at[0].ranks[at[1]];
-    return [`${low === high ? low : `${low}–${high}`}${at[0].tails[at[1]]}`, low];
-  }
-  if (role === "tie" && at) return [at[0].letters[at[1]], undefined];
-  if (role === "below" && gaps) {
-    const mean = sum(gaps) / gaps.length;
-    return [`${fixed(mean)} (at most ${fixed(Math.max(...gaps))})`, mean];
-  }
-  if (["rank", "tie", "below"].includes(role)) return ["–", undefined];
-  if (role === "mean") return meanOf(facts, k, head.parts, chosen.seeds);
-  const cells = chosen.sets.map((d) => [facts.cells[k][d], cellOf(facts, k, d, chosen.seeds)]);
-  const done = cells.filter(([, cell]) => cell[1]).length, ours = cells.filter(([cell]) => cell);
-  const idle = ours.filter(([cell]) => cell[9]).length;
-  if (role === "done") return [`${done}/${cells.length}`, done];
-  if (role === "chance") return chosen.seeds ? ["", undefined] : [ours.length ? `${idle} of ${ours.length}` : "–", idle];
-  return null;
+  if (every || (whole && role === "mean")) return null;
+  if (role === "mean") return meanOf(facts, k, head.parts, seeds);
+  if (role === "whole") return null;
+  if (!at) return ["–"];
+  const { one, i, gaps } = at, far = sum(gaps) / gaps.length;
+  return role === "rank" ? [range(one.ranks[i]) + one.tails[i], one.ranks[i][0]] : role === "tie" ? [letters(one, i)]
+    : [`${fixed(far)} (at most ${fixed(Math.max(...gaps))})`, far];
 }
 
 // ---- what is shown
-const nameOf = (facts, k) => `${facts.rows[k][0]} on ${facts.rows[k][1]}`;
-
-function rowOf(section, mark) { // a tooltip begins with the row's name
-  const first = mark.dataset.tip.split(/\n| is better than /)[0];
-  return worlds.get(section).rows.findIndex((row) => first === row[3] || [" ", ","].some((end) =>
-    first.startsWith(row[3] + end)));
-}
-
 function show(section) {
-  const facts = worlds.get(section), { chosen } = recompute(section), complete = section.querySelector("[name=complete]").checked;
-  const words = value(section, "words").toLowerCase().split(/\s+/).filter(Boolean);
-  const has = (text) => words.every((word) => text.includes(word)), rows = new Set(chosen.rows);
-  const whole = (k) => !complete || chosen.sets.every((d) => cellOf(facts, k, d, chosen.seeds)[1]);
-  let count = 0;
-  for (const row of $$("tbody tr[data-name]", section)) {
-    const k = row.dataset.row;
-    const hit = has(row.dataset.name) && (k === undefined || (rows.has(Number(k)) && whole(k)));
-    row.hidden = !hit;
-    if (hit && row.closest("[role=tabpanel]").dataset.first === "1") count += 1;
+  const facts = worlds.get(section), words = wordsOf(section), complete = ticked(section, "complete").length;
+  recompute(section, facts);
+  const { chosen: { rows, sets, seeds }, place } = section.found;
+  const seen = new Set(rows.filter((k) => !complete || sets.every((d) => cellOf(facts, k, d, seeds).whole)));
+  for (const one of $$("[data-name]", section)) {
+    const { name, row } = one.dataset, hit = words.every((text) => name.includes(text)) && (!row || seen.has(Number(row)));
+    if (one.matches("tr")) one.hidden = !hit; else one.classList.toggle("dim", !hit);
   }
-  for (const panel of $$("[role=tabpanel]", section)) {
-    const picked = boxes(panel, "column");
+  $$("[role=tab]", section).forEach((tab, i) => {
+    const panel = document.getElementById(tab.getAttribute("aria-controls")), picked = boxes(panel, "column");
+    const own = section.querySelector("[name=tab]").value === `${i}`;
+    tab.setAttribute("aria-selected", own);
+    tab.tabIndex = own ? 0 : -1;
+    panel.hidden = !own;
     $$("thead th", panel).forEach((head, j) => {
       head.hidden = head.gone || (j > 0 && !picked[j - 1].checked);
       for (const row of $$("tbody tr", panel)) row.cells[j].hidden = head.hidden;
     });
-    if (panel.by) sortBy(panel, ...panel.by);
-    else if (panel.querySelector("[data-role=rank]")) byRank(panel, section.found);
-  }
-  section.querySelector(".count").textContent = `${count} rows`;
-  tell(section, facts, chosen);
-  drawTies(section, facts);
+    order(panel, place);
+    const cells = $$("tr:not([hidden]) td:not([hidden])", panel); // one is in the tab order; arrows reach the others
+    if (cells[0] && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
+  });
+  section.querySelector(".count").textContent = `${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`;
+  const two = ticked(section, "pair").length > 1;
+  for (const box of boxes(section, "pair")) box.disabled = two && !box.checked;
   drawPair(section, facts);
-  for (const mark of $$("svg .mark", section)) {
-    const k = rowOf(section, mark), own = mark.dataset.tip.toLowerCase().split(/\n| is better than /)[0];
-    mark.classList.toggle("dim", !(has(own) && (k < 0 || (rows.has(k) && whole(k)))));
-  }
 }
 
-function tell(section, facts, chosen) {
-  const told = [];
-  if (!chosen.every) {
-    told.push(`Chosen: ${chosen.sets.length} of ${facts.sets.length} data sets, ${chosen.rows.length} of ${
-      facts.rows.length} rows${chosen.seeds ? `, seeds ${chosen.seeds.join(", ") || "none"}` : ""}. Means, ranks and ties are`
-      + " of this choice; pictures that this page does not draw anew are of everything.");
-  }
-  if (chosen.seeds) {
-    told.push("No intervals, ranks and ties for a choice of seeds: this page holds summaries over all seeds of a row,"
-      + " and they would need its answers. Choose every seed to have them.");
-  } else if (chosen.rows.length > 1 && !section.found.found.length) {
-    told.push("No ranks: fewer than two chosen rows are complete and share a protocol, or their answers are not stored.");
-  }
-  for (const text of chosen.odd) told.push(`“${text}” is no amount; write for instance 500k, 2M or 1.5G.`);
-  const line = section.querySelector(".said");
-  line.hidden = !told.length;
-  line.textContent = told.join(" ");
+function order(panel, place) { // by a heading, else by rank; what has no place stays last, in the order as written
+  const [column, way] = panel.querySelector("[name^=sort]").value.split(" "), heads = $$("thead th", panel);
+  const head = heads[column], turn = way === "descending" ? -1 : 1, body = panel.querySelector("tbody");
+  for (const other of heads) other.ariaSort = other === head ? way : "none";
+  const key = (row) => {
+    const at = place.get(Number(row.dataset.row)), cell = row.cells[column], value = cell?.dataset.value;
+    if (!head) return at && 2 * at.g - at.one.mean[at.i];
+    return value !== undefined ? Number(value) : head.dataset.kind === "text" ? cell.textContent : undefined;
+  };
+  const compare = (x, y) => (x === undefined || y === undefined ? (x === undefined) - (y === undefined)
+    : turn * (typeof x === "number" && typeof y === "number" ? x - y : `${x}`.localeCompare(`${y}`, "en")));
+  const keyed = [...body.rows].map((row) => [key(row), row]);
+  keyed.sort(([x, a], [y, b]) => compare(x, y) || a.dataset.order - b.dataset.order);
+  body.append(...keyed.map(([, row]) => row));
 }
 
-function byRank(panel, { place }) { // by ranking, then the largest mean; rows without a rank keep their order
-  const key = (row) => { const at = place.get(Number(row.dataset.row)); return at ? [at[2], -at[0].mean[at[1]]] : [1e9, 0]; };
-  const body = panel.querySelector("tbody");
-  const rows = [...body.rows].map((row) => [row, key(row)]);
-  rows.sort(([a, x], [b, y]) => x[0] - y[0] || x[1] - y[1] || a.dataset.order - b.dataset.order);
-  body.append(...rows.map(([row]) => row));
-}
+// ---- the address
+const moved = (input) => (input.type === "checkbox" ? input.checked !== input.defaultChecked : input.value !== input.defaultValue);
 
-function sortBy(panel, index, way) {
-  const header = $$("thead th", panel)[index], down = way === "descending";
-  for (const other of $$("thead th", panel)) other.setAttribute("aria-sort", "none");
-  header.setAttribute("aria-sort", way);
-  const key = (row) => (row.cells[index].dataset.value === undefined ? row.cells[index].textContent
-    : Number(row.cells[index].dataset.value));
-  const missing = (row) => header.dataset.kind === "number" && row.cells[index].dataset.value === undefined;
-  const body = panel.querySelector("tbody");
-  body.append(...[...body.rows].sort((a, b) => {
-    if (missing(a) || missing(b)) return missing(a) - missing(b) || a.dataset.order - b.dataset.order;
-    const x = key(a), y = key(b);
-    const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en");
-    return (down ? -order : order) || a.dataset.order - b.dataset.order;
-  }));
-}
-
-function turn(header) { // a click on a heading
-  const now = header.getAttribute("aria-sort");
-  const down = now === "ascending" || (header.dataset.first === "down" && now !== "descending");
-  const panel = header.closest("[role=tabpanel]");
-  panel.by = [header.cellIndex, down ? "descending" : "ascending"];
-  sortBy(panel, ...panel.by);
-}
-
-// ---- the address: controls that are not as they were written, by world
 function write() {
-  const said = new URLSearchParams();
-  for (const section of worlds.keys()) {
-    for (const input of $$("input[name]", section)) {
-      if (input.type === "checkbox" ? input.checked !== input.defaultChecked : input.value)
-        said.append(`${section.id}.${input.name}`, input.value);
-    }
-    $$("[role=tab]", section).forEach((tab, i) => {
-      const panel = document.getElementById(tab.getAttribute("aria-controls"));
-      if (i && tab.getAttribute("aria-selected") === "true") said.append(`${section.id}.tab`, i);
-      if (panel.by) said.append(`${section.id}.sort`, `${i}:${panel.by.join(":")}`);
-    });
-  }
-  const text = String(said);
-  if (text || location.hash.includes("=")) history.replaceState(null, "", text ? `#${text}` : "#");
+  const text = new URLSearchParams();
+  for (const section of worlds.keys())
+    for (const input of $$("[name]", section).filter(moved)) text.append(`${section.id}.${input.name}`, input.value);
+  if (`${text}` || location.hash.includes("=")) history.replaceState(null, "", `#${text}`);
 }
 
 function restore() {
-  const said = new URLSearchParams(location.hash.slice(1));
+  const given = new URLSearchParams(location.hash.slice(1));
   for (const section of worlds.keys()) {
-    const given = (name) => said.getAll(`${section.id}.${name}`);
-    for (const input of $$("input[name]", section)) {
-      if (input.type === "checkbox") input.checked = input.defaultChecked !== given(input.name).includes(input.value);
-      else input.value = given(input.name)[0] || "";
+    for (const input of $$("[name]", section)) {
+      const values = given.getAll(`${section.id}.${input.name}`);
+      if (input.type === "checkbox") input.checked = input.defaultChecked !== values.includes(input.value);
+      else input.value = values[0] ?? input.defaultValue;
     }
-    const tabs = $$("[role=tab]", section);
-    choose(tabs[Number(given("tab")[0])] || tabs[0]);
-    for (const tab of tabs) document.getElementById(tab.getAttribute("aria-controls")).by = null;
-    for (const [at, column, way] of given("sort").map((text) => text.split(":"))) {
-      const panel = tabs[at] && document.getElementById(tabs[at].getAttribute("aria-controls"));
-      if (panel && $$("thead th", panel)[column] && /^(a|de)scending$/.test(way)) panel.by = [Number(column), way];
-    }
-    groups(section);
     show(section);
   }
-}
-
-function groups(section) { // the box of a group is ticked when all of its data sets are
-  for (const box of $$("[data-group]", section)) {
-    const own = boxes(box.closest("fieldset"), "set"), on = own.filter((one) => one.checked).length;
-    box.checked = on === own.length;
-    box.indeterminate = on > 0 && on < own.length;
-  }
-}
-
-// ---- tabs and the keyboard
-function choose(tab) {
-  for (const other of $$("[role=tab]", tab.parentElement)) {
-    const own = other === tab;
-    other.setAttribute("aria-selected", String(own));
-    other.tabIndex = own ? 0 : -1;
-    document.getElementById(other.getAttribute("aria-controls")).hidden = !own;
-  }
-}
-
-function step(list, from, key) {
-  const at = list.indexOf(from);
-  if (key === "Home") return list[0];
-  if (key === "End") return list[list.length - 1];
-  return list[(at + (key === "ArrowRight" || key === "ArrowDown" ? 1 : list.length - 1)) % list.length];
-}
-
-// one cell of a table is in the tab order; arrows move through the others
-function moveCell(cell, key) {
-  const row = cell.parentElement, seen = [...row.cells].filter((c) => !c.hidden && c.tagName === "TD");
-  let target = null;
-  if (key === "ArrowRight" || key === "ArrowLeft") target = seen[seen.indexOf(cell) + (key === "ArrowRight" ? 1 : -1)];
-  else if (key === "Home") target = seen[0];
-  else if (key === "End") target = seen.at(-1);
-  else {
-    let next = row;
-    do next = key === "ArrowDown" ? next.nextElementSibling : next.previousElementSibling; while (next && next.hidden);
-    target = next && next.cells[cell.cellIndex];
-  }
-  if (!target) return;
-  cell.tabIndex = -1;
-  target.tabIndex = 0;
-  target.focus();
 }
 
 // ---- tooltips; a point and its row answer to each other
 const tip = document.getElementById("tip");
 let current = null; // what the tooltip speaks of
-function showTip(mark) {
+function hint(mark) {
+  current?.removeAttribute("aria-describedby");
   current = mark;
+  tip.hidden = !mark;
+  if (!mark) return;
   tip.textContent = mark.dataset.tip;
-  tip.hidden = false;
-  const box = mark.getBoundingClientRect(), own = tip.getBoundingClientRect();
-  const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
-  const below = box.bottom + own.height + 10 < innerHeight;
-  tip.style.left = `${Math.max(8, left)}px`;
-  tip.style.top = `${Math.max(8, below ? box.bottom + 6 : box.top - own.height - 6)}px`;
-}
-const hideTip = () => { current = null; tip.hidden = true; };
-
-function light(target) {
-  for (const one of $$(".lit")) one.classList.remove("lit");
-  const section = target?.closest("section.world"), row = target?.closest("tr[data-row]"), mark = target?.closest("svg .mark");
-  if (!section || !(row || mark)) return;
-  const k = row ? Number(row.dataset.row) : rowOf(section, mark);
-  if (k < 0) return;
-  for (const one of $$(`tr[data-row="${k}"]`, section)) one.classList.add("lit");
-  for (const one of $$("svg .mark", section)) one.classList.toggle("lit", rowOf(section, one) === k);
+  mark.setAttribute("aria-describedby", "tip");
+  const at = mark.getBoundingClientRect(), own = tip.getBoundingClientRect(), middle = at.left + (at.width - own.width) / 2;
+  tip.style.left = `${bound(middle, 8, Math.max(8, innerWidth - own.width - 8))}px`;
+  tip.style.top = `${at.bottom + own.height + 10 < innerHeight ? at.bottom + 6 : Math.max(8, at.top - own.height - 6)}px`;
 }
 
-function point(event) {
-  const target = event.target instanceof Element ? event.target : null, mark = target?.closest("[data-tip]");
-  if (mark) showTip(mark); else hideTip();
-  light(target);
+function point({ target }) {
+  const one = target.closest?.("[data-row]");
+  hint(target.closest?.("[data-tip]"));
+  for (const other of $$(".lit")) other.classList.remove("lit");
+  if (one) for (const other of $$(`[data-row="${one.dataset.row}"]`, one.closest("section"))) other.classList.add("lit");
 }
-document.addEventListener("mouseover", point);
-document.addEventListener("focusin", point);
-document.addEventListener("focusout", hideTip);
-// reaching a mark by keyboard scrolls to it, so the tooltip goes along
-document.addEventListener("scroll", () => { if (current) showTip(current); }, true);
+for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, point);
+document.addEventListener("focusout", () => hint(null));
+document.addEventListener("scroll", () => hint(current), true); // reaching a mark by keyboard scrolls to it
 
+// ---- the keyboard
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -1e9, End: 1e9 };
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") hideTip();
-  if (!(event.target instanceof Element)) return;
-  const { target, key } = event;
-  if (key === "Enter" && (target.matches("tbody td") || target.matches("svg .mark"))) act(target);
-  if (!/^(Arrow|Home$|End$)/.test(key)) return;
-  if (target.matches("[role=tab]")) {
-    const next = step($$("[role=tab]", target.parentElement), target, key);
-    choose(next);
-    next.focus();
-    write();
-    event.preventDefault();
-  } else if (target.matches("tbody td")) {
-    moveCell(target, key);
-    event.preventDefault();
-  }
+  const { target, key } = event, cell = target.closest("tbody td"), tab = target.closest("[role=tab]");
+  if (key === "Escape") hint(null);
+  if (key === "Enter" && (cell || target.matches("svg .mark"))) act(target);
+  if (!STEPS[key] || !(cell || tab)) return;
+  const rows = () => $$("tr:not([hidden])", cell.closest("tbody")).map((row) => row.cells[cell.cellIndex]);
+  const list = tab ? $$("[role=tab]", tab.parentElement) : /Up|Down/.test(key) ? rows() : $$("td:not([hidden])", cell.parentElement);
+  const next = list[bound(list.indexOf(cell || tab) + STEPS[key], 0, list.length - 1)];
+  event.preventDefault();
+  if (tab) act(next); else [cell.tabIndex, next.tabIndex] = [-1, 0];
+  next.focus();
 });
 
 // ---- what a click does
 const DOES = {
-  reset: (section) => {
-    for (const input of $$(".choose input", section)) { input.checked = input.defaultChecked; input.value = input.defaultValue; }
+  reset: (section) => $$(".choose [name]", section).forEach((input) => {
+    input.checked = input.defaultChecked;
+    if (input.type === "number") input.value = "";
+  }),
+  all: (section, one) => { // of a fieldset; none where all are chosen
+    const own = $$("input", one.closest("fieldset")), some = own.some((box) => !box.checked);
+    for (const box of own) box.checked = some;
   },
-  all: (section) => boxes(section, "row").forEach((box) => { box.checked = true; }),
-  none: (section) => boxes(section, "row").forEach((box) => { box.checked = false; }),
-  found: (section) => {
-    const words = value(section, "words").toLowerCase().split(/\s+/).filter(Boolean);
-    for (const box of boxes(section, "row")) box.checked = words.every((word) => box.value.toLowerCase().includes(word));
-  },
-  about: (section, one) => about(section, Number(one.closest("tr").dataset.row)),
-  svg: (section, one) => save(`${section.id}-${one.closest("figure").querySelector("h3").textContent.toLowerCase().replace(/\W+/g, "-")}.svg`,
-    picture(one.closest("figure")), "image/svg+xml"),
+  found: (section) => boxes(section, "row").forEach((box) => {
+    box.checked = wordsOf(section).every((text) => box.value.toLowerCase().includes(text));
+  }),
+  about: (section, one) => about(worlds.get(section), one.closest("tr").dataset.row),
+  svg: (section, one) => save(`${one.dataset.file}.svg`, picture(one.closest("figure")), "image/svg+xml"),
+  csv: (section, one, text) => save(`${one.parentElement.dataset.file}.csv`, `${text}\n`, "text/csv"),
+  markdown: (section, one, text) => copy(text),
+  latex: (section, one, text) => copy(text),
 };
 
 function act(target) {
-  const section = target.closest("section.world"), one = target.closest("[data-do]"), cell = target.closest("td[data-tip]");
+  const near = (query) => target.closest(query), section = near("section.world"), panel = near("[role=tabpanel], figure");
+  const one = near("[data-do]"), tab = near("[role=tab]"), head = near("thead th[data-kind]"), cell = near("tbody td");
+  const row = near("svg [data-row]")?.dataset.row;
   if (!section) return;
-  const tab = target.closest("[role=tab]"), header = target.closest("thead th[data-kind]"), mark = target.closest("svg .mark");
-  if (tab) choose(tab);
-  else if (header) turn(header);
-  else if (one && FORMS[one.dataset.do]) {
-    const table = one.closest("[role=tabpanel], figure").querySelector("table"), text = FORMS[one.dataset.do](cellsOf(table));
-    if (one.dataset.do === "csv") save(`${one.parentElement.dataset.file}.csv`, `${text}\n`, "text/csv"); else copy(text);
+  if (tab) section.querySelector("[name=tab]").value = $$("[role=tab]", section).indexOf(tab);
+  else if (head) {
+    const down = head.ariaSort === "ascending" || (head.dataset.first === "down" && head.ariaSort !== "descending");
+    panel.querySelector("[name^=sort]").value = `${head.cellIndex} ${down ? "descending" : "ascending"}`;
   } else if (one) {
-    DOES[one.dataset.do](section, one);
-    if (!["about", "svg"].includes(one.dataset.do)) { groups(section); show(section); }
-  } else if (cell && $$("thead th", cell.closest("table"))[cell.cellIndex].dataset.set !== undefined) record(section, cell);
-  else if (mark && rowOf(section, mark) >= 0) {
-    $$(`[role=tabpanel]:not([hidden]) tr[data-row="${rowOf(section, mark)}"]`, section)[0]?.scrollIntoView({ block: "center" });
-  } else return;
-  write();
-}
-document.addEventListener("click", (event) => { if (event.target instanceof Element) act(event.target); });
-
-document.addEventListener("input", (event) => {
-  const input = event.target, section = input.closest("section.world");
-  if (input.matches("select[data-pictures]")) pick(input);
-  if (!section || input.matches("select")) return;
-  if (input.dataset.group) for (const box of boxes(input.closest("fieldset"), "set")) box.checked = input.checked;
-  if (input.name === "pair" && input.checked) { // of three, the one that was ticked first goes
-    section.pairs = [...(section.pairs || boxes(section, "pair").filter((box) => box.checked && box !== input)), input]
-      .filter((box) => box.checked);
-    for (const box of section.pairs.splice(0, section.pairs.length - 2)) box.checked = false;
-  }
-  groups(section);
+    const form = FORMS[one.dataset.do];
+    DOES[one.dataset.do](section, one, form && form(cellsOf(panel.querySelector("table"))));
+  } else if (cell) {
+    const { set } = $$("thead th", panel)[cell.cellIndex].dataset;
+    if (set) record(worlds.get(section), cell.parentElement.dataset.row, set, cell.dataset.tip);
+  } else if (row) $$(`[role=tabpanel]:not([hidden]) tr[data-row="${row}"]`, section)[0]?.scrollIntoView({ block: "center" });
+  else return;
   show(section);
   write();
-});
-
-function pick(select) {
-  for (const one of $$("[data-picture]", select.closest("figure"))) one.hidden = one.dataset.picture !== select.value;
 }
-for (const select of $$("select[data-pictures]")) pick(select);
+document.addEventListener("click", ({ target }) => act(target));
+
+document.addEventListener("input", ({ target }) => {
+  const section = target.closest("section.world"), figure = target.closest("figure");
+  if (target.matches("select[data-pictures]"))
+    for (const one of $$("[data-picture]", figure)) one.hidden = one.dataset.picture !== target.value;
+  else if (section) {
+    show(section);
+    write();
+  }
+});
 restore();
 window.addEventListener("hashchange", () => { if (location.hash.includes("=")) restore(); });
-
-const theme = document.getElementById("theme");
-const themes = ["auto", "light", "dark"];
-function setTheme(name) {
-  if (name === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  theme.textContent = `Theme: ${name}`;
-}
-let themed = "auto";
-try { themed = themes.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto"; } catch { /* a file */ }
-setTheme(themed);
-theme.addEventListener("click", () => {
-  themed = themes[(themes.indexOf(themed) + 1) % themes.length];
-  setTheme(themed);
-  try { localStorage.setItem("theme", themed); } catch { /* a page opened as a file may not store */ }
-});

@@ -20,13 +20,17 @@ from results.suites import SuiteView
 from . import chooser, draw, fields
 from .colours import page_style
 from .draw import escape
+from .latex import ESCAPES
+from .latex import SIGNS as LATEX
 from .pictures import label_of
 from .plots import Plot
 from .table import Field, Table, cut
 from .world import World, banner, key_of
 
 HERE = Path(__file__).parent
-SAVE = '<button type="button" data-do="svg">Download SVG</button>'
+_TAKE = " ".join(f'<button type="button" data-do="{what}">{words}</button>' for what, words in (
+    ("markdown", "Copy markdown"), ("latex", "Copy LaTeX"), ("csv", "Download CSV")))
+_NUMBER = ' class="num"'
 SCRIPTS = ("ranks.js", "drawn.js", "taken.js", "page.js")
 
 
@@ -49,6 +53,7 @@ def page(suite: SuiteView, records: str, present: int, sections: Sequence[Sectio
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
                         "img-src data:", "base-uri 'none'", "form-action 'none'"])
     possible = sum(not e.refused for e in suite.entries)
+    themes = "".join(f'<option value="{name}">{name}</option>' for name in ("auto", "light", "dark"))
     links = " · ".join(f'<a href="#{s.world.key}">{escape(_short(s.world))}</a>' for s in sections)
     links = f'<a href="{escape(home)}">All suites</a> · {links}' if home else links
     body = "\n".join(_section(s) for s in sections)
@@ -72,7 +77,7 @@ def page(suite: SuiteView, records: str, present: int, sections: Sequence[Sectio
 Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</code>.</p>
 <nav class="soft" aria-label="Sections">{links}</nav>
 </div>
-<button id="theme" type="button" aria-label="Change the colour theme">Theme: auto</button>
+<label>Theme <select id="theme" autocomplete="off">{themes}</select></label>
 </header>
 <main>
 {body}
@@ -81,6 +86,7 @@ Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</co
 <dialog id="box" aria-labelledby="box-title"><h2 id="box-title"></h2><div></div>
 <form method="dialog"><button>Close</button></form></dialog>
 <p id="said" class="soft" role="status"></p>
+<script id="signs" type="application/json">{_json(ESCAPES | LATEX)}</script>
 <script>{script}</script>
 </body>
 </html>
@@ -105,18 +111,18 @@ def _section(section: Section) -> str:
                     f"{escape(_tab(table))}</button>")
         panels.append(_panel(section, table, name, i == 0))
     css = ' class="warn"' if world.standin or world.partial else ""
-    partial = dict.fromkeys(label_of(world, r).lower() for r in world.rows if not world.grid.complete(r, world.columns))
-    return f"""<section class="world" id="{key}" aria-labelledby="{key}-title"
-data-partial="{escape(json.dumps(list(partial)))}">
+    return f"""<section class="world" id="{key}" aria-labelledby="{key}-title">
 <h2 id="{key}-title"><span{css}>{escape(banner(world))}</span></h2>
 <div class="tools">
 <label>Filter tables and pictures
 <input type="search" name="words" placeholder="method or backbone" autocomplete="off" spellcheck="false"></label>
 <label><input type="checkbox" name="complete" value="yes"> complete rows only</label>
+<label><input type="checkbox" name="apart" value="yes"> data sets as points below the best</label>
 <span class="count soft" role="status"></span>
 </div>
 {chooser.chooser(world, section.facts)}
-<p class="said" role="status" hidden></p>
+<div class="said" role="status">{chooser.SENTENCES}</div>
+<input type="text" name="tab" value="0" hidden>
 <div role="tablist" aria-label="Tables">
 {"".join(tabs)}
 </div>
@@ -134,9 +140,22 @@ def _json(facts: Mapping[str, Any]) -> str:
 
 
 def _live(section: Section) -> str:
-    """Places of what the script draws for a choice."""
-    return ('<div class="plots live"><figure class="full" data-live="pair" hidden></figure>'
-            '<figure class="full" data-live="ties" hidden></figure></div>')
+    """Places of what the script draws for a choice; it fills in what is missing."""
+    key, heads = section.world.key, ("Data set", "", "", "Difference, points", "p (Holm)", "The first is")
+    cells = "".join(f'<th scope="col"{_NUMBER if 0 < i < 5 else ""}><span>{h}</span></th>' for i, h in enumerate(heads))
+    return f"""<div class="plots live">
+<figure class="full" data-live="pair" hidden><h3>Two rows, data set by data set</h3><div class="picture"></div>
+<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody></tbody></table></div>
+<figcaption class="soft" data-file="{key}-pair">Percent; intervals of 95 % over test items and seeds, not corrected for
+their number; p by Holm's rule over these data sets; (runs): of these runs, over test items alone. {_TAKE}
+{_save(f"{key}-pair")}</figcaption></figure>
+<figure class="full" data-live="ties" hidden><h3>Critical differences</h3><div class="picture"></div>
+<figcaption class="soft">Dots are means; rows that share a bar are not told apart (paired, Holm, 5 %), as in the column
+Tie. {_save(f"{key}-ties")}</figcaption></figure></div>"""
+
+
+def _save(name: str) -> str:
+    return f'<button type="button" data-do="svg" data-file="{escape(name)}">Download SVG</button>'
 
 
 def _tab(table: Table) -> str:
@@ -149,16 +168,16 @@ def _panel(section: Section, table: Table, name: str, first: bool) -> str:
     heads = "".join(_head(label, i in table.numeric, any(line[i].value is not None for line in table.body),
                           _role(world, table, i)) for i, label in enumerate(table.header))
     rows, place = [], {key_of(row): i for i, row in enumerate(world.rows)}
+    number = name.rpartition("panel")[2]
     for i, line in enumerate(table.body):
         attributes, head = f' data-order="{i}"', _text(line[0])
         if table.rows:
             row = table.rows[i]
-            attributes += f' data-row="{place[key_of(row)]}" data-pool="{escape(world.pool(row))}"'
+            attributes += f' data-row="{place[key_of(row)]}"'
             pair = f'<input type="checkbox" name="pair" value="{escape(" on ".join(key_of(row)))}" ' \
                    f'aria-label="Compare {escape(row.method)} with another row">' if first else ""
             head = f'{pair}<button type="button" class="name" data-do="about">{head}</button>'
-            name_, done = escape(f"{row.method} {row.backbone}".lower()), world.grid.complete(row, world.columns)
-            attributes += f' data-name="{name_}" data-complete="{int(done)}"'
+            attributes += f' data-name="{escape(f"{row.method} {row.backbone}".lower())}"'
         else:  # the words that it begins with: a method, its backbone, a paper
             words = [f.text for j, f in enumerate(line) if j not in table.numeric][:3]
             attributes += f' data-name="{escape(" ".join(words).lower())}"'
@@ -169,10 +188,8 @@ def _panel(section: Section, table: Table, name: str, first: bool) -> str:
     hidden = "" if first else " hidden"
     return f"""<div role="tabpanel" id="{name}" aria-labelledby="{name}-tab" data-first="{int(first)}"{hidden}>
 <p class="caption">{escape(table.title)}. {escape(table.caption)}</p>
-<div class="tools" data-file="{escape(table.key)}">{chooser.columns(table)}
-<button type="button" data-do="markdown">Copy markdown</button>
-<button type="button" data-do="latex">Copy LaTeX</button>
-<button type="button" data-do="csv">Download CSV</button></div>
+<div class="tools" data-file="{escape(table.key)}">{chooser.columns(table)} {_TAKE}
+<input type="text" name="sort{number}" hidden></div>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>
 {chr(10).join(rows)}
 </tbody></table></div>
@@ -228,28 +245,30 @@ def _list(lines: Iterable[str]) -> str:
 
 def _pictures(section: Section) -> str:
     key = section.world.key
-    figures = [_figure(plot, f"{key}-{plot.key}") for plot in section.plots]
-    figures += [_chosen(key, quantity, drawn) for quantity, drawn in section.learning.items()]
+    rows = {label_of(section.world, row): i for i, row in enumerate(section.world.rows)}
+    figures = [_figure(plot, f"{key}-{plot.key}", rows) for plot in section.plots]
+    figures += [_chosen(key, quantity, drawn, rows) for quantity, drawn in section.learning.items()]
     note = f'<p class="soft">{escape(section.left_out)}</p>' if section.left_out else ""
     return f'<div class="plots">{"".join(figures)}</div>{note}' if figures or note else ""
 
 
-def _chosen(key: str, quantity: str, drawn: Sequence[Plot]) -> str:
+def _chosen(key: str, quantity: str, drawn: Sequence[Plot], rows: Mapping[str, int]) -> str:
     """Pictures of which one is shown at a time."""
     options = "".join(f'<option value="{i}">{escape(p.title.partition(" on ")[2])}</option>'
                       for i, p in enumerate(drawn))
     shown = "".join(f'<div class="picture" data-picture="{i}"{"" if i == 0 else " hidden"}>'
-                    f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips)}</div>' for i, p in enumerate(drawn))
+                    f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips, rows)}</div>' for i, p in enumerate(drawn))
     probe = quantity.startswith("probe.")
     title = f"Along training: {quantity.removeprefix('probe.')}" if probe else "Learning curves"
     words = ("Measured on a batch of validation images, by runs that had one." if probe
              else "Training loss of every run of one data set.")
-    return f'<figure><h3>{escape(title)}</h3><label>Data set <select data-pictures>{options}</select></label>' \
-           f'{shown}<figcaption class="soft">{words} {SAVE}</figcaption></figure>'
+    pick = f'<label>Data set <select data-pictures autocomplete="off">{options}</select></label>'
+    return f'<figure><h3>{escape(title)}</h3>{pick}{shown}<figcaption class="soft">{words} ' \
+           f'{_save(f"{key}-{quantity}")}</figcaption></figure>'
 
 
-def _figure(plot: Plot, prefix: str) -> str:
+def _figure(plot: Plot, prefix: str, rows: Mapping[str, int]) -> str:
     css = ' class="full"' if plot.key == "heat" else ""
-    words = f'<figcaption class="soft">{escape(plot.words)} {SAVE}</figcaption>'
+    words = f'<figcaption class="soft">{escape(plot.words)} {_save(plot.key)}</figcaption>'
     return f'<figure{css}><h3>{escape(plot.title)}</h3><div class="picture">' \
-           f'{draw.inline(plot.svg, prefix, plot.title, plot.tips)}</div>{words}</figure>'
+           f'{draw.inline(plot.svg, prefix, plot.title, plot.tips, rows)}</div>{words}</figure>'

@@ -53,7 +53,7 @@ def summary(world: World) -> Table:
                      *([Field(row.budget or "none")] if budget else []), *provenance.fields(world, row)))
     numeric = frozenset((*range(first + 2, last + 2), *([last + 3] if apart else [])))
     roles = {first: "rank", first + 1: "tie", **dict.fromkeys(range(first + 2, last), "mean"),
-             **({last - 1: "below"} if many else {}), last: "done", last + 1: "chance", last + 2: "whole",
+             **({last - 1: "below"} if many else {}), last: "whole", last + 1: "whole", last + 2: "whole",
              **({last + 3: "whole"} if apart else {})}
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
                  (*summary_legend(world, body, bool(apart)), *pooled),

@@ -52,8 +52,8 @@ class Table:
     numeric: frozenset[int] = frozenset()  # columns that hold numbers
     rows: tuple[Row, ...] = ()  # line i is this row of the suite, where lines are rows
     sets: Mapping[int, Column] = field(default_factory=dict)  # place -> the data set whose cells stand there
-    # place -> what a page recomputes there for a choice: "rank", "tie", "below", "done", "chance", "mean" (over
-    # `means`); "whole" holds for all data sets alone
+    # place -> what a page recomputes there for a choice: "rank", "tie", "below", "mean" (over `means`); "whole" holds
+    # for all data sets alone
     roles: Mapping[int, str] = field(default_factory=dict)
     means: Mapping[int, Sequence[Sequence[Column]]] = field(default_factory=dict)  # place -> parts, averaged alike
 

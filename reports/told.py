@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.published import PrintedTable, plain
@@ -15,6 +15,7 @@ from .ledger import number, paper_of
 from .world import World
 
 POINTS = 40  # of a curve; more are not seen at its width
+WIDE, HIGH = 500, 150  # of the picture of losses
 
 
 def about(world: World, papers: Sequence[PrintedTable]) -> dict[str, Any]:
@@ -42,17 +43,28 @@ def _about(world: World, row: Row, papers: Sequence[PrintedTable]) -> list[list[
 
 
 def runs(world: World) -> dict[str, Any]:
-    """"row,set" -> [a sentence for each run, [what, [(epoch, training loss)]] for each with a history]."""
+    """"row,set" -> [a sentence for each run, then of their losses: title, largest, last epoch, `_curve` of each]."""
     found = {}
     for k, row in enumerate(world.rows):
         for d, column in enumerate(world.columns):
             cell = world.grid.cell(row, column)
             lines = [visible(_sentence(world, row, column.title, run)) for run in cell.runs]
-            curves = [[f"seed {seed}", points] for seed, run in zip(cell.seeds, cell.runs, strict=True)
-                      if (points := inside.losses(world, run, POINTS))]
+            curves = {f"seed {seed}": points for seed, run in zip(cell.seeds, cell.runs, strict=True)
+                      if (points := inside.losses(world, run, POINTS))}
             if lines:
-                found[f"{k},{d}"] = [lines, curves]
+                found[f"{k},{d}"] = [lines, *_drawn(curves)]
     return found
+
+
+def _drawn(curves: Mapping[str, Sequence[tuple[float, float]]]) -> list[Any]:
+    """[title, largest loss, last epoch, points of each line in a box of WIDE x HIGH, its origin on top]."""
+    every = [point for points in curves.values() for point in points]
+    if not every:
+        return ["", "", "", []]
+    last, most = (max(axis) or 1.0 for axis in zip(*every, strict=True))
+    lines = [" ".join(f"{WIDE * epoch / last:.0f},{HIGH * (1 - loss / most):.0f}" for epoch, loss in points)
+             for points in curves.values()]
+    return [f"Training loss: {', '.join(curves)}", f"{most:.2g}", f"epoch {last:g}", lines]
 
 
 def _sentence(world: World, row: Row, title: str, run: int) -> str:

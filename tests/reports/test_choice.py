@@ -69,7 +69,7 @@ def test_means_rank_ranges_and_ties_of_fifty_choices_are_python_s(tmp_path: Path
           const section = document.querySelector('section.world'), facts = worlds.get(section);
           return arguments[0].map(([sets, rows]) => {
             boxes(section, 'set').forEach((box) => {
-              box.checked = sets.includes(facts.sets.findIndex((s) => s[0] === box.value)); });
+              box.checked = sets.includes(facts.sets.findIndex((s) => s.name === box.value)); });
             boxes(section, 'row').forEach((box, k) => { box.checked = rows.includes(k); });
             show(section);
             return Object.fromEntries([...section.querySelectorAll('[role=tabpanel] tbody')][0].rows ?

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reports import cli
-from results.pools import POOLS, told
+from results.pools import MEANS, POOLS, told
 from results.schema import RecordError
 from results.suites import Column, Row, save_suite, suite_from_json, suite_to_json
 from tests.reports import fakes
@@ -86,12 +85,11 @@ def test_every_export_says_the_pool(root: Path) -> None:
     assert {line["method"]: line["pool"] for line in runs} == wanted
     html = (out / "site/demo.html").read_text()
     facts = json.loads(html.partition('<script type="application/json">')[2].partition("</script>")[0])
-    assert {row[0]: row[8] for row in facts["rows"]} == wanted
-    assert set(facts["pools"]) == set(wanted.values()) and all(facts["pools"].values())
-    ranked_with = {row[0]: row[2] for row in facts["rows"]}
-    assert {frozenset(m for m in wanted if wanted[m] == pool) for pool in POOLS} == {
-        frozenset(m for m in wanted if ranked_with[m] == kind) for kind in set(ranked_with.values())}
-    assert dict(re.findall(r'data-pool="([^"]*)" data-name="([^" ]*) ', html)).keys() == set(wanted.values())
+    assert {row["row"].partition(" on ")[0]: row["pool"] for row in facts["rows"]} == wanted and not facts["across"]
+    assert all(f'name="pool" value="{pool}" checked> {pool}: {MEANS[pool]}' in html for pool in POOLS)
+    assert 'name="across" value="yes">' in html
+    told_so = (built(root, "--rank-across-pools") / "site/demo.html").read_text()
+    assert '"across":true' in told_so and 'name="across" value="yes" checked>' in told_so
 
 
 def test_a_part_is_compared_with_its_adapter_inside_a_pool_alone(root: Path) -> None:
