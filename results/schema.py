@@ -56,7 +56,7 @@ class RunSpec:
     image_size: int
     augment: str  # "none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"
     normalise: str  # "native" (the checkpoint's own), "peer" (ImageNet constants), "none" ([0, 1])
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "tf32"]  # tf32: float32 whose products a GPU's tensor cores round
     phase: Phase
     select: Literal["last", "val"]
     data: str  # hash of lists and files; "standin:<hash>" when generated, "partial:<hash>" when the card is broken

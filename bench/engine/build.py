@@ -32,12 +32,16 @@ from .firstlook import FirstLook
 from .holdout import as_scored, hold_out
 from .loaders import Batches, Endless, TuneData, normalisation
 from .optim import make_optimizer, warmup_steps
+from .precision import settle
 from .seeds import seed_all
 from .where import Where
 
 
 def settle_torch(spec: RunSpec, where: Where) -> torch.device:
-    """Threads and determinism of this process, as the run wants them; its device."""
+    """Threads, precision and determinism of this process, as the run wants them; its device.
+
+    Raises MethodError where the device has not the precision.
+    """
     device = torch.device(where.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # so that what names no GPU means this one
@@ -45,6 +49,7 @@ def settle_torch(spec: RunSpec, where: Where) -> torch.device:
     if where.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, which is later
         torch.backends.cudnn.benchmark = False
+    settle(spec.precision, device)
     torch.use_deterministic_algorithms(True, warn_only=not where.deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 3 % of a step
     return device
@@ -132,7 +137,7 @@ class Built:
 
     def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
         """What a forward pass runs in."""
-        if self.spec.precision == "fp32":
+        if self.spec.precision != "bf16":
             return nullcontext
         return partial(torch.autocast, self.device.type, torch.bfloat16)
 

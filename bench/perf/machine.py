@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from ..engine import env
 from .timing import Spread, clock_for, in_turns
 
 PROBE_S = 0.03  # seconds that one repetition of a probe should take
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SLOW = 2.0  # bf16 that many times slower than float32 is worth a word
+SMALL = 192  # rows and columns: a product of 14 MFLOP, 18 ms at the slowest rate seen
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "tf32": torch.float32}  # tf32: a flag, see engine.precision
 
 
 def describe(device: torch.device) -> Machine:
@@ -72,6 +76,34 @@ def product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.devic
                 F.linear(x, weight)
 
     return Product(shape, synchronised(multiply, device), 2.0 * rows * inputs * outputs * repeat)
+
+
+def rates(budget_s: float = 0.1) -> dict[str, float]:
+    """FLOP/s of a small matrix product on this CPU, in float32 and bf16; takes about the budget.
+
+    A processor without instructions for bf16 takes eighty times as long (seen: 0.8 against 66.8 GFLOP/s, one thread).
+    """
+    found = {}
+    for name in ("fp32", "bf16"):
+        one = product((SMALL,) * 3, DTYPES[name], torch.device("cpu"))
+        one.work()  # the first call makes the kernel
+        least, until = math.inf, time.perf_counter() + budget_s / 3
+        while least == math.inf or time.perf_counter() < until:
+            began = time.perf_counter()
+            one.work()
+            least = min(least, time.perf_counter() - began)
+        found[name] = one.flops / least
+    return found
+
+
+def slow_bf16(found: dict[str, float], runs: int) -> str:
+    """One sentence where bf16 is much slower than float32, for the `runs` that ask for it; empty otherwise."""
+    ratio = found["fp32"] / found["bf16"]
+    if ratio < SLOW:
+        return ""
+    return (f"precision=bf16 is {ratio:.0f} times slower than float32 on this processor ({found['bf16'] / 1e9:.1f} "
+            f"against {found['fp32'] / 1e9:.1f} GFLOP/s in a matrix product), and {runs} "
+            f"run{'s ask' if runs > 1 else ' asks'} for it; precision=fp32 is the quick one here")
 
 
 def shapes(tokens: int, width: int) -> list[tuple[int, int, int]]:

@@ -26,6 +26,7 @@ from ..engine import backbones, carry, step
 from ..engine.build import Built, settle_torch
 from ..engine.course import Course, set_train_mode
 from ..engine.pictures import Pictures
+from ..engine.precision import settle
 from ..engine.seeds import seed_all
 from ..engine.where import Where
 from ..planning.request import Request, UsageError
@@ -110,6 +111,7 @@ class Rig(Built):
 
     def train_once(self) -> None:
         """One training step as the loop takes it."""
+        settle(self.spec.precision, self.device)  # rigs of several precisions take turns
         step.take(self, self.course, self.batch, first=False)
         self.fit.step += 1
 
@@ -121,6 +123,7 @@ class Rig(Built):
 
     def predict_once(self) -> None:
         """Predict the batch, the adapter unmerged."""
+        settle(self.spec.precision, self.device)
         with torch.no_grad():
             self.method.predict(self.fit, self.batch.x)
 
@@ -136,6 +139,7 @@ class Rig(Built):
     def predict_merged(self) -> None:
         """Predict the batch with the adapter folded into plain weights."""
         assert self.merged is not None
+        settle(self.spec.precision, self.device)
         with torch.no_grad():
             self.merged.forward(self.batch.x)
 

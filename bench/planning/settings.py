@@ -25,7 +25,7 @@ SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval
             "decay", "warmup_steps", "head_seed", "batch_norm")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
-    "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16"),
+    "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16", "tf32"),
     "optimizer": ("adamw", "sgd", "sgd_plain"),
     "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all"),

@@ -52,6 +52,7 @@ def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callabl
 
     device = device_of(args.device)
     places = places_of(args, todo, device)
+    check_precision(todo, device)
     need_standins(todo)
     where = {root: where_of(args, root, device) for root in {r.data_root for r in todo}}
     jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
@@ -93,6 +94,20 @@ def _fitting(todo: Sequence[Planned], gpus: Sequence[int]) -> int:
         return 1
     cores = len(os.sched_getaffinity(0))
     return devices.fitting(largest(todo), min(seen[n].bytes for n in gpus), cores, len(gpus))
+
+
+def check_precision(todo: Sequence[Planned], device: str) -> None:
+    """Say what a CPU makes of bf16, before hours show it. Raises UsageError for runs in TF32, which it has not."""
+    if device != "cpu":
+        return
+    if any(r.spec.precision == "tf32" for r in todo):
+        raise UsageError(["precision=tf32 exists on GPUs alone and these runs are for the CPU; leave it out, or use "
+                          "--device cuda where there is one"])
+    if rounded := sum(r.spec.precision == "bf16" for r in todo):
+        from ..perf.machine import rates, slow_bf16
+
+        if told := slow_bf16(rates(), rounded):
+            print(f"regatta: {told}", file=sys.stderr)
 
 
 def tell_failures(failures: Sequence[RunResult]) -> None:

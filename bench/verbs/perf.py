@@ -38,7 +38,8 @@ def add(verb: Verb) -> None:
     parser.add_argument("--backbone", "--backbones", default="", metavar="NAME",
                         help=f"default: {EMBEDDED}; weights are random, which changes no time")
     parser.add_argument("--batch-size", "--batch", type=whole, default=0, metavar="N", help="default: the suite's; 16")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of all that do not say otherwise behind @")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "tf32"),
+                        help="of all that do not say otherwise behind @")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                         help="attention=plain, drop_path=0.1, lora.rank=4, ...: for all variants")
     parser.add_argument("--references", nargs="*", default=["linear", "full"], metavar="TEXT",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import checkout
 from ..planning import plan
+from ..planning.request import UsageError
 from ..planning.resolve import Planned
 from .sent import check_cluster, hand_over, pack, to_whom
 from .words import Verb, how, what, which
@@ -50,6 +51,8 @@ def act(args: argparse.Namespace) -> int:
         if cluster == "slurm":
             price.refuse(todo, price.past(checkout.RUNS), wanted)
         device = args.device if args.device != "auto" else "cuda" if wanted.gpus else "cpu"
+        if device == "cpu" and any(p.spec.precision == "tf32" for p in todo):  # a task's own processor is not this one
+            raise UsageError(["precision=tf32 exists on GPUs alone and these runs are for the CPU; add --gpus 1"])
         where = here.where_of(args, Path(), device)
         ready = [jobs.job_of(p, where, again=p.record is not None) for p in todo]
         if not args.dry_run:
