@@ -72,6 +72,12 @@ class Normaliser:
             return self._in_pieces(len(raw), tuple(raw.shape[1:]), lambda start, stop: raw[start:stop])
         return self._normalise(raw.to(self.device, non_blocking=True).float())
 
+    def upload(self, small: Tensor) -> Tensor:
+        """The same on the device; to a GPU through pinned memory, for an ordinary copy waits for all that it does."""
+        if self.device.type == "cpu":
+            return small
+        return small.pin_memory().to(self.device, non_blocking=True)
+
     def rows(self, pixels: np.ndarray[Any, Any], rows: Tensor) -> Tensor:
         """(N, 3, S, S) uint8 and positions (B,) -> (B, 3, S, S) normalised."""
         if self.device.type == "cpu":
@@ -84,7 +90,7 @@ class Normaliser:
             return self._in_pieces(len(rows), pixels.shape[1:], piece)
         there = self._on_device(pixels)
         if there is not None:
-            return self._normalise(there[rows.to(self.device, non_blocking=True)].float())
+            return self._normalise(there[self.upload(rows)].float())
         return self(torch.from_numpy(pixels[rows.numpy()]).pin_memory())
 
     def _as_tensor(self, pixels: np.ndarray[Any, Any]) -> Tensor:

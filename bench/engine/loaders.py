@@ -178,8 +178,8 @@ class Batches:
 
     def batch(self, rows: Tensor, epoch: int, lazy: bool = False) -> Batch:
         """(B,) positions -> the batch."""
-        images, device = partial(self._images, rows, epoch), self.normalise.device
-        return Batch(images if lazy else images(), self.pictures.labels[rows].to(device), rows.to(device))
+        images, upload = partial(self._images, rows, epoch), self.normalise.upload
+        return Batch(images if lazy else images(), upload(self.pictures.labels[rows]), upload(rows))
 
     def _images(self, rows: Tensor, epoch: int) -> Tensor:
         pictures = self.pictures

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from methods.base import Fit
 from methods.weights import no_decay
@@ -45,6 +45,16 @@ def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
     return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * share))
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the step, in each group times its own factor; where it is a tensor, filled without waiting."""
+    for group in optimizer.param_groups:
+        scaled = group["scale"] * rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(scaled)
+        else:
+            group["lr"] = scaled
+
+
 def spared(model: nn.Module, trainable: Mapping[str, nn.Parameter], decay: str) -> set[str]:
     """Names of the trained weights that weight decay leaves alone, by the spec's `decay`."""
     if decay == "all":
@@ -58,8 +68,11 @@ def spared(model: nn.Module, trainable: Mapping[str, nn.Parameter], decay: str) 
     return found | {name for name in trainable if name.rpartition(".")[2] in TOKENS}
 
 
-def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
-    """AdamW or SGD; what is spared is not decayed; the head may have its own rate, and what an adapter gives one."""
+def make_optimizer(fit: Fit, spec: RunSpec, tensors: bool | None = None) -> torch.optim.Optimizer:
+    """AdamW or SGD; what is spared is not decayed; the head may have its own rate, and what an adapter gives one.
+
+    `tensors` (default: on a GPU): rates are tensors on the weights' device, so that a captured step can follow them.
+    """
     bare_names = spared(fit.model, fit.trainable, spec.decay) | fit.undecayed
     rates = fit.adapter.rates(fit.model) if fit.adapter else {}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
@@ -68,6 +81,11 @@ def make_optimizer(fit: Fit, spec: RunSpec) -> torch.optim.Optimizer:
         groups.setdefault(key, []).append(p)
     listed = [{"params": ps, "weight_decay": 0.0 if bare else spec.weight_decay, "scale": scale}
               for (bare, scale), ps in groups.items()]
+    device = next(iter(fit.trainable.values())).device
+    gpu = device.type == "cuda"
+    if gpu if tensors is None else tensors:
+        for group in listed:
+            group["lr"] = torch.tensor(spec.lr, device=device)
     if spec.optimizer in ("sgd", "sgd_plain"):
         return torch.optim.SGD(listed, lr=spec.lr, momentum=0.9, nesterov=spec.optimizer == "sgd", fused=True)
-    return torch.optim.AdamW(listed, lr=spec.lr, fused=True)
+    return torch.optim.AdamW(listed, lr=spec.lr, fused=True, capturable=gpu)

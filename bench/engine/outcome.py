@@ -86,7 +86,7 @@ def _diagnostics(run: Built, course: Course, scores: Scores) -> dict[str, float 
     far = math.sqrt(sum(float((fit.trainable[n].detach() - a).square().sum()) for n, a in fit.anchor.items()
                         if n in fit.trainable))
     gap = (scores.metrics["train.top1"] or 0.0) - (scores.metrics[f"{own}.top1"] or 0.0)
-    return ({"distance_from_pretrained": far if fit.anchor else None, "grad_norm": course.grad_norm,
+    return ({"distance_from_pretrained": far if fit.anchor else None, "grad_norm": float(course.grad_norm),
              "train_test_gap": gap}
             | {f"report.{k}": v for k, v in report_of(run.method).items()}
             | run.compiling.report() | run.splits.report())

@@ -55,6 +55,7 @@ class Standing:
             self._save(self.saver)
 
     def _save(self, saver: Checkpoints) -> None:
+        self.course.read()  # a loss that is not finite ends the run here, and nothing of it is stored
         course = dict(vars(self.course))
         course["train_s"] += time.perf_counter() - self.began
         course["passes"] = self.data.test_passes

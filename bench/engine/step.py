@@ -1,6 +1,8 @@
 """What happens in a step: the method gives gradients, the optimizer moves the weights, the method has the last word.
 
-The first step of a run is also measured: how much its backward pass keeps, and what stands in memory after it.
+Nothing in it asks a tensor for its number (`course` reads them once in a while): the next step can be launched while
+the device works at this one. The first step of a run is also measured: how much its backward pass keeps, and what
+stands in memory after it.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from methods.base import Batch
 from . import meter
 from .build import Built
 from .course import Course
-from .optim import learning_rate
+from .optim import learning_rate, set_rate
 
 
-def take(run: Built, course: Course, batch: Batch, first: bool) -> float:
-    """One step on a batch; the loss before it. Whether that is finite is for the loop to judge."""
+def take(run: Built, course: Course, batch: Batch, first: bool) -> None:
+    """One step on a batch. Whether its loss is finite shows when the course is read."""
     fit, spec, method, optimizer = run.fit, run.spec, run.method, run.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = group["scale"] * learning_rate(spec, fit.step, fit.steps_per_epoch)
+    set_rate(optimizer, learning_rate(spec, fit.step, fit.steps_per_epoch))
     optimizer.zero_grad(set_to_none=True)
     if not first:
         run.compiling.before(batch)
@@ -31,10 +32,10 @@ def take(run: Built, course: Course, batch: Batch, first: bool) -> float:
         terms = {name: term.detach() for name, term in method.grads(fit, batch).items()}  # forward, losses, backward
     if first:
         run.first_look.after_backward(fit)
-    course.judge(terms["logits"].argmax(1), batch.y)
+    course.note(fit.step, terms["loss"], len(batch.y), terms["logits"].argmax(1), batch.y)
 
     if spec.clip:
-        course.grad_norm = float(nn.utils.clip_grad_norm_(fit.trainable.values(), spec.clip))
+        course.grad_norm = nn.utils.clip_grad_norm_(fit.trainable.values(), spec.clip)
     optimizer.step()
     with _counting(fit.model, first) as after:  # a constraint may run passes of its own
         method.after_step(fit)
@@ -42,7 +43,6 @@ def take(run: Built, course: Course, batch: Batch, first: bool) -> float:
     if first:
         saved = max(backward.peak, after.peak)
         course.memory = asdict(meter.ledger(fit.model, optimizer, saved, len(batch.y)))
-    return float(terms["loss"])
 
 
 def _counting(model: nn.Module, wanted: bool) -> AbstractContextManager[meter.SavedBytes]:

@@ -6,7 +6,6 @@ seed), then weights, optimizer, parts, random streams and the position are put b
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ from methods.grammar import MethodError
 
 from . import step
 from .build import Built
-from .course import Course, Diverged
+from .course import Course, reading
 from .epochend import look, top1
 from .loaders import TuneData
 from .prefix import Prefix, open_prefix, serving
@@ -25,21 +24,22 @@ from .resume import Standing
 def train(run: Built, at: Course, data: TuneData, standing: Standing, progress: Callable[[int, int], None]) -> None:
     """All steps from where the run stands; raises Diverged, Interrupted. `progress(step, steps)` follows each step."""
     fit = run.fit
-    prefix = _open_prefix(run, at)
+    prefix, every = _open_prefix(run, at), reading(run.device)
     while at.epoch < (run.spec.until or run.spec.epochs):
         for batch in run.batches.epoch(at.epoch, at.batch, lazy=prefix is not None):
             started = time.perf_counter()
             with serving(prefix, batch):
-                loss = step.take(run, at, batch, first=fit.step == 0)
+                step.take(run, at, batch, first=fit.step == 0)
+            if len(at.unread) >= every or fit.step == 0:
+                at.read()  # in the timed part: it waits for what was launched
             if fit.step:  # the first step carries the meter's hooks and every lazy start
                 at.counted_s += time.perf_counter() - started
-            if not math.isfinite(loss):
-                raise Diverged(fit.step)
-            at.step_over(loss, len(batch.y))
+            at.step_over(len(batch.y))
             fit.step += 1
             progress(fit.step, fit.steps)
             standing.after_step()
-        at.history.append(at.curve() | {"lr": run.optimizer.param_groups[0]["lr"]} | look(run, at, data))
+        _read(at)
+        at.history.append(at.curve() | {"lr": float(run.optimizer.param_groups[0]["lr"])} | look(run, at, data))
         at.epoch_over()
         standing.after_epoch()
     run.compiling.close()
@@ -49,6 +49,15 @@ def train(run: Built, at: Course, data: TuneData, standing: Standing, progress: 
         restore_weights(fit.model, at.best_weights)
     if run.held is not None or run.method.constraints:
         run.method.finish(fit, lambda: _validate(run))
+
+
+def _read(at: Course) -> None:
+    """What is left unread; waiting for it belongs to the steps."""
+    if not at.unread:
+        return
+    started = time.perf_counter()
+    at.read()
+    at.counted_s += time.perf_counter() - started
 
 
 def _open_prefix(run: Built, at: Course) -> Prefix | None:

@@ -24,7 +24,7 @@ from results.schema import Memory, RunSpec
 
 from ..engine import backbones, carry, step
 from ..engine.build import Built, settle_torch
-from ..engine.course import Course, set_train_mode
+from ..engine.course import Course, reading, set_train_mode
 from ..engine.pictures import Pictures
 from ..engine.precision import settle
 from ..engine.seeds import seed_all
@@ -106,13 +106,18 @@ class Rig(Built):
     def first_step(self) -> Memory:
         """One step under the meter's hooks: the ledger."""
         step.take(self, self.course, self.batch, first=True)
-        self.fit.step += 1
+        self._over()
         return Memory(**self.course.memory)
 
     def train_once(self) -> None:
         """One training step as the loop takes it."""
         settle(self.spec.precision, self.device)  # rigs of several precisions take turns
         step.take(self, self.course, self.batch, first=False)
+        self._over()
+
+    def _over(self) -> None:
+        if len(self.course.unread) >= reading(self.device):
+            self.course.read()
         self.fit.step += 1
 
     def training(self) -> None:

@@ -42,6 +42,7 @@ def epoch(rig: Rig, prefix: Prefix | None) -> None:
     for batch in rig.batches.epoch(rig.fit.step, lazy=prefix is not None):
         with serving(prefix, batch):
             step.take(rig, rig.course, batch, first=False)
+            rig.course.read()
         rig.fit.step += 1
 
 
