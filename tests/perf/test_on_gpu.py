@@ -8,8 +8,7 @@ import pytest
 
 from results import measured
 from results.measured import Measurement
-
-from . import on_gpu
+from tests.perf import on_gpu
 
 
 def read(folder: Path) -> Measurement:
