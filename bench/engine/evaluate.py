@@ -2,7 +2,8 @@
 
 The batch is the spec's `eval_batch_size`, or by memory (0): the largest power of two whose forward pass fits into a
 fixed share of what is free. Where memory runs out all the same, the batch is halved and the split begun again, except
-under test-time adaptation, whose batch is part of the method.
+under test-time adaptation, whose batch is part of the method. Several splits may go through the model in one pass, in
+batches that reach over their seams (`predict_row`); what is found stays on the device until the pass is over.
 
 Evaluation leaves no trace: trained weights are saved before a split and copied back after it, so that a method which
 adapts at test time may move them while it reads. Metrics are computed from what is stored (`metrics_of`), so that a
@@ -30,10 +31,12 @@ from results.schema import RunSpec
 
 from . import meter
 from .feeding import Normaliser
-from .loaders import Batches
+from .loaders import Batches, InRow
 from .pictures import Pictures
 
 LARGEST, SHARE = 512, 0.25  # images of a batch by memory, and the part of free memory that it may take
+ON_GPU = 2048, 0.5  # the same on a GPU, whose memory nobody else wants but runs that share it (a guess: not measured)
+Masks = Sequence[Sequence[int] | None]  # the classes that may be answered, or None for all of them; once for each
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -83,29 +86,34 @@ def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, prob
     return predict_among(method, fit, batches, (None,), adapt, probabilities)[0]
 
 
-def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Sequence[int] | None],
-                  adapt: bool = True, probabilities: bool = False) -> list[Predictions]:
-    """One pass over a split, scored once for each mask: the classes that may be answered, or None for all of them."""
+def predict_among(method: Method, fit: Fit, batches: Batches, masks: Masks, adapt: bool = True,
+                  probabilities: bool = False) -> list[Predictions]:
+    """One pass over a split, scored once for each mask."""
+    return predict_row(method, fit, batches, [(len(batches.pictures), masks)], adapt, probabilities)[0]
+
+
+def predict_row(method: Method, fit: Fit, batches: Batches | InRow, splits: Sequence[tuple[int, Masks]],
+                adapt: bool = True, probabilities: bool = False) -> list[list[Predictions]]:
+    """One pass over splits that stand in a row, each of so many images and scored once for each of its masks."""
     was_training = fit.model.training
     kept = {name: p.detach().clone() for name, p in fit.trainable.items()}
     fit.model.eval()
-    rows: list[list[tuple[Tensor, ...]]] = [[] for _ in masks]
     try:
         # Inference mode forbids a part that moves weights while it predicts to ask for gradients.
         with torch.no_grad() if adapts(method) else torch.inference_mode():
             while True:
+                scores = [[_Score(mask, probabilities) for mask in masks] for _, masks in splits]
+                waiting = [(images, one) for (images, _), one in zip(splits, scores, strict=True)]
                 try:
                     method.start_split(fit)
                     for batch in batches.in_order():
                         logits = (method.predict(fit, batch.x) if adapt else fit.forward(batch.x)).float()
-                        for found, mask in zip(rows, masks, strict=True):
-                            found.append(_judge(logits, batch.y, mask, probabilities))
+                        waiting = _share_out(logits, batch.y, waiting)
                     break
                 except torch.OutOfMemoryError:
                     if adapts(method) or batches.batch_size == 1:
                         raise
                 batches.batch_size //= 2  # outside the handler, whose traceback holds the tensors of the failed pass
-                rows = [[] for _ in masks]
                 if fit.mean.is_cuda:
                     torch.cuda.empty_cache()
     finally:
@@ -113,7 +121,20 @@ def predict_among(method: Method, fit: Fit, batches: Batches, masks: Sequence[Se
             for name, value in kept.items():
                 fit.trainable[name].copy_(value)
         fit.model.train(was_training)
-    return [_gather(found) for found in rows]
+    return [[score.gathered() for score in one] for one in scores]
+
+
+def _share_out(logits: Tensor, y: Tensor, waiting: list[tuple[int, list[_Score]]]) -> list[tuple[int, list[_Score]]]:
+    """A batch's logits (B, C) to the splits that its images are of; what still waits: (images, scores) of each."""
+    start = 0
+    while start < len(y):
+        images, scores = waiting[0]
+        stop = min(len(y), start + images)
+        for score in scores:
+            score.add(logits[start:stop], y[start:stop])
+        waiting = [(images - (stop - start), scores), *waiting[1:]] if images > stop - start else waiting[1:]
+        start = stop
+    return waiting
 
 
 class Splits:
@@ -121,21 +142,33 @@ class Splits:
 
     def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser) -> None:
         self.fit, self.spec, self.normalise, self.size = fit, spec, normalise, spec.eval_batch_size
-        self._last: Batches | None = None
+        self._last: tuple[Batches | InRow, int] | None = None  # and how many images they hold
 
     def of(self, images: Pictures) -> Batches:
         """The split's batches."""
+        self._settle()
+        made = Batches(images, self.normalise, self.size, 0)
+        self._last = made, len(images)
+        return made
+
+    def in_row(self, several: Sequence[Pictures]) -> InRow:
+        """Batches of several splits that stand in a row."""
+        self._settle()
+        made = InRow([Batches(images, self.normalise, self.size, 0) for images in several])
+        self._last = made, len(made)
+        return made
+
+    def _settle(self) -> None:
+        """The size, where it is not known yet."""
         self._learn()
         if not self.size:
             workers = len(os.sched_getaffinity(0)) // self.spec.threads if self.normalise.device.type == "cpu" else 1
             self.size = batch_by_memory(self.fit, self.spec.image_size, max(1, workers))
-        self._last = Batches(images, self.normalise, self.size, 0)
-        return self._last
 
     def _learn(self) -> None:
         """A batch that had to be halved is not tried again."""
-        if self._last is not None and self._last.batch_size < min(self.size, len(self._last.pictures)):
-            self.size = self._last.batch_size
+        if self._last is not None and self._last[0].batch_size < min(self.size, self._last[1]):
+            self.size = self._last[0].batch_size
 
     def report(self) -> dict[str, float | None]:
         """For the record: the size that was used, where it is not the spec's."""
@@ -144,7 +177,7 @@ class Splits:
 
 
 def batch_by_memory(fit: Fit, size: int, workers: int) -> int:
-    """The largest power of two of `size`-pixel images, 512 at most, that a share of the free memory takes.
+    """The largest power of two of `size`-pixel images that a share of the free memory takes.
 
     What a forward pass allocates is counted to the byte on one image and on two: it grows by the same for each further.
     """
@@ -157,8 +190,15 @@ def batch_by_memory(fit: Fit, size: int, workers: int) -> int:
         peaks.append(live.peak)
     fit.model.train(was_training)
     each = max(1, peaks[1] - peaks[0])
-    most = (SHARE * free_memory(fit.mean.device) / workers - (peaks[0] - each)) / each
-    return int(min(LARGEST, 2 ** int(math.log2(max(1.0, most)))))
+    largest, share = ON_GPU if fit.mean.is_cuda else (LARGEST, SHARE)
+    return fitting(share * free_memory(fit.mean.device) / workers, peaks[0] - each, each, largest)
+
+
+def fitting(room: float, once: int, each: int, largest: int) -> int:
+    """The largest power of two of images, at most `largest` and at least 1, for which `once` + images * `each` bytes
+    lie within `room`."""
+    most = (room - once) / each
+    return int(min(largest, 2 ** int(math.log2(max(1.0, most)))))
 
 
 def free_memory(device: torch.device) -> int:
@@ -170,24 +210,37 @@ def free_memory(device: torch.device) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
-def _judge(logits: Tensor, y: Tensor, mask: Sequence[int] | None, probabilities: bool) -> tuple[Tensor, ...]:
-    """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, on the CPU; its probabilities too."""
-    if mask is not None:
-        closed = torch.full_like(logits[0], -torch.inf)
-        closed[list(mask)] = 0
-        logits = logits + closed
-    top = logits.topk(min(2, logits.shape[1]), dim=1)
-    margin = top.values[:, 0] - top.values[:, -1]
-    confidence = logits.softmax(1).amax(1)
-    nll = F.cross_entropy(logits, y, reduction="none")
-    whole = (logits.softmax(1),) if probabilities else ()
-    return tuple(t.cpu() for t in (top.indices[:, 0], y, margin, confidence, nll, *whole))
+class _Score:
+    """What is found of one split under one mask; it stays on the device until the pass is over."""
 
+    def __init__(self, mask: Sequence[int] | None, probabilities: bool) -> None:
+        self.mask, self.probabilities = mask, probabilities
+        self.rows: list[tuple[Tensor, ...]] = []
+        self._closed: Tensor | None = None
 
-def _gather(rows: list[tuple[Tensor, ...]]) -> Predictions:
-    columns = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
-    pred, label = (c.astype(np.int32) for c in columns[:2])
-    return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))
+    def add(self, logits: Tensor, y: Tensor) -> None:
+        """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, and where asked for (B, C)."""
+        if self.mask is not None:
+            logits = logits + self._without(logits)
+        top = logits.topk(min(2, logits.shape[1]), dim=1)
+        margin = top.values[:, 0] - top.values[:, -1]
+        confidence = logits.softmax(1).amax(1)
+        nll = F.cross_entropy(logits, y, reduction="none")
+        whole = (logits.softmax(1),) if self.probabilities else ()
+        self.rows.append((top.indices[:, 0], y, margin, confidence, nll, *whole))
+
+    def _without(self, logits: Tensor) -> Tensor:
+        """0 for the classes that may be answered, minus infinity for the others; made once."""
+        if self._closed is None:
+            self._closed = torch.full_like(logits[0], -torch.inf)
+            self._closed[list(self.mask or ())] = 0
+        return self._closed
+
+    def gathered(self) -> Predictions:
+        """In the split's order, on the CPU."""
+        columns = [torch.cat(column).cpu().numpy() for column in zip(*self.rows, strict=True)]
+        pred, label = (c.astype(np.int32) for c in columns[:2])
+        return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))
 
 
 def metrics_of(found: Predictions, prefix: str, f1: bool = False) -> dict[str, float | None]:

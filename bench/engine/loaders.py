@@ -7,7 +7,7 @@ Decoded images are kept as uint8 and shared between runs through a memory map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -168,9 +168,9 @@ class Batches:
 
     def in_order(self) -> Iterator[Batch]:
         """Every image once, in the list's order, last batch short: for evaluation."""
-        for start in range(0, len(self.pictures), self.batch_size):
-            stop = min(start + self.batch_size, len(self.pictures))
-            yield self.batch(torch.arange(start, stop), 0)
+        made = (self.batch(torch.arange(start, min(start + self.batch_size, len(self.pictures))), 0)
+                for start in range(0, len(self.pictures), self.batch_size))
+        return ahead(made) if self.normalise.device.type == "cuda" else made
 
     def endless(self) -> Endless:
         """Reshuffled for ever, full batches only."""
@@ -190,6 +190,42 @@ class Batches:
                 transformed(open_rgb(pictures.items[int(r)].image), pictures.augment, pictures.size,
                             derive(self.seed, "augment", epoch, int(r))) for r in rows]))
         return x if self.cast is None else x.to(self.cast)
+
+
+def cuts(lengths: Sequence[int], size: int) -> list[list[tuple[int, int, int]]]:
+    """Splits one behind the other in batches of `size`: each batch's pieces (split, start, stop); the last is short."""
+    batches: list[list[tuple[int, int, int]]] = [[]]
+    room = size
+    for number, length in enumerate(lengths):
+        start = 0
+        while start < length:
+            if not room:
+                batches.append([])
+                room = size
+            stop = min(length, start + room)
+            batches[-1].append((number, start, stop))
+            start, room = stop, room - (stop - start)
+    return batches if batches[0] else []
+
+
+class InRow:
+    """Several splits as one: batches go on over the seams, so that only the very last one is short."""
+
+    def __init__(self, several: Sequence[Batches]) -> None:
+        self.several = several
+        self.batch_size = min(max(one.batch_size for one in several), len(self))
+
+    def __len__(self) -> int:
+        return sum(len(one.pictures) for one in self.several)
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every image of every split once."""
+        made = (self._batch(pieces) for pieces in cuts([len(one.pictures) for one in self.several], self.batch_size))
+        return ahead(made) if self.several[0].normalise.device.type == "cuda" else made
+
+    def _batch(self, pieces: Sequence[tuple[int, int, int]]) -> Batch:
+        parts = [self.several[number].batch(torch.arange(start, stop), 0) for number, start, stop in pieces]
+        return parts[0] if len(parts) == 1 else Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 class Endless(Iterator[Batch]):
