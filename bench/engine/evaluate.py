@@ -154,7 +154,7 @@ class Splits:
     def in_row(self, several: Sequence[Pictures]) -> InRow:
         """Batches of several splits that stand in a row."""
         self._settle()
-        made = InRow([Batches(images, self.normalise, self.size, 0) for images in several])
+        made = InRow([Batches(images, self.normalise, self.size, 0) for images in several], self.size)
         self._last = made, len(made)
         return made
 

@@ -211,9 +211,9 @@ def cuts(lengths: Sequence[int], size: int) -> list[list[tuple[int, int, int]]]:
 class InRow:
     """Several splits as one: batches go on over the seams, so that only the very last one is short."""
 
-    def __init__(self, several: Sequence[Batches]) -> None:
+    def __init__(self, several: Sequence[Batches], batch_size: int) -> None:
         self.several = several
-        self.batch_size = min(max(one.batch_size for one in several), len(self))
+        self.batch_size = min(batch_size, len(self))
 
     def __len__(self) -> int:
         return sum(len(one.pictures) for one in self.several)
