@@ -32,7 +32,7 @@ from bench.engine import env, meter
 from bench.engine.backbones import EMBEDDED
 from bench.engine.evaluate import predict
 from bench.engine.forecast import forecast
-from bench.perf.machine import describe, synchronised
+from bench.perf.machine import DTYPES, describe, product, synchronised
 from bench.perf.measure import Found, out_of_memory, yardstick
 from bench.perf.rig import CLASSES, Rig, Variant, made_up, release, variant
 from bench.perf.timing import Work, in_turns, scaled
@@ -62,11 +62,14 @@ class Scale:
     steps: int  # of a turn
     together: tuple[int, ...]
     steady_s: float  # for which runs beside each other are watched
+    small: bool = False  # to see that it works: no search for the fastest product, no other process for peft
     settings: tuple[str, ...] = ("drop_path=0.0",)
 
 
 WHOLE = Scale("vit_base_patch16_224.augreg_in21k", 64, 1000, 100, 4096, 5, 10, (1, 2, 4), 8.0)
-SMALL = Scale(EMBEDDED, 4, 16, 2, 8, 1, 2, (1,), 0.2)
+SMALL = Scale(EMBEDDED, 4, 8, 1, 4, 1, 1, (1,), 0.1, small=True)
+SHAPE = (64, 64, 64)  # of the product that stands for the peak on the small scale
+PATIENCE_S = 300.0  # for processes to start and to end
 
 
 class Sheet(Found):
@@ -177,8 +180,9 @@ def rates(sheet: Sheet) -> None:
                 once()
         return work
 
-    peaks = {p: yardstick([variants[n] for n in rigs], p, sheet.device)
-             for p in dict.fromkeys(str(variants[n].spec.precision) for n in rigs)}
+    alive = [variants[n] for n in rigs]
+    peaks = {p: product(SHAPE, DTYPES[p], sheet.device) if scale.small else yardstick(alive, p, sheet.device)
+             for p in dict.fromkeys(str(v.spec.precision) for v in alive)}
     works: dict[str, Work] = {f"matmul {p}": peak.work for p, peak in peaks.items()}
     works |= {f"lora {n}": synchronised(several(rig.train_once), sheet.device) for n, rig in rigs.items()}
     other = _peft(sheet)
@@ -209,7 +213,7 @@ def _step_flops(one: Variant) -> float:
 def _peft(sheet: Sheet) -> Other | None:
     """peft's plain loop in a process of its own; None, and a note, where it does not run."""
     scale = sheet.scale
-    if scale is not WHOLE:
+    if scale.small:
         sheet.notes.append("peft's loop is left out on the small scale")
         return None
     try:
@@ -240,7 +244,7 @@ def whole_run(sheet: Sheet) -> None:
     tested = made_up(scale.tested, one.spec.image_size)
     seen = _seconds(lambda: predict(rig.method, rig.fit, rig.splits.of(tested)), sheet.device)
     sheet.add("run", "evaluation", "images/s", scale.tested / seen)
-    if scale is WHOLE:
+    if not scale.small:
         row = ROW_SETS * took + ROW_TEST * seen / scale.tested
         sheet.add("row of VTAB-1k", "projected", "s", row, "19 such runs and 387,904 test images, decoded already")
 
@@ -263,9 +267,9 @@ def together(sheet: Sheet) -> None:
         for worker in workers:
             worker.start()
         try:
-            start.wait(120)
+            start.wait(PATIENCE_S)
             for worker in workers:
-                worker.join(120)
+                worker.join(PATIENCE_S)
             found = [ours.get() for _ in workers if not ours.empty()]
         except Exception as error:  # a worker that died breaks the barrier
             found = []
@@ -285,7 +289,7 @@ def _steady(one: Variant, device: str, seconds: float, start: Any, told: Any) ->
     for _ in range(2):
         rig.train_once()
     rig.course.read()
-    start.wait(120)
+    start.wait(PATIENCE_S)
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         rig.train_once()

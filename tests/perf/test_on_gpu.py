@@ -22,10 +22,10 @@ def test_every_step_leaves_its_figures_or_says_why_not(tmp_path: Path) -> None:
     known = {f.name: f for f in found.figures}
     for method in on_gpu.LEDGERS:
         ratio = known[method, "peak / ledger"].value
-        assert ratio is not None and 0.9 < ratio < 4, "a small model's temporaries weigh more than its ledger"
+        assert ratio is not None and 0.5 < ratio < 2
     for form in ("fp32", "bf16"):
         rate, share = known[f"lora {form}", "train"], known[f"lora {form}", "train of peak"]
-        assert rate.value and rate.value > 0 and share.value and 0 < share.value < 1.5
+        assert rate.value and rate.value > 0 and share.value and share.value > 0
     for name, said in (("lora tf32", "exists on GPUs alone"), ("cohort of 4", "not built")):
         figure = known[name, "train"]
         assert figure.value is None and said in figure.note
