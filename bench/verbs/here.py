@@ -29,7 +29,7 @@ def claims() -> Any:
 
 
 def made(args: argparse.Namespace) -> Plan:
-    return make(request_of(args), alive=claims().living(), counted=counted(args))
+    return make(request_of(args), checkout.RUNS, alive=claims().living(), counted=counted(args))
 
 
 def counted(args: argparse.Namespace) -> dict[str, Received]:
