@@ -48,9 +48,9 @@ def largest(fits: Callable[[int], bool], guess: int = 1, limit: int = LIMIT) -> 
     return low
 
 
-def ledger_bytes(spec: RunSpec, batch: int) -> int | None:
+def ledger_bytes(spec: RunSpec, batch: int, classes: int = CLASSES) -> int | None:
     """The forecast ledger's sum at another batch size."""
-    return forecast(replace(spec, batch_size=batch), CLASSES, BATCHES * batch).total_bytes
+    return forecast(replace(spec, batch_size=batch), classes, BATCHES * batch).total_bytes
 
 
 def from_ledger(variant: Variant, budget_bytes: float) -> Largest:
@@ -90,9 +90,9 @@ class Line:
 
 
 @cache
-def ledger_line(spec: RunSpec) -> Line | None:
+def ledger_line(spec: RunSpec, classes: int = CLASSES) -> Line | None:
     """Bytes over the batch, from forecasts at 16, 32 and 128 images; None where a step cannot be forecast."""
-    one, two, far = (ledger_bytes(spec, n) for n in (16, 32, 128))
+    one, two, far = (ledger_bytes(spec, n, classes) for n in (16, 32, 128))
     if one is None or two is None or far is None:
         return None
     each, rest = divmod(two - one, 16)

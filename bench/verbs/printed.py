@@ -68,13 +68,18 @@ def _figures(tables: Sequence[PrintedTable]) -> Iterator[tuple[str, ...]]:
     for table in (t for t in tables if t.benchmark in WHOLE):
         for row in table.rows:
             mean = row.printed.get("mean", row.values.get("vtab_mean"))
-            named = [_part(piece, names) for piece in pieces(row.method)]
-            if named[:2] == ["lora_mul", "vpt_add"]:  # one adapter here
-                named[:2] = ["lora_mul_vpt_add"]
+            named = meant(row.method, names)
             if mean is not None and named and all(named):
                 params = f"{row.params_m:g}" if row.params_m is not None else "–"
                 yield (named[-1], row.method, f"{mean:g}", _over(table, row), params, table.backbone,
                        f"{_title(table)}, {table.name}", _protocol(table, row))
+
+
+def meant(method: str, names: dict[str, set[str]] | None = None) -> list[str]:
+    """The parts of the shelf that a printed row's name means, one for each piece; "" for a piece that it lacks."""
+    known = {p.name: names_of(p) for p in catalog().values()} if names is None else names
+    found = [_part(piece, known) for piece in pieces(method)]
+    return ["lora_mul_vpt_add", *found[2:]] if found[:2] == ["lora_mul", "vpt_add"] else found  # one adapter here
 
 
 def _part(piece: str, names: dict[str, set[str]]) -> str:
