@@ -23,6 +23,7 @@ from .cache import ImageCache
 from .checkpoint import Checkpoints
 from .course import Course, Timer
 from .evaluate import Predictions
+from .follow import Follower
 from .loaders import TuneData, open_data
 from .outcome import Trained, collect
 from .phases import score, score_further
@@ -57,14 +58,26 @@ class Session:
         self.stage = "train"
         standing = Standing(self.built, self.course, data, self.saver, self.deadline)
         standing.put_back()
-        with self._timed("train"):
-            train(self.built, self.course, data, standing, progress or (lambda step, steps: None))
-        self.seconds["train"] += self.course.train_s
-        self.stage = "evaluate"
-        data.finish_training()
-        with self._timed("evaluate"):
-            scores = score(self.built, self.course, data)
-            score_further(self.built, data, scores)
+        follower = Follower(self.spec, self.where, self.course)
+        follower.start()
+
+        def stepped(step: int, steps: int) -> None:
+            follower.look()
+            if progress is not None:
+                progress(step, steps)
+
+        try:
+            with self._timed("train"):
+                train(self.built, self.course, data, standing, stepped)
+            self.seconds["train"] += self.course.train_s
+            self.stage = "evaluate"
+            data.finish_training()
+            with self._timed("evaluate"):
+                scores = score(self.built, self.course, data)
+                score_further(self.built, data, scores)
+            follower.finish(scores.metrics)
+        finally:
+            follower.close()
         return collect(self.built, self.course, data, scores, self.seconds)
 
     def test_again(self, stored: Path) -> tuple[Predictions, str]:

@@ -32,6 +32,8 @@ class Where:
     keep_weights: Literal["small", "all", "none"] = "small"  # which trained weights are stored beside the record
     keep_members: Literal["none", "small", "all"] = "none"  # trials: probabilities on val and weights, for ensembles
 
+    follow: Path | None = None  # folder of curves for TensorBoard; None: none are written
+
     def keeps_members(self, classes: int) -> bool:
         """Whether a trial on a set of so many classes stores what an ensemble is chosen from."""
         return keeps_members(self.keep_members, classes)

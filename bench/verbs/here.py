@@ -158,7 +158,8 @@ def where_of(args: argparse.Namespace, root: Path, device: str) -> Any:
                  deterministic=args.strict or device == "cpu", checkpoints=checkpoints(),
                  checkpoint_every_s=max(0.0, args.checkpoint_every), checkpoint_every_epochs=args.checkpoint_epochs,
                  time_limit_s=args.time_limit, keep_weights=args.keep_weights,
-                 keep_members=getattr(args, "members", "none"))
+                 keep_members=getattr(args, "members", "none"),
+                 follow=checkout.RUNS.parent / args.follow if args.follow else None)
 
 
 def checkpoints() -> Path:

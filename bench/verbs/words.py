@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from methods.faults import lacking
 from results.received import LEAST, LEVELS
 
 from ..engine.checkpoint import EVERY_S
@@ -81,6 +82,8 @@ def how(parser: argparse.ArgumentParser) -> None:
                        help="also after every N epochs")
     group.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of one run; then it is stored where it "
                        "stands (timeout), and the same command goes on")
+    group.add_argument("--follow", type=follower, metavar="tensorboard", help="write curves while runs train, to "
+                       "results/tensorboard; the package of that name must be installed")
     group.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
                        "weights beside the record: those small beside the model (default), all, none")
 
@@ -92,6 +95,15 @@ def gpus(parser: argparse.ArgumentParser) -> None:
                        "to see)")
     group.add_argument("--per-device", type=settings.whole, metavar="N", help="runs at once on each (default: by the "
                        "forecast of their memory, 4 at most; 1 where that is unknown)")
+
+
+def follower(text: str) -> str:
+    """The package that follows runs."""
+    if text != "tensorboard":
+        raise argparse.ArgumentTypeError(f"knows tensorboard alone, not {text!r}")
+    if why := lacking((text,)):
+        raise argparse.ArgumentTypeError(why)
+    return text
 
 
 def seconds(text: str) -> float:
