@@ -60,7 +60,8 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
             from .suite import build_suite  # draws: its libraries are not needed when nothing changed
 
             answered = answered or (Answered(records, key_of("")) if index else None)
-            built = build_suite(suite, columns, by_run, "site", selections, answered=answered, across=across)
+            built = build_suite(suite, columns, by_run, "site", selections, answered=answered, home=contents.NAME,
+                                across=across)
             written += [put(site / name, text) for name, text in built.files.items()]
             section = built.section
             for name in before.files(suite.name) - built.files.keys():

@@ -234,7 +234,10 @@ const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -
 document.addEventListener("keydown", (event) => {
   const { target, key } = event, cell = target.closest("tbody td"), tab = target.closest("[role=tab]");
   if (key === "Escape") hint(null);
-  if (key === "Enter" && (cell || target.matches("svg .mark"))) act(target);
+  if (key === "Enter" && (cell || target.matches("svg .mark"))) {
+    event.preventDefault(); // or the same key would press the button of what it opens
+    act(target);
+  }
   if (!STEPS[key] || !(cell || tab)) return;
   const rows = () => $$("tr:not([hidden])", cell.closest("tbody")).map((row) => row.cells[cell.cellIndex]);
   const list = tab ? $$("[role=tab]", tab.parentElement) : /Up|Down/.test(key) ? rows() : $$("td:not([hidden])", cell.parentElement);
