@@ -1,5 +1,5 @@
 # Thin targets over `python -m bench` and `python -m reports`; `make help` lists them.
-# Variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS
+# Variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE LADDER CLUSTER PARTITION JOBS DATA ARGS
 SHELL := /bin/bash
 .SHELLFLAGS := -f -c
 PY := .venv/bin/python
@@ -9,7 +9,7 @@ TEXT := .venv/.installed-text
 
 # What a user gives is text, for make and for the shell alike: the value is taken unexpanded and reaches a command as a
 # variable of its environment, which the shell cuts into words at most (-f: without looking for files of that name).
-GIVEN := SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS CONSTRAINTS FILE
+GIVEN := SUITE METHODS DATASETS BACKBONES SEEDS TUNE LADDER CLUSTER PARTITION JOBS DATA ARGS CONSTRAINTS FILE
 define as_text
 override $(1) := $$(value $(1))
 endef
@@ -26,15 +26,19 @@ MORE = $(if $(ARGS),"$${args[@]}")
 SENT = $(if $(CLUSTER),--cluster "$$CLUSTER") $(if $(PARTITION),--partition "$$PARTITION")
 # With TUNE=16: search 16 settings per method and data set on validation, choose, test the chosen ones on SEEDS.
 TUNED = $(SET) $(if $(SEEDS),--seeds $$SEEDS) --tuned
+SEARCH = $(if $(TUNE),$(PY) -m bench tune $(SET) --budget "$$TUNE" $(MORE) && $(PY) -m bench select $(SET) $(MORE) &&)
+# With LADDER=1 too: common settings, published recipe, tuned, tuned and ensembled, side by side.
+LADDERS = $(PY) -m bench ladder $(SET) $(if $(SEEDS),--seeds $$SEEDS) $(if $(TUNE),--budget "$$TUNE") $(MORE)
 
 .PHONY: help setup real text bench test lint perf report plan submit status check check-submission recompute clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
-	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE CLUSTER PARTITION JOBS DATA ARGS, for instance'
+	@echo 'variables: SUITE METHODS DATASETS BACKBONES SEEDS TUNE LADDER CLUSTER PARTITION JOBS DATA ARGS, for instance'
 	@echo '  make bench METHODS="lora lora+pace" DATASETS="svhn dtd" SEEDS="0 1 2"'
 	@echo '  make bench TUNE=16 METHODS="linear lora" SEEDS="0 1 2"'
+	@echo '  make bench TUNE=16 LADDER=1 METHODS="linear lora" SEEDS="0 1 2"'
 
 setup: $(STAMP) ## make .venv and install what is needed
 
@@ -65,8 +69,7 @@ $(TEXT): $(STAMP)
 NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL)) $(if $(filter text-real,$(SUITE)),$(TEXT))
 
 bench: setup $(NEEDED) ## run a suite (default: demo) and write the tables
-	@$(CUT) $(if $(TUNE),$(PY) -m bench tune $(SET) --budget "$$TUNE" $(MORE) && $(PY) -m bench select $(SET) $(MORE) &&) \
-		$(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT))
+	@$(CUT) $(if $(LADDER),$(LADDERS),$(SEARCH) $(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT)))
 
 plan: setup $(NEEDED) ## what is done, what is missing, what it would cost; runs nothing
 	@$(CUT) $(PY) -m bench plan $(WHAT)

@@ -12,7 +12,7 @@ from results.published import PrintedTable, load_published
 from results.schema import RecordError
 from results.suites import SuiteView
 
-from . import accuracy, choice, costs, effects, inside, ledger, page, pictures, plots, ran, told, tuning
+from . import accuracy, choice, costs, effects, inside, ladder, ledger, page, pictures, plots, ran, told, tuning
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
@@ -87,6 +87,7 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
     section = page.Section(world, [*accuracy.accuracies(world), costs.memory(world), costs.throughput(world),
                                    *([effects.table(world, found)] if found else []),
                                    *([said] if said is not None else []), *tuning.tables(world, tuned),
+                                   *filter(None, [ladder.table(world, predictions, tuned.trials)]),
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section

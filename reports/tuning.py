@@ -16,6 +16,7 @@ from statistics import fmean
 
 from results import packs
 from results.columns import Columns
+from results.ladder import SUFFIX
 from results.peeking import inflation
 from results.selections import (
     Choice,
@@ -46,8 +47,8 @@ class Tuned:
 
 
 def load(suite: str, folder: Path) -> Tuned:
-    """The suite `demo-tuned` holds the final runs of what was chosen for `demo`."""
-    name = suite.removesuffix("-tuned")
+    """The suite `demo-tuned` holds the final runs of what was chosen for `demo`, `demo-ladder` every step to them."""
+    name = suite.removesuffix("-tuned").removesuffix(SUFFIX)
     return Tuned(load_selection(name, folder), load_trials(name, folder))
 
 

@@ -18,7 +18,7 @@ MEANS: dict[Pool, str] = {
     "tuned for all sets": "one setting for all data sets, chosen on validation images of some of them",
     "tuned per set": "a setting for each data set, chosen on its validation images",
     "adapts at test": "the weights move on unlabelled test images",
-    "ensembled": "the answers of several runs put together",
+    "ensembled": "the answers of several runs put together, or their weights",
 }
 
 

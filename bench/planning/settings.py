@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods.catalog import Scalar
 from methods.grammar import MethodText
+from results.ladder import SUFFIX
 from results.schema import WHOLE, RunSpec
 
 from ..suites import Suite, find
@@ -64,7 +65,7 @@ def name_problem(name: str) -> str:
                 f"{shown(name)}")
     if name.lower() == "index":
         return "--name index: the first page is called so; take another name"
-    bare = name.removesuffix("-tuned").removesuffix("-paper")
+    bare = name.removesuffix("-tuned").removesuffix("-paper").removesuffix(SUFFIX)
     return f"--name {name}: a suite is called so; take another name" if find(name) or find(bare) else ""
 
 

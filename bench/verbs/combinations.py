@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from results import store
 from results.combined import Combination
@@ -13,6 +14,7 @@ from results.schema import RunResult, Scalar
 
 from .. import checkout
 from ..planning.plan import make
+from ..planning.request import UsageError
 from ..planning.resolve import resolve, suite_of
 from ..tuning import combining
 from ..tuning.combining import Pool
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ..engine.combine import Ingredient
     from ..engine.where import Where
 
+T = TypeVar("T")
+
 
 def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
     """(the suite's name, the runs of each method and data set that may be combined). Raises UsageError."""
@@ -31,13 +35,29 @@ def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
     if args.of == "seeds":
         plan = make(request)
         stage = "tuned" if request.tuned else "paper" if request.recipe == "paper" else "default"
-        found = [combining.with_weights(p, checkout.RUNS, "`run --keep-weights all --again all` stores them")
-                 for p in combining.of_seeds(plan, stage)]
-        return suite_of(request).name, found
+        return suite_of(request).name, each(
+            combining.of_seeds(plan, stage),
+            lambda p: combining.with_weights(p, checkout.RUNS, "`run --keep-weights all --again all` stores them"))
     suite, studies = studies_of(request)
     records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
-    return suite, [combining.with_weights(p, checkout.RUNS, "`tune --members small` with the same words stores them")
-                   for p in combining.of_studies(studies, records)]
+    return suite, each(
+        combining.of_studies(studies, records),
+        lambda p: combining.with_weights(p, checkout.RUNS, "`tune --members small` with the same words stores them"))
+
+
+def each(some: Iterable[Pool], act: Callable[[Pool], T]) -> list[T]:
+    """What is made of each pool; those of which nothing can be made are named. Raises UsageError when none is left."""
+    found, problems = [], []
+    for pool in some:
+        try:
+            found.append(act(pool))
+        except UsageError as error:
+            problems += error.problems
+    if not found:
+        raise UsageError(problems or ["there is nothing to combine"])
+    for problem in problems:
+        print(f"regatta: left out: {problem}", file=sys.stderr)
+    return found
 
 
 def ingredients(runs: Sequence[tuple[RunResult, int]]) -> list[Ingredient]:

@@ -24,11 +24,11 @@ def add(verb: Verb) -> None:
 def act(args: argparse.Namespace) -> int:
     from .. import checkout
     from ..tuning import combining
-    from .combinations import pools, test
+    from .combinations import each, pools, test
 
     suite, found = pools(args)
     if args.of == "seeds":
         chosen = [combining.combination("seeds", p, [(r, 1) for r in p.runs]) for p in found]
     else:
-        chosen = [combining.ensemble(p, checkout.RUNS) for p in found]
+        chosen = each(found, lambda p: combining.ensemble(p, checkout.RUNS))
     return test(args, suite, chosen)

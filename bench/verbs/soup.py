@@ -31,13 +31,13 @@ def add(verb: Verb) -> None:
 
 
 def act(args: argparse.Namespace) -> int:
-    from .combinations import pools, test
+    from .combinations import each, pools, test
 
     if args.of == "seeds" and args.kind == "greedy":
         raise UsageError(["a greedy soup is chosen on validation images, on which final runs have trained; use --kind "
                           "uniform or stock for seeds, or --of configurations"])
     suite, found = pools(args)
-    return test(args, suite, [_chosen(args, pool) for pool in found])
+    return test(args, suite, each(found, lambda pool: _chosen(args, pool)))
 
 
 def _chosen(args: argparse.Namespace, pool: Pool) -> Combination:

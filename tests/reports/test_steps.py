@@ -1,0 +1,72 @@
+"""The table of a ladder: what each step added against the step before, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reports import ladder
+from reports.cells import grid
+from reports.pairs import Predictions
+from reports.world import worlds
+from results.index import read
+from results.selections import Effort, Study, Trial, Trials
+from results.suites import Column, Entry, Row
+from tests.reports import fakes
+
+COLUMN = Column("svhn", "SVHN", "natural", True, 10)
+SKILLS = {"lora": (0.50, 0.52), "paper: lora": (0.60, 0.61), "tuned: lora": (0.70, 0.71),
+          "tuned, ensembled: lora": (0.80,)}
+
+
+def _lines(folder: Path, name: str = "demo-ladder") -> dict[str, list[str]]:
+    specs: dict[str, list[str]] = {}
+    for i, (method, skills) in enumerate(SKILLS.items()):
+        for seed, skill in enumerate(skills):
+            combined = {"combined": "ensemble", "ingredients": ("1*a", "2*b")} if "ensembled" in method else {}
+            run = fakes.spec("svhn", "lora", seed, lr=1e-3 * (1 + i), **combined)
+            fakes.scored(folder, run, skill)
+            specs.setdefault(method, []).append(run.id)
+    trials = []
+    for number in range(2):
+        run = fakes.spec("svhn", "lora", phase="tune", lr=0.1 + number)
+        fakes.store(folder, replace(fakes.record(run, None), metrics={"val.top1": 0.5}))
+        trials.append(Trial(number, {"lr": run.lr}, (run.id,)))
+    entries = tuple(Entry(run, "svhn", method, fakes.BACKBONE, seed) for method, runs in specs.items()
+                    for seed, run in enumerate(runs))
+    suite = replace(fakes.suite([], (COLUMN,), []), name=name, entries=entries,
+                    rows=tuple(Row(m, fakes.BACKBONE, "", "", "src-lora") for m in SKILLS))
+    records = read(folder, index=False)
+    predictions = Predictions(records)
+    (world,) = worlds(grid(suite, records, records.by_run()), predictions)
+    study = Study("lora", fakes.BACKBONE, ("svhn",), Effort(2, "grid", 0, (0,)), {}, tuple(trials))
+    found = ladder.table(world, predictions, Trials("demo", (study,)))
+    return {} if found is None else {line[1].text: [f.text for f in line] for line in found.body}
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    return _lines(tmp_path_factory.mktemp("ladder"))
+
+
+def test_each_step_stands_beside_what_it_added_to_the_one_before(lines: dict[str, list[str]]) -> None:
+    assert list(lines) == ["default", "paper", "tuned", "tuned, ensembled"]
+    assert [line[4] for line in lines.values()] == ["", "default", "default", "tuned"]
+    gains = {"paper": 60.5 - 51, "tuned": 70.5 - 51, "tuned, ensembled": 80 - 70.5}
+    assert lines["default"][3] == "–"
+    for step, gain in gains.items():
+        assert lines[step][3].startswith(f"+{gain:.1f} ["), step
+        low, high = (float(x.replace("−", "-")) for x in lines[step][3].split("[")[1].rstrip("]").split(", "))
+        assert low < gain < high
+
+
+def test_the_search_is_a_cost_of_every_step_that_rests_on_it(lines: dict[str, list[str]]) -> None:
+    assert [line[5] for line in lines.values()] == ["–", "–", "4.80", "4.80"], "two trials of 2.4 s"
+    assert [line[6] for line in lines.values()] == ["4.00", "4.00", "4.00", "2.00"], "seconds of training"
+    assert all(line[7] == "4,490" for line in lines.values())
+
+
+def test_other_suites_have_no_ladder(tmp_path: Path) -> None:
+    assert _lines(tmp_path, "demo") == {}
