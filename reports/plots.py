@@ -40,6 +40,8 @@ class Line:
     x: tuple[float, ...]
     y: tuple[float, ...]
     tip: str = ""
+    low: tuple[float, ...] = ()  # of a band around it
+    high: tuple[float, ...] = ()
 
 
 def heat_map(world: World) -> Plot | None:
@@ -170,6 +172,8 @@ def curves(key: str, title: str, words: str, lines: Sequence[Line], x: str, y: s
             colour, dash = looks[line.label]
             axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.6, marker="o", markersize=3.5,
                       gid=f"line{i}")
+            if line.low:
+                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.12, linewidth=0)
             tips[f"line{i}"] = line.tip or f"{line.label}\n" + ", ".join(
                 f"{a:g}: {b:.1f}" for a, b in zip(line.x, line.y, strict=True))
         for i, label in enumerate(labels):

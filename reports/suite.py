@@ -12,7 +12,22 @@ from results.published import PrintedTable, load_published
 from results.schema import RecordError
 from results.suites import SuiteView
 
-from . import accuracy, choice, costs, effects, inside, ladder, ledger, page, pictures, plots, ran, told, tuning
+from . import (
+    accuracy,
+    budgets,
+    choice,
+    costs,
+    effects,
+    inside,
+    ladder,
+    ledger,
+    page,
+    pictures,
+    plots,
+    ran,
+    told,
+    tuning,
+)
 from .answered import Answered
 from .cells import grid
 from .kept import records_hash
@@ -87,7 +102,8 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
     section = page.Section(world, [*accuracy.accuracies(world), costs.memory(world), costs.throughput(world),
                                    *([effects.table(world, found)] if found else []),
                                    *([said] if said is not None else []), *tuning.tables(world, tuned),
-                                   *filter(None, [ladder.table(world, predictions, tuned.trials)]),
+                                   *filter(None, [budgets.table(world, tuned.trials),
+                                                  ladder.table(world, predictions, tuned.trials)]),
                                    *ledger.sections(world, papers)])
     if prices is None:
         return section
@@ -95,7 +111,7 @@ def _section(world: World, predictions: Predictions, papers: Sequence[PrintedTab
     section.plots = [plots.Plot(p.key, p.title, f"★ {pictures.STARRED}.",
                                 pictures.drawn(p, world, inside=True), p.tips()) for p in prices]
     more = [plots.heat_map(world), plots.rank_ranges(world), plots.wins(world),
-            plots.matrix(world, found) if found else None, plots.shots(world), *tuning.curves(world, tuned.trials),
+            plots.matrix(world, found) if found else None, plots.shots(world), *budgets.curves(world, tuned.trials),
             *reports]
     section.plots += [plot for plot in more if plot is not None]
     runs = sum(map(len, world.runs.values()))

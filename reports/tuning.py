@@ -31,9 +31,8 @@ from results.selections import (
 )
 from results.strict import short_hash
 
-from . import fields, plots, rules
+from . import fields, rules
 from .cells import RowKey
-from .pictures import label_of
 from .table import Field, Table, legend_of
 from .world import World, key_of, name_header, names, title_of
 
@@ -136,16 +135,29 @@ def _peeks(world: World) -> Columns:
 
 # The budget curve: what tuning with fewer configurations would have found, replayed from records.
 
-def replay(world: World, trials: Trials | None) -> dict[RowKey, list[Point]]:
-    """Row -> expected scores of the best of k configurations, mean over its studies; rows with two or more only."""
-    found: dict[RowKey, list[Point]] = {}
+Scores = tuple[list[float], list[float] | None, float]  # val and test of the configurations, validation images
+
+
+def studies_of(world: World, trials: Trials | None) -> dict[RowKey, list[Scores]]:
+    """Row -> (val of each configuration, test of each or None, validation images) of each of its studies; studies that
+    tried two configurations or more, and trained all of them to their ends."""
+    found: dict[RowKey, list[Scores]] = {}
     wanted = {c.run_dataset or c.name for c in world.columns}
     for row in world.rows:
         studies = [s for s in (trials.studies if trials else ())
                    if (s.method, s.backbone) == key_of(row) and wanted & set(s.datasets) and not s.cost]
-        replayed = [budget_curve(*scores) for s in studies if len((scores := _scores(world, s, wanted))[0]) > 1]
-        if replayed:
-            found[key_of(row)] = [_mean_point([c[k] for c in replayed]) for k in range(min(map(len, replayed)))]
+        scored = [scores for s in studies if len((scores := _scores(world, s, wanted))[0]) > 1]
+        if scored:
+            found[key_of(row)] = scored
+    return found
+
+
+def replay(world: World, trials: Trials | None) -> dict[RowKey, list[Point]]:
+    """Row -> expected scores of the best of k configurations, mean over its studies; rows with two or more only."""
+    found = {}
+    for key, studies in studies_of(world, trials).items():
+        replayed = [budget_curve(val, test) for val, test, _ in studies]
+        found[key] = [_mean_point([c[k] for c in replayed]) for k in range(min(map(len, replayed)))]
     return found
 
 
@@ -160,10 +172,11 @@ def _fmean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _scores(world: World, study: Study, wanted: set[str]) -> tuple[list[float], list[float] | None]:
-    """(val of each trial whose runs all have one, test of each or None when one has not been tested)."""
+def _scores(world: World, study: Study, wanted: set[str]) -> Scores:
+    """(val of each trial whose runs all have one, test of each or None when one has not been tested, images of val)."""
     val: list[float] = []
     test: list[float | None] = []
+    images = 1.0
     for trial in study.trials:
         runs = [world.by_run.get(r) for r in trial.runs]
         own = [r for r in runs if r is not None and world.grid.records.get_text("spec.dataset", r) in wanted]
@@ -171,7 +184,20 @@ def _scores(world: World, study: Study, wanted: set[str]) -> tuple[list[float], 
         if mean is not None and None not in runs:
             val.append(mean)
             test.append(_tested(world, own))
-    return val, None if None in test else [t for t in test if t is not None]
+            images = max(images, _images(world, own))
+    return val, None if None in test else [t for t in test if t is not None], images
+
+
+def _images(world: World, runs: Sequence[int]) -> float:
+    """Different validation images that these runs were scored on: folds look at others each, seeds at the same."""
+    seen: dict[tuple[str, float | None], float] = {}
+    for run in runs:
+        place = world.grid.records.get_text("spec.dataset", run), world.grid.records.get_number("spec.seed", run)
+        seen[place] = seen.get(place, 0.0) + (world.grid.records.get_number("metrics.val.n", run) or 0.0)
+    sets: dict[str, float] = {}
+    for (dataset, _), count in seen.items():
+        sets[dataset] = max(sets.get(dataset, 0.0), count)
+    return sum(sets.values())
 
 
 def _tested(world: World, runs: Sequence[int]) -> float | None:
@@ -211,25 +237,3 @@ def _budget(world: World, trials: Trials | None) -> Table | None:
     return Table(f"{world.key}-budget", title_of(world, "Accuracy against tuning budget"), "Top-1 in percent.",
                  (*name_header(world), "Configurations tried", "Val of the best", "Test of it", "Best on test"),
                  tuple(body), words, (), frozenset(range(start, start + 4)))
-
-
-def curves(world: World, trials: Trials | None) -> list[plots.Plot]:
-    """Expected val accuracy of the best of k configurations, and test where every configuration has been tested."""
-    found = replay(world, trials)
-    rows = [row for row in world.rows if key_of(row) in found][:plots.ROWS]
-    drawn = []
-    for key, split, words in (("budget", "val", "Expected best of k configurations drawn from those that were tried."),
-                              ("budget-test", "test", "Expected test accuracy of the configuration that is best on val "
-                                                      "among k.")):
-        lines = []
-        for row in rows:
-            values = [(float(p.trials), 100 * v) for p in found[key_of(row)]
-                      if (v := p.val if split == "val" else p.test) is not None]
-            if values:
-                x, y = zip(*values, strict=True)
-                lines.append(plots.Line(label_of(world, row), x, y))
-        if lines:
-            name = "Validation" if split == "val" else "Test"
-            drawn.append(plots.curves(key, f"{name} accuracy against tuning budget", words, lines,
-                                      "configurations tried", f"{split} top-1, %"))
-    return drawn

@@ -30,7 +30,6 @@ from methods.base import Adapter
 from methods.weights import StoredError
 from results.schema import RunResult, RunSpec
 
-from . import backbones
 from .build import Built
 from .evaluate import Predictions, from_probabilities, predict
 from .loaders import TuneData
@@ -53,17 +52,11 @@ class Ingredient:
         return self.record.spec
 
 
-def opened(spec: RunSpec, where: Where) -> tuple[Where, TuneData]:
-    """(the place with the backbone's weights, the data as the spec's phase may see them, nothing left to train).
-
-    Raises BackboneError where the weights are others.
-    """
-    found = backbones.find_weights(spec.model, where.weights_file, spec.weights == "random")
-    if found.sha256 != spec.weights:
-        raise backbones.BackboneError(f"the weights of {spec.model} on this machine are others than the runs'")
+def opened(spec: RunSpec, where: Where) -> TuneData:
+    """The data as the spec's phase may see them, nothing left to train."""
     data = Session(spec, registry.get(spec.dataset, where.data_root), where).data()
     data.finish_training()
-    return where.with_weights(found.file), data
+    return data
 
 
 def begun(one: Ingredient, like: RunSpec, where: Where, data: TuneData) -> Built:

@@ -55,7 +55,7 @@ def execute(spec: RunSpec, parts: Sequence[Ingredient], passed: dict[str, Scalar
     params: Params | None = None
     passes = 0
     try:
-        where, data = opened(spec, where)
+        data = opened(spec, where)
         soup = mixed(spec, parts, where, data) if spec.combined in SOUPS else None
         found, items = tested(iter([(soup, 1.0)]) if soup else trained(parts, spec, where, data), where, data)
         passes = data.test_passes

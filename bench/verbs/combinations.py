@@ -78,9 +78,13 @@ def place(args: argparse.Namespace, pool: RunResult) -> Where:
     asked = replace(request, datasets=(pool.spec.dataset,), backbones=(pool.spec.model,), sets=(), epochs=None,
                     batch_size=None, methods=(pool.method.text,), tuned=False, recipe="common", seeds=())
     found = resolve(asked)
+    weights = found.weights[pool.spec.model]
+    if weights.sha256 != pool.spec.weights:
+        raise UsageError([f"the weights of {pool.spec.model} on this machine are others than those of run "
+                          f"{pool.run_id}"])
     device = here.device_of(args.device)
     where: Where = here.where_of(args, found.data_root, device)
-    return where.with_weights(found.weights[pool.spec.model].file)
+    return where.with_weights(weights.file)
 
 
 def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) -> int:

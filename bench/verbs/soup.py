@@ -56,8 +56,8 @@ def _chosen(args: argparse.Namespace, pool: Pool) -> Combination:
     taken, val = list(range(len(alike.runs))), None
     try:
         spec = replace(first.spec, phase="tune", fold="", until=0)
-        where, data = opened(spec, place(args, first))
-        soup = Soup(spec, ingredients([(r, 1) for r in alike.runs]), where, data)
+        where = place(args, first)
+        soup = Soup(spec, ingredients([(r, 1) for r in alike.runs]), where, opened(spec, where))
         if args.kind == "greedy":
             taken = greedy(soup)
             val = soup.val(uniform([soup.all[i] for i in taken]))

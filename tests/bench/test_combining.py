@@ -207,8 +207,8 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities(here: argparse.Nam
     final = replace(runs[0].spec, phase="final")
     alone = []
     for part in parts:
-        where, data = opened(final, tiny.where(searched))
-        ((model, share),) = combine.trained([part], final, where, data)
+        data = opened(final, tiny.where(searched))
+        ((model, share),) = combine.trained([part], final, tiny.where(searched), data)
         images = data.test()
         model.fit.model.eval()
         batch = next(model.splits.of(images).in_order())
@@ -293,7 +293,8 @@ def test_what_draws_its_start_from_the_seed_is_no_soup(tmp_path: Path) -> None:
         tmp_path, checkpoints=None, keep_members="small"), tmp_path / "runs"), tmp_path)
     (file,) = (tmp_path / "runs").rglob("*.safetensors")
     parts = [Ingredient(replace(sample.record, spec=s), file) for s in specs]
-    where, data = opened(replace(specs[0], phase="tune"), tiny.where(tmp_path))
+    where = tiny.where(tmp_path)
+    data = opened(replace(specs[0], phase="tune"), where)
     with pytest.raises(StoredError, match="drawn from the seed; take configurations of one seed"):
         Soup(replace(specs[0], phase="tune"), parts, where, data)
 
