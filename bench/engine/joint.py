@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets import registry
+from datasets.images import split_hash
 from methods import weights
 from methods.grammar import from_record
 from results import store
@@ -36,7 +37,7 @@ from .combine import Ingredient, Soup, model_stock, opened, tested, trained, uni
 from .describe import method_info
 from .evaluate import Predictions, metrics_of
 from .loaders import TuneData
-from .outcome import params_of
+from .outcome import content_hash, params_of
 from .record import classify, stored_file
 from .where import Where
 
@@ -53,6 +54,7 @@ def execute(spec: RunSpec, parts: Sequence[Ingredient], passed: dict[str, Scalar
     found: Predictions | None = None
     artifacts: tuple[Artifact, ...] = ()
     params: Params | None = None
+    facts: DatasetInfo | None = None
     passes = 0
     try:
         data = opened(spec, where)
@@ -60,6 +62,7 @@ def execute(spec: RunSpec, parts: Sequence[Ingredient], passed: dict[str, Scalar
         found, items = tested(iter([(soup, 1.0)]) if soup else trained(parts, spec, where, data), where, data)
         passes = data.test_passes
         artifacts = _store(spec, found, items, soup, parts[0], root)
+        facts = _dataset(parts, data, where, found)
         params = params_of(soup.method.adapter, soup.fit.model, soup.backbone_sizes) if soup else _sum(parts)
     except Exception as error:
         status, failure = classify(error, None)
@@ -68,7 +71,7 @@ def execute(spec: RunSpec, parts: Sequence[Ingredient], passed: dict[str, Scalar
     ok = found is not None and status == "ok"
     result = RunResult(
         spec=spec, passed=passed, status=status, failure=failure,
-        attempts=(Attempt(started, end, status, 0, env.job_id()),), dataset=_dataset(parts, found),
+        attempts=(Attempt(started, end, status, 0, env.job_id()),), dataset=facts,
         backbone=first.backbone, method=method_info(spec), metrics=_metrics(spec, where, found) if ok else {},
         test_passes=passes, params=params if ok else None, memory=None, time=Time(None, None, None, seconds, seconds),
         throughput=Throughput(None, None), diagnostics=_told(parts) if ok else {}, artifacts=artifacts if ok else (),
@@ -90,11 +93,13 @@ def _metrics(spec: RunSpec, where: Where, found: Predictions | None) -> dict[str
     return {k: finite(v) for k, v in metrics_of(found, "test", f1=own).items()}
 
 
-def _dataset(parts: Sequence[Ingredient], found: Predictions | None) -> DatasetInfo:
-    """As the ingredient that saw fewest training images saw the data."""
+def _dataset(parts: Sequence[Ingredient], data: TuneData, where: Where, found: Predictions) -> DatasetInfo:
+    """The data set as a final run of it knows it, so that both are cells of one column; `train` is what the ingredient
+    that saw fewest images has trained on."""
     seen = [p.record.dataset for p in parts if p.record.dataset is not None]
     least = min(seen, key=lambda d: d.train)
-    return replace(least, val=None, test=None if found is None else len(found.pred))
+    return replace(least, val=None, test=len(found.pred), split_hash=split_hash(data.train.items, where.data_root),
+                   content_hash=content_hash(data.train))
 
 
 def _sum(parts: Sequence[Ingredient]) -> Params:
