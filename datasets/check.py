@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import door, registry, sameness
-from .card import Card, DataError, Item, Pair, Source, Text
+from .card import Card, DataError, Item, Source, Text
 from .door import sha256_of
 from .encoded import H5Image
 from .folder import MANIFEST, MARK, compare_manifest
@@ -107,7 +107,7 @@ def check(
     listed = _list_all(card, root, found)
     found += broken(card, listed, _sizes(card, standin), classes=not standin)
     _check_interleave(card, listed, found)
-    if "repeats" not in card.facts:  # as they are published, some do: `remarks` tells it
+    if card.input == "text" and "repeats" not in card.facts:  # of what is published so `remarks` tells it
         found += sameness.shared(listed)
     compared: list[str] = []
     if base is not None:
@@ -137,7 +137,7 @@ def remarks(name: str, root: Path) -> list[str]:
     if card.input == "image":
         return []
     listed = _list_all(card, root, [])
-    told = sameness.shared(listed) if "repeats" in card.facts else []
+    told = sameness.shared(listed) if card.input == "pair" or "repeats" in card.facts else []
     try:
         passed = list(card.remarks(root)) if card.remarks else []
     except DataError:  # a problem, which `check` tells
@@ -165,8 +165,7 @@ def _read(card: Card, listed: dict[str, Sequence[Item]], progress: Callable[[int
 
 def _pictures(*lists: Sequence[Item]) -> dict[Picture, None]:
     """The images of some lists, those of pairs too, each once; a text is none."""
-    found = (image.image if isinstance(image, Pair) else image for image in images_of(*lists))
-    return {image: None for image in found if not isinstance(image, Text)}
+    return {image: None for image in images_of(*lists) if not isinstance(image, Text)}
 
 
 def digests(image: Picture) -> tuple[bytes, bytes]:

@@ -20,8 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from . import door, stratify
-from .card import Card, DataError, Item
+from . import door, sameness, stratify
+from .card import Card, DataError, Item, Pair, Text
 from .packages import PACKAGES, Held, Package, below
 from .registry import register
 
@@ -124,6 +124,19 @@ def caption(image: Held) -> str:
     return door.rows(file)[0].strip() if file.is_file() else ""
 
 
+def captioned(root: Path, split: str) -> list[Item]:
+    """`stamps_captions`: stamps with their captions, a caption once, the alphabets left out; the label is the place."""
+    texts: dict[Text, Held] = {}
+    for path, image in _held(root, "stamps").images.items():
+        if not path.startswith("symbols/alphabets/") and (words := caption(image)):
+            texts[Text(f"{image.name}#0", words, None, image.file.with_suffix(".txt"))] = image
+    rows = sameness.kept(stratify.ordered("stamps captions", texts), set())
+    parts = stratify.cut("stamps captions", {0: rows}, (0.6, 0.15))
+    found = stratify.listed("stamps captions", parts, split)
+    chosen = [item.image for item in found if isinstance(item.image, Text)]
+    return [Item(Pair(texts[text], text), i) for i, text in enumerate(chosen)]
+
+
 NOTES = {"clipart": "folders as classes, 190 images of each at most; the mean over classes is told",
          "stamps": "folders as classes, a third of the images symbols: the mean over classes is told; two views of one "
                    "object may lie on both sides"}
@@ -170,3 +183,11 @@ for _own, _other in (("clipart", "stamps"), ("stamps", "clipart")):
     _card(f"shared_{_own}", f"{TITLES[_own]}, shared classes, all images", _own, len(SHARED),
           partial(shared, name=_own, whole=True), f"for who trained on the other collection; {SMALL}",
           {"domain": _own, "train": f"{_other}_to_{_own}"})
+register(Card(
+    name="stamps_captions", title="Tux Paint stamps and captions", group="captions", classes=1,
+    splits={"train": 346, "val": 87, "trainval": 433, "test": 144}, source=URLS["stamps"],
+    license=SOURCES["stamps"][0].license, cite="tuxpaint", folder=SOURCES["stamps"][0].folder, layout=LAYOUT[1],
+    items=captioned, metric="rmean", by_hand=f"install the package {SOURCES['stamps'][0].name}: "
+    f"{SOURCES['stamps'][0].command}", note="one caption of a picture, no caption twice, alphabets left out: 144 pairs "
+    "to test, so that a point of recall is little", task="match", input="pair",
+    facts={"package": SOURCES["stamps"][0].name, "pinned": "4854dcfbb7d92bbe"}))

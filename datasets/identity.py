@@ -1,4 +1,4 @@
-"""What names a data set as it lies on disk: its lists, and a sample of what every file holds.
+"""What names a data set as it lies on disk: its lists, its texts, and a sample of what every file holds.
 
 Each file gives its size and three kibibytes (head, middle, tail); a container of many images gives a thousand pieces.
 Of more than SAMPLED files every n-th gives its sample and the others their size. What is read anyway tells whether a
@@ -18,7 +18,7 @@ from tempfile import mkstemp
 from typing import NamedTuple
 
 from . import door
-from .card import Card, DataError, Item, Source
+from .card import Card, DataError, Item, Pair, Source, Text
 from .door import sha256_of
 from .folder import MARK
 from .images import name_of
@@ -61,6 +61,12 @@ def file_of(image: Path | Source) -> Path | None:
     return file if isinstance(file, Path) else None
 
 
+def words(item: Item) -> str:
+    """The text of an item that has one, whole, for it is read with the lists; empty for an image."""
+    text = item.image.text if isinstance(item.image, Pair) else item.image
+    return f"\t{(text.a, text.b)!r}" if isinstance(text, Text) else ""
+
+
 Files = dict[Path, tuple[os.stat_result, bool]]  # of every file: what the system says, whether it holds one image
 
 
@@ -82,7 +88,7 @@ def _key(card: Card, root: Path, listed: Mapping[str, Sequence[Item]], files: Fi
                           root.resolve())).encode())
     for split, items in listed.items():
         for item in items:
-            digest.update(f"{split}\t{name_of(item.image)}\t{item.label}\n".encode())
+            digest.update(f"{split}\t{name_of(item.image)}\t{item.label}{words(item)}\n".encode())
     for file, (stat, _) in files.items():
         digest.update(f"{file}\t{stat.st_ino}\t{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}\n".encode())
     return digest.hexdigest()[:32]
@@ -117,7 +123,7 @@ def _hash(root: Path, listed: Mapping[str, Sequence[Item]], files: Files, sample
         for item in items:
             file = file_of(item.image)
             held = "" if file is None else f"{files[file][0].st_size}\t{samples.get(file, '')}"
-            digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{held}\n".encode())
+            digest.update(f"{split}\t{name_of(item.image, root)}\t{item.label}\t{held}{words(item)}\n".encode())
     return digest.hexdigest()[:16]
 
 

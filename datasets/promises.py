@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from .card import Card, Item, Source
+from .card import Card, Item, Pair, Source
 from .images import name_of, split_hash
 
 TRAINING = ("train", "val", "trainval")
@@ -69,8 +69,8 @@ def _shared(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
 
 
 def images(*lists: Iterable[Item]) -> dict[Path | Source, None]:
-    """The images of some lists, each once, in order."""
-    return {item.image: None for items in lists for item in items}
+    """The images of some lists, those of pairs too, each once, in order; a text stands for itself."""
+    return {item.image.image if isinstance(item.image, Pair) else item.image: None for items in lists for item in items}
 
 
 def _classes(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:

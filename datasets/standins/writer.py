@@ -34,8 +34,9 @@ MODULE_OF = {"natural": "natural", "specialized": "specialized", "structured": "
 
 DEMO_GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured", "fgvc", "imagenet")
 SHARED_GROUPS: tuple[Group, ...] = ("fewshot", "shift")  # many cards read one folder
-TEXT_GROUPS: tuple[Group, ...] = ("glue", "text")
-TEXT_FILES = {"language": ("phrases.py", "language.py"), "archives": ("phrases.py", "archives.py")}  # what makes them
+TEXT_GROUPS: tuple[Group, ...] = ("glue", "text", "captions")
+TEXT_FILES = {"language": ("phrases.py", "language.py"), "archives": ("phrases.py", "archives.py"),  # what makes them
+              "captions": ("canvas.py", "phrases.py", "captions.py")}
 
 
 def has_standin(name: str) -> bool:
@@ -53,8 +54,8 @@ def _module_of(card: Card) -> str:
     if not has_standin(card.name):
         raise DataError(f"{card.name} has no stand-in: " + (card.layout if card.group == "real" else
                         f"it is read as {card.layout}, below --root or DATA"))
-    if card.group in TEXT_GROUPS:
-        return "archives" if package_of(card) else "language"
+    if card.group in TEXT_GROUPS and card.folder != "tuxpaint":  # whose pictures are written with the captions
+        return "captions" if card.input == "pair" else "archives" if package_of(card) else "language"
     return "packaged" if package_of(card) else MODULE_OF.get(card.group, "finegrained")
 
 
@@ -186,7 +187,7 @@ def _save(file: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _lay_out(card: Card, folder: Path, seed: int) -> None:
-    if card.group in TEXT_GROUPS:
+    if _module_of(card) in TEXT_FILES:
         import_module(f".{_module_of(card)}", __package__).WRITERS[card.folder](folder, seed)
         return
     if package_of(card):

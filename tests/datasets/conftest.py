@@ -52,8 +52,8 @@ def package_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def text_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-ins of all texts. Read only."""
+    """The stand-ins of all texts and of captions with their pictures. Read only."""
     root = tmp_path_factory.mktemp("texts")
-    for card in registry.cards("glue", "text"):
+    for card in registry.cards("glue", "text", "captions"):
         standins.write(card.name, root)
     return root
