@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .tasks import Classify, Task
 from .views import View, plain_views
 
 Feature = Literal["delta", "anchor", "tokens", "head"]
@@ -28,7 +28,9 @@ FEATURES: dict[str, str] = {
 
 
 class Batch:
-    """x (B, 3, H, W) normalised; y (B,) int64; index (B,) int64, position in the split, stable across epochs.
+    """x (B, 3, H, W) normalised, or token numbers (B, L) int64; y (B,) int64, or scores.
+
+    index (B,) int64, position in the split, stable across epochs.
 
     `x` may be given as a function: the pixels are then made when something first reads them. `input` is what the model
     is handed for `x`: the pixels, or a stand-in without numbers where the engine answers from what it has stored.
@@ -102,6 +104,7 @@ class Fit:
     adapter: Adapter | None = None
     undecayed: set[str] = field(default_factory=set)  # trained weights that a part shrinks in the optimizer's place
     image_size: int = 0  # pixels on a side; 0 where nobody has said it
+    task: Task = field(default_factory=Classify)  # what the data set asks
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C) logits in float32 at least, under the run's precision; `weights` stand in by name."""
@@ -124,8 +127,8 @@ Objective = Callable[[Fit, Batch], Terms]
 
 
 def cross_entropy(fit: Fit, logits: Tensor, y: Tensor) -> Tensor:
-    """The task loss, (B, C) and (B,) -> (), with the run's label smoothing."""
-    return F.cross_entropy(logits, y, label_smoothing=fit.label_smoothing)
+    """The loss of the run's task, (B, C) and (B,) -> (); where classes are asked, with the run's label smoothing."""
+    return fit.task.loss(logits, y, fit.label_smoothing)
 
 
 class Delta(nn.Module):

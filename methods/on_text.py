@@ -32,7 +32,8 @@ def refusals(text: MethodText, task: str = "classify") -> list[str]:
             why = FITS_CLASSES.get(part.name, "")
             why += ", and this set has none" if why else ""
         if why:
-            found.append(f"{part.name!r} does not run on text: {why}; adapters that do: {', '.join(RUNS)}"
+            fits = [name for name in RUNS if task == "classify" or name not in FITS_CLASSES]
+            found.append(f"{part.name!r} does not run on text: {why}; adapters that do: {', '.join(fits)}"
                          if part.info.kind == "adapter" else f"{part.name!r} does not run on text: {why}; leave it out")
     return found
 

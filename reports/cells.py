@@ -31,6 +31,7 @@ class Cell:
     chance: float | None = None  # best constant answer that is known
     signs: tuple[str, ...] = ()  # keys of rules.SIGNS
     notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number, or whose number nothing supports
+    error: float | None = None  # standard error over items of a score that is no share of right answers
     luck: float | None = None  # what chance of the items makes of the variance over seeds; None without predictions
 
     @cached_property
@@ -83,8 +84,10 @@ class Grid:
         Known together with all rows of the backbone that have these cells too.
         """
         key = (row.backbone, tuple(weights.items()))
+        columns = [c for c in self.suite.columns if c.name in weights]
+        if any(c.metric != "top1" for c in columns):
+            return _scored(self, row, columns, weights)
         if key not in self._means:
-            columns = [c for c in self.suite.columns if c.name in weights]
             rows = [r for r in self.suite.rows if r.backbone == row.backbone
                     and all(self.cell(r, c).values for c in columns)]
             parts = [[_part(self.cell(r, c), c, weights[c.name]) for c in columns] for r in rows]
@@ -102,6 +105,24 @@ class Grid:
         """Whether two rows have one protocol wherever both have runs; None when they have no data set in common."""
         both = [c for c in columns if self.cell(row, c).runs and self.cell(other, c).runs]
         return self.protocol(row, both) == self.protocol(other, both) if both else None
+
+
+def _scored(found: Grid, row: Row, columns: Sequence[Column], weights: Mapping[str, float]) -> stats.Interval | None:
+    """The interval of a mean with scores in it: z sqrt(sum w^2 (error^2 + variance over seeds / their number)).
+
+    A column of accuracies has its items' variance; columns are taken for independent.
+    """
+    cells = [found.cell(row, c) for c in columns]
+    if any(not cell.values for cell in cells):
+        return None
+    mean = variance = 0.0
+    for cell, column in zip(cells, columns, strict=True):
+        weight = weights[column.name]
+        own = cell.error ** 2 if cell.error is not None else stats.item_variance(cell.mean, cell.items or 1)
+        mean += weight * cell.mean
+        variance += weight ** 2 * (own + (cell.std or 0.0) ** 2 / len(cell.values))
+    half = stats.z_value() * math.sqrt(variance)
+    return stats.Interval(mean - half, mean + half)
 
 
 def _part(cell: Cell, column: Column, weight: float) -> means.Part:
@@ -124,9 +145,10 @@ def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
     good = _good(records)
     cells: dict[tuple[RowKey, str], Cell] = {}
     splits = {c.name: c.split for c in suite.columns}
-    lenses = {split: _lens(records, split) for split in set(splits.values())}
+    kinds = {(c.split, c.metric != "top1") for c in suite.columns}
+    lenses = {kind: _lens(records, *kind) for kind in kinds}
     for column in suite.columns:
-        lens = replace(lenses[column.split], column=column, good=good[column.standin])
+        lens = replace(lenses[column.split, column.metric != "top1"], column=column, good=good[column.standin])
         for row in suite.rows:
             key = (row.method, row.backbone)
             entries = wanted.get((key, column.run_dataset or column.name), [])
@@ -153,7 +175,8 @@ class _Lens:
     """What cells of one test split read of every record, looked up once; then pointed at a column."""
 
     records: Columns
-    top1: Sequence[float]
+    top1: Sequence[float]  # or the score
+    error: Sequence[float]  # of the score
     items: Sequence[float]
     majority: Sequence[float]
     chance: Sequence[float]
@@ -166,7 +189,7 @@ class _Lens:
     good: Sequence[bool] = ()
 
 
-def _lens(records: Columns, split: str) -> _Lens:
+def _lens(records: Columns, split: str, scored: bool = False) -> _Lens:
     nothing = [math.nan] * len(records)
 
     def numbers(name: str) -> Sequence[float]:
@@ -175,11 +198,12 @@ def _lens(records: Columns, split: str) -> _Lens:
     items = numbers(f"metrics.{split}.n")
     if split == "test":  # records say the size of the test split twice; either will do
         items = [a if a == a else b for a, b in zip(items, numbers("dataset.test"), strict=True)]
-    scores = numbers(f"metrics.{split}.top1")
+    scores = numbers(f"metrics.{split}.{'score' if scored else 'top1'}")
     contradicted, unproven = (records.text.get(f"{kind}.{split}", []) for kind in (CONTRADICTED, UNPROVEN))
     if contradicted:  # a score that its own predictions contradict is none
         scores = [math.nan if why else v for v, why in zip(scores, contradicted, strict=True)]
-    return _Lens(records, scores, items, numbers(f"metrics.{split}.majority"),
+    errors = numbers(f"metrics.{split}.score_se") if scored else nothing
+    return _Lens(records, scores, errors, items, numbers(f"metrics.{split}.majority"),
                  numbers(f"metrics.{split}.chance"), numbers("dataset.classes"),
                  records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"),
                  unproven or [""] * len(records), records.text.get("spec.data", [""] * len(records)))
@@ -217,6 +241,7 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
     first = items.pop()
     n = int(first) if not items and first == first else None
     level = _chance(lens, runs[0])
+    errors = [lens.error[run] for run in runs if lens.error[run] == lens.error[run]]
     signs = [name for name, holds in (
         ("stale", row.source_hash is not None and any(lens.sources[run] != row.source_hash for run in runs)),
         ("dirty", any(lens.dirty[run] == 1 for run in runs)),
@@ -224,7 +249,7 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
         ("broken", any(lens.data[run].startswith(PARTIAL) for run in runs))) if holds]
     bad += [("unproven", lens.unproven[run]) for run in runs if lens.unproven[run]]
     return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, None, level,
-                tuple(signs), tuple(bad))
+                tuple(signs), tuple(bad), error=math.fsum(errors) / len(errors) if errors else None)
 
 
 def spread_of(values: Sequence[float]) -> float:
@@ -234,7 +259,9 @@ def spread_of(values: Sequence[float]) -> float:
 
 
 def _chance(lens: _Lens, run: int) -> float | None:
-    """The better of guessing and of the most frequent class, as far as the record knows."""
+    """The better of guessing and of the most frequent class, as far as the record knows; of a correlation 0."""
+    if lens.column is not None and lens.column.metric != "top1":
+        return None if lens.column.metric == "f1_acc" else 0.0
     classes = lens.classes[run]
     if classes != classes:
         classes = (lens.column.classes if lens.column else None) or 0

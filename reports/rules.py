@@ -71,8 +71,9 @@ def state(records: Columns, row: int | None, column: Column) -> tuple[str, str]:
         return "wrong", "the record is of stand-in data" if standin else "the record is of real data"
     if why := records.get_text(f"contradicted.{column.split}", row):
         return "contradicted", why
-    if records.get_number(f"metrics.{column.split}.top1", row) is None:
-        return "empty", f"the record holds no {column.split}.top1"
+    name = f"{column.split}.{'top1' if column.metric == 'top1' else 'score'}"
+    if records.get_number(f"metrics.{name}", row) is None:
+        return "empty", f"the record holds no {name}"
     return "ok", ""
 
 

@@ -142,6 +142,10 @@ def worlds(grid: Grid, predictions: Predictions, across: bool = False) -> list[W
         rows = tuple(grid.rows(columns))
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns), across)
         apart = {*world.foreign, *world.stale}
+        if scored := [c.title for c in columns if c.metric != "top1"]:
+            found.append(replace(world, problems=(f"no ranks and no comparisons: {', '.join(scored)} have scores that "
+                                                  "no answer is right or wrong for",)))
+            continue
         for other in dict.fromkeys(filter(None, map(world.reference, rows))):
             same = [r for r in rows if r != other and r.backbone == other.backbone and r not in apart]
             if other not in world.stale:

@@ -34,8 +34,9 @@ NUMBER = (
     "throughput.eval_images_per_s", "provenance.dirty", "provenance.cores",
 )
 FREE = ("metrics", "diagnostics")  # their keys become columns: "metrics.test.top1"
+# As in RunSpec.protocol_id; a test compares the two.
 PROTOCOL_FREE = frozenset({"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale",
-                           "holdout", "held_as", "ingredients"})  # as in RunSpec.protocol_id; a test compares the two
+                           "holdout", "held_as", "ingredients", "text_length"})
 Stamp = tuple[int, int, int]  # size, newest mtime_ns of the record and its predictions, names and stamps of these
 OWN = ("path", "sha256", "run_id", "cell_id")  # words that are rarely the same twice
 NAN, LARGEST = math.nan, sys.float_info.max

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import door, packs
+from . import door, packs, scores
 from .schema import RecordError
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def stored(folder: Path, name: str, digest: str) -> bytes:
 def arrays(content: bytes, names: Iterable[str] = ("pred", "label"), may: Iterable[str] = ()) -> dict[str, Array]:
     """Arrays of an .npz by name, those of `may` where they are, none of objects. Raises PredictionError for any damage.
 
-    `pred` and `label` are checked to be lists of class numbers of one length, at least one.
+    `pred` and `label` are checked to be lists of class numbers of one length, at least one; where the file has `task`,
+    which says that they are no classes, of finite numbers.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -109,8 +110,10 @@ def numbers(pred: Array, label: Array) -> dict[str, float]:
 def unstored(phase: str, metrics: Mapping[str, float | None], kinds: Iterable[str]) -> list[str]:
     """Splits with a score for which no predictions were stored: it is as good as its word."""
     stored_ = {split_of(kind, phase) for kind in kinds}
-    return [split for key, told in metrics.items() if told is not None and key.endswith(".top1")
-            and (split := key.removesuffix(".top1")).partition(":")[0] == SPLITS[phase] and split not in stored_]
+    told_of = [key.rpartition(".")[0] for key, told in metrics.items()
+               if told is not None and key.endswith((".top1", ".score"))]
+    return [split for split in dict.fromkeys(told_of)
+            if split.partition(":")[0] == SPLITS[phase] and split not in stored_]
 
 
 def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
@@ -125,11 +128,12 @@ def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
         if not split:
             continue
         try:
-            held = arrays(stored(folder, name, digest))
+            held = arrays(stored(folder, name, digest), may=("task",))
         except PredictionError as error:
             found[split] = UNPROVEN, f"{folder.name}/{name}: {error}"
             continue
-        for metric, now in numbers(held["pred"], held["label"]).items():
+        follows = {} if "task" in held else numbers(held["pred"], held["label"])
+        for metric, now in (follows | _scores(held, split, metrics)).items():
             told = metrics.get(f"{split}.{metric}")
             if told is not None and abs(told - now) > CLOSE:
                 found[split] = CONTRADICTED, (f"field 'metrics.{split}.{metric}' is {told:.6g}, but the predictions in "
@@ -137,6 +141,16 @@ def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
                 break
     for split in unstored(phase, metrics, [kind for kind, _, _ in artifacts]):
         found[split] = UNPROVEN, f"{folder.name}: no predictions are stored for metrics.{split}.top1"
+    return found
+
+
+def _scores(held: Mapping[str, Array], split: str, metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """The parts of a score that the record has for this split, the score, and the number of items."""
+    own = scores.metric_of(key.removeprefix(f"{split}.") for key in metrics if key.startswith(f"{split}."))
+    found = {"n": float(len(held["pred"]))}
+    if own:
+        found |= scores.parts(own, held["pred"], held["label"])
+        found["score"] = scores.score(own, held["pred"], held["label"])
     return found
 
 
@@ -173,6 +187,12 @@ def _head(head: bytes) -> tuple[Any, tuple[int, ...]]:
 
 def _check(found: Mapping[str, Array]) -> None:
     lists = [found[name] for name in ("pred", "label") if name in found]
+    if "task" in found:  # numbers in the place of classes
+        import numpy as np
+
+        if any(one.ndim != 1 or not len(one) or one.dtype.kind != "f" or not np.isfinite(one).all() for one in lists):
+            raise PredictionError("holds no list of finite numbers")
+        lists = []
     for one in lists:
         if one.ndim != 1 or not len(one) or one.dtype.kind not in "iu":
             raise PredictionError("holds no list of class numbers")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import evidence, store
-from .schema import RecordError, to_json
+from . import evidence, scores, store
+from .schema import RecordError, RunResult, to_json
 
 ECE_BINS = 15  # Guo et al., ICML 2017
 ARRAYS = ("pred", "label", "confidence", "nll")
@@ -23,11 +23,11 @@ Array = np.ndarray[Any, Any]
 
 
 def metrics(pred: Array, label: Array, confidence: Array, nll: Array, prefix: str,
-            f1: bool = False) -> dict[str, float | None]:
+            f1: bool = False, metric: str = "top1") -> dict[str, float | None]:
     """`<prefix>.top1`, `.class_mean` (of the classes present), `.nll`, `.ece`, `.n`, `.se` and `.majority`.
 
     `f1`: also `.macro_f1`, the mean over the classes present of 2 hits / (answered + present), as scikit-learn has it
-    with `labels` set to those classes.
+    with `labels` set to those classes. `metric`: the card's; one that is a score of its own (`scores`) is told too.
     """
     right = pred == label
     n = len(right)
@@ -48,7 +48,16 @@ def metrics(pred: Array, label: Array, confidence: Array, nll: Array, prefix: st
     if f1:
         answered = np.bincount(pred, minlength=len(counts))[:len(counts)]
         values["macro_f1"] = float((2 * hits[present] / (answered + counts)[present]).mean())
+    if scores.scored(metric):
+        values |= scores.values(metric, pred, label)
     return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def measured(pred: Array, label: Array, prefix: str, metric: str) -> dict[str, float | None]:
+    """Of numbers in the place of classes: the metric's parts, `.score`, `.score_se`, `.mse` and `.n`."""
+    found: dict[str, float | None] = {"n": float(len(pred)),
+                                      "mse": float(((pred.astype(np.float64) - label) ** 2).mean())}
+    return {f"{prefix}.{name}": value for name, value in (found | scores.values(metric, pred, label)).items()}
 
 
 def _calibration_error(confidence: Array, right: Array) -> float:
@@ -88,9 +97,8 @@ def recompute(root: Path, write: bool = False,
             prefix = evidence.split_of(artifact.kind, record.spec.phase)
             if prefix:
                 try:
-                    held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256), ARRAYS)
-                    found |= metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix,
-                                     f1=f"{prefix}.macro_f1" in record.metrics)
+                    content = evidence.stored(path.parent, artifact.path, artifact.sha256)
+                    found |= _of(evidence.arrays(content, ARRAYS[:2], (*ARRAYS[2:], "task")), prefix, record)
                 except evidence.PredictionError as error:
                     _tell(RecordError(f"{where}: the file of predictions {artifact.path} {error}"), on_problem)
         for split in evidence.unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):
@@ -104,6 +112,18 @@ def recompute(root: Path, write: bool = False,
                   on_problem)
         elif changed and write:
             store.write_text(path, to_json(replace(record, metrics=record.metrics | changed)))
+
+
+def _of(held: dict[str, Array], prefix: str, record: RunResult) -> dict[str, float | None]:
+    """Every metric of one file of predictions. Raises PredictionError where it lacks an array."""
+    metric = record.dataset.metric if record.dataset else "top1"
+    if "task" in held:
+        return measured(held["pred"], held["label"], prefix, metric)
+    if any(name not in held for name in ARRAYS):
+        raise evidence.PredictionError("cannot be read (KeyError)")
+    own = metric if f"{prefix}.score" in record.metrics else "top1"
+    return metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix,
+                   f1=f"{prefix}.macro_f1" in record.metrics, metric=own)
 
 
 def records_below(root: Path) -> list[Path]:

@@ -10,12 +10,13 @@ import sys
 from typing import Any
 
 SLACK = 1e-9  # a sum of shares may pass 1 by a rounding
-SHARES = frozenset({"top1", "class_mean", "ece", "macro_f1", "majority", "chance", "se"})
+SHARES = frozenset({"top1", "class_mean", "ece", "macro_f1", "majority", "chance", "se", "f1"})
+SIGNED = frozenset({"score", "mcc", "pearson", "spearman"})
 NOT_NEGATIVE = ("dataset", "params", "memory", "time", "throughput")  # sections whose numbers are sizes
 MAY_FALL = frozenset({"extra_inference", "extra_inference_merged"})  # a method may take weights away
-SPEC = ("epochs", "eval_batch_size", "lr", "weight_decay", "warmup_epochs", "clip", "head_lr_scale")
+SPEC = ("epochs", "image_size", "eval_batch_size", "lr", "weight_decay", "warmup_epochs", "clip", "head_lr_scale")
 SPEC_SHARES = ("drop_path", "holdout", "label_smoothing")
-SPEC_AT_LEAST_ONE = ("batch_size", "image_size")
+SPEC_AT_LEAST_ONE = ("batch_size",)
 LARGEST = sys.float_info.max
 _SPEC_LIMITS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (SPEC, 0, math.inf, "it cannot be negative"), (SPEC_AT_LEAST_ONE, 1, math.inf, "it is at least 1"),
@@ -45,8 +46,8 @@ def possible(body: dict[str, Any]) -> bool:
 
 def _limits(name: str) -> tuple[float, float]:
     kind = name.rpartition(".")[2]
-    found = (0.0, 1.0) if kind in SHARES else (1.0, LARGEST) if kind == "n" else (0.0, LARGEST) if kind == "nll" else (
-        -LARGEST, LARGEST)
+    found = (0.0, 1.0) if kind in SHARES else (-1.0, 1.0) if kind in SIGNED else (
+        1.0, LARGEST) if kind == "n" else (0.0, LARGEST) if kind == "nll" else (-LARGEST, LARGEST)
     if len(_LIMITS) < 1000:
         _LIMITS[name] = found
     return found
@@ -75,6 +76,8 @@ def _metric(name: str, value: float) -> str:
     kind = name.rpartition(".")[2]
     if kind in SHARES and not -SLACK <= value <= 1 + SLACK:
         return "a share lies between 0 and 1"
+    if kind in SIGNED and not -1 - SLACK <= value <= 1 + SLACK:
+        return "a score lies between -1 and 1"
     if kind == "n" and not (value >= 1 and value == int(value)):
         return "a number of images is a whole number from 1 on"
     if kind == "nll" and value < -SLACK:
@@ -87,6 +90,8 @@ def _spec(spec: dict[str, Any]) -> str:
         for name in names:
             if not low <= spec[name] <= high:
                 return f"field 'spec.{name}' is {spec[name]!r}; {told}"
+    if not spec["image_size"] and not spec.get("text_length"):
+        return f"field 'spec.image_size' is {spec['image_size']!r}; of images it is at least 1"
     return ""
 
 

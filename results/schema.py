@@ -31,7 +31,7 @@ Phase = Literal["tune", "final", "peek"]
 # Fields that joined RunSpec -> what every run before them did.
 LATER: dict[str, bool | int | str | tuple[str, ...] | None] = {
     "compiled": False, "decay": "matrices", "held_as": "train", "warmup_steps": 0, "head_seed": None,
-    "batch_norm": "method", "until": 0, "combined": "", "ingredients": ()}
+    "batch_norm": "method", "until": 0, "combined": "", "ingredients": (), "text_length": 0, "tokenizer": ""}
 
 
 class RecordError(ValueError):
@@ -53,7 +53,7 @@ class RunSpec:
     lr: float
     weight_decay: float
     warmup_epochs: int
-    image_size: int
+    image_size: int  # pixels on a side; 0 for texts
     augment: str  # "none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"
     normalise: str  # "native" (the checkpoint's own), "peer" (ImageNet constants), "none" ([0, 1])
     precision: Literal["fp32", "bf16", "tf32"]  # tf32: float32 whose products a GPU's tensor cores round
@@ -86,6 +86,8 @@ class RunSpec:
     combined: str = ""  # of several runs: "ensemble", "seeds" (means of probabilities), "soup_uniform", "soup_greedy",
     # "model_stock" (means of weights); the settings are those of the first ingredient
     ingredients: tuple[str, ...] = ()  # of a combination: "<times>*<run id>", in the order of their runs' choice
+    text_length: int = 0  # tokens of a text, which is cut or padded to them; 0: the run is on images
+    tokenizer: str = ""  # of texts: 12 hex digits of the hash of tokenizer.json
     head_seed: int | None = None  # where the new head starts, whatever the run's seed; None: it follows from that
     schema: int = SCHEMA
 
@@ -103,7 +105,7 @@ class RunSpec:
     def protocol_id(self) -> str:
         """What rows of one table must share: everything but data set, method, seed, and what tuning may choose."""
         free = {"dataset", "method", "options", "seed", "data", "lr", "weight_decay", "head_lr_scale", "holdout",
-                "held_as", "ingredients"}
+                "held_as", "ingredients", "text_length"}
         return _hash({k: v for k, v in self.written().items() if k not in free})
 
     def written(self) -> dict[str, Any]:
@@ -262,7 +264,7 @@ class RunResult:
     dataset: DatasetInfo | None
     backbone: BackboneInfo | None
     method: MethodInfo
-    metrics: dict[str, float | None]  # "val.top1", "test.top1", "test.class_mean", "test.nll", "test.n", ...
+    metrics: dict[str, float | None]  # "val.top1", "test.top1", "test.class_mean", "test.n", "test.score", ...
     test_passes: int
     params: Params | None
     memory: Memory | None

@@ -43,6 +43,10 @@ class Column:
     split: str = "test"  # "test:imagenet_v2" for a further test set scored with the same weights
     family: str = ""  # few-shot: columns of one family form a curve ...
     shots: int | None = None  # ... over this many images per class
+    metric: str = field(default="top1", repr=False)  # a key of scores.PARTS: the cells are `.score`, with `.score_se`
+
+
+joins(Column, {"metric": "top1"})
 
 
 @dataclass(frozen=True)

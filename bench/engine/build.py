@@ -20,6 +20,7 @@ from methods import compose
 from methods.base import Fit
 from methods.batch_norm import set_mode
 from methods.grammar import MethodError
+from methods.tasks import TASKS
 from methods.vit import head_names
 from results.schema import RunSpec
 
@@ -34,6 +35,7 @@ from .loaders import Batches, Endless, TuneData, normalisation
 from .optim import make_optimizer, warmup_steps
 from .precision import settle
 from .seeds import seed_all
+from .tokens import Tokens
 from .where import Where
 
 
@@ -64,6 +66,8 @@ class Built:
     def __init__(self, spec: RunSpec, card: Card, where: Where, data: TuneData, prepare: bool = True) -> None:
         self.spec, self.card, self.where, self.device = spec, card, where, torch.device(where.device)
         self.method = compose.from_spec(spec.method, spec.options)
+        self.task = TASKS[card.task]
+        forms.check_input(self.method.text, backbones.family(spec.model), card)
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):
@@ -95,8 +99,8 @@ class Built:
         backbone = self.backbone.model
         if self.spec.attention == "plain":
             set_plain_attention(backbone)
-        self.first_look = FirstLook(self.method.adapter, backbone, self.spec.image_size)
-        model = self.first_look.built(backbone, self.card.classes, check=check)
+        self.first_look = FirstLook(self.method.adapter, backbone, self.spec.image_size, self.spec.text_length)
+        model = self.first_look.built(backbone, self.task.outputs(self.card.classes), check=check)
         if self.spec.head_seed is not None:
             heads.start_from(model, self.spec.head_seed)
         model = model.to(self.device)
@@ -109,7 +113,8 @@ class Built:
         """What is trained on and what is kept aside, in batches."""
         spec = self.spec
         mean, std = normalisation(spec, (self.backbone.mean, self.backbone.std))
-        self.normalise = Normaliser(mean, std, self.device)
+        self.normalise: Normaliser | Tokens = Tokens(self.device) if spec.text_length else Normaliser(
+            mean, std, self.device)
         self.train_pictures, self.held = hold_out(data.train, spec, self.method.wants_holdout)
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
         self.holdout: Endless | None = None
@@ -130,10 +135,10 @@ class Built:
             model=model, trainable=trainable, head=head,
             anchor=anchor | {n: a.to(self.device) for n, a in adapter.anchors(model).items()},
             holdout=self.holdout or iter(()), steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
-            warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=self.card.classes,
+            warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=self.task.outputs(self.card.classes),
             train_size=len(self.train_pictures), mean=self.normalise.mean, std=self.normalise.std, lr=spec.lr,
             weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing, precision=self._precision(),
-            adapter=adapter, image_size=spec.image_size)
+            adapter=adapter, image_size=spec.image_size, task=self.task)
 
     def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
         """What a forward pass runs in."""

@@ -22,8 +22,10 @@ from . import backbones
 from .count import without_numbers
 from .firstlook import built
 from .forecast import make_fake
+from .tokens import example
 
 CLASSES = 3
+TEXT_LENGTH = 8  # tokens of the texts that are passed through a text tower
 
 
 def problems(name: str, methods: Iterable[MethodText], image_size: int) -> list[str]:
@@ -85,7 +87,7 @@ def _runs(name: str, adapter: Adapter, image_size: int) -> bool:
     with FakeTensorMode(allow_non_fake_inputs=True):  # type: ignore[no-untyped-call]
         make_fake(model)
         try:
-            out = model.train()(torch.empty(2, 3, image_size, image_size))
+            out = model.train()(example(model, 2, image_size, TEXT_LENGTH))
         except (DataDependentOutputException, DynamicOutputShapeException):
             return True  # it reads numbers, of which there are none here
         except Exception:  # whatever timm's layers say to shapes that do not fit

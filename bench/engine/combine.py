@@ -80,7 +80,7 @@ def tested(models: Iterator[tuple[Built, float]], where: Where, data: TuneData) 
     total, label = None, None
     for run, share in models:
         told = predict(run.method, run.judged(), run.splits.of(images), probabilities=True)
-        assert told.probabilities is not None
+        assert isinstance(told, Predictions) and told.probabilities is not None
         part = share * told.probabilities.astype(np.float64)
         total, label = part if total is None else total + part, told.label
         if share == 1.0:  # one model: its own margins, from its logits

@@ -66,9 +66,13 @@ class Course:
     passes: int = 0  # over test, in phase peek
     unread: list[Taken] = field(default_factory=list)  # empty in a checkpoint
 
-    def note(self, step: int, loss: Tensor, images: int, pred: Tensor, y: Tensor) -> None:
-        """A step is taken; the pass that trains may have classed the first images of the batch only."""
-        self.unread.append(Taken(step, loss.detach(), images, (pred == y[:len(pred)]).sum(), len(pred)))
+    def note(self, step: int, loss: Tensor, images: int, right: Tensor | None, answers: int) -> None:
+        """A step is taken; the pass that trains may have classed the first images of the batch only.
+
+        `right` of its `answers` are; None where the task knows no right and wrong.
+        """
+        known = (torch.zeros((), dtype=torch.int64, device=loss.device), 0) if right is None else (right, answers)
+        self.unread.append(Taken(step, loss.detach(), images, *known))
 
     def read(self) -> None:
         """Fetch what the last steps have left. Raises Diverged with the first step whose loss is not finite."""
@@ -92,8 +96,8 @@ class Course:
 
     def curve(self) -> dict[str, float | None]:
         """The epoch that ends, for the history."""
-        return {"epoch": float(self.epoch + 1), "train.loss": self.total / self.seen,
-                "train.top1": self.right / max(1, self.judged)}
+        right = {"train.top1": self.right / self.judged} if self.judged else {}
+        return {"epoch": float(self.epoch + 1), "train.loss": self.total / self.seen, **right}
 
     def epoch_over(self) -> None:
         """At the beginning of the next one."""

@@ -7,6 +7,7 @@ import torch
 from methods.base import Regularizer
 from methods.compose import Method
 from methods.grammar import MethodError
+from results import scores
 
 from .build import Built
 from .course import Course, set_train_mode
@@ -20,7 +21,10 @@ LOOKS = 20  # at most so many looks at a split along the way, evenly spread, the
 
 
 def look(run: Built, at: Course, data: TuneData) -> dict[str, float | None]:
-    """`val.top1` or `peek.top1`, and what the parts probe, where the phase and the spec want them after this epoch."""
+    """`val.top1` or `peek.top1`, and what the parts probe, where the phase and the spec want them after this epoch.
+
+    `.score` in the place of `.top1` where the data set has a score of its own.
+    """
     spec = run.spec
     if (spec.epochs - at.epoch - 1) % max(1, spec.epochs // LOOKS):
         return {}
@@ -31,18 +35,21 @@ def look(run: Built, at: Course, data: TuneData) -> dict[str, float | None]:
     if images is None:
         raise MethodError("select='val' keeps the best epoch on val; only phase 'tune' has a validation split")
     streams = random_state()
-    found = top1(run, images)
+    found = scored(run, images)
     set_train_mode(run.fit)
     restore_random(streams)
     if spec.select == "val" and found > at.best:
         at.best, at.best_epoch = found, at.epoch + 1
         at.best_weights = {n: t.clone() for n, t in weights_of(run.fit.model).items()}
-    return {"peek.top1" if spec.phase == "peek" else "val.top1": found} | probed
+    name = "score" if scores.scored(run.card.metric) else "top1"
+    return {f"peek.{name}" if spec.phase == "peek" else f"val.{name}": found} | probed
 
 
-def top1(run: Built, images: Pictures) -> float:
-    """The share of images that the present weights class rightly."""
+def scored(run: Built, images: Pictures) -> float:
+    """The share of images that the present weights class rightly, or the data set's own score."""
     found = predict(run.method, run.judged(), run.splits.of(images))
+    if scores.scored(run.card.metric):
+        return scores.score(run.card.metric, found.pred, found.label)
     return float((found.pred == found.label).mean())
 
 

@@ -26,13 +26,15 @@ from torch import Tensor
 
 from methods.base import Fit
 from methods.compose import Method
-from results.metrics import metrics
+from methods.tasks import Regress, Task
+from results.metrics import measured, metrics
 from results.schema import RunSpec
 
 from . import meter
 from .feeding import Normaliser
 from .loaders import Batches, InRow
 from .pictures import Pictures
+from .tokens import Tokens, example
 
 LARGEST, SHARE = 512, 0.25  # images of a batch by memory, and the part of free memory that it may take
 ON_GPU = 2048, 0.5  # the same on a GPU, whose memory nobody else wants but runs that share it (a guess: not measured)
@@ -76,24 +78,41 @@ def from_probabilities(mean: np.ndarray[Any, Any], label: np.ndarray[Any, Any]) 
                        (-own).astype(np.float32), mean.astype(np.float32))
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Per text, in the split's order, where a number is asked: the answer and the label, in the label's unit."""
+
+    pred: Floats  # (N,)
+    label: Floats  # (N,)
+
+    def save(self, path: Path, items_hash: str) -> None:
+        """As `Predictions`; `task` says that these are no classes."""
+        with path.open("wb") as stream:
+            np.savez_compressed(stream, pred=self.pred, label=self.label, task=np.array("regress"),
+                                items=np.array(items_hash))
+
+
+Found = Predictions | Numbers
+
+
 def adapts(method: Method) -> bool:
     """Whether a part moves weights while it predicts."""
     return any(getattr(part, "tta", "none") != "none" for part in method.regularizers)
 
 
-def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, probabilities: bool = False) -> Predictions:
+def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, probabilities: bool = False) -> Found:
     """Score one split in order, in eval mode; the method decides how a batch is predicted, unless `adapt` is false."""
     return predict_among(method, fit, batches, (None,), adapt, probabilities)[0]
 
 
 def predict_among(method: Method, fit: Fit, batches: Batches, masks: Masks, adapt: bool = True,
-                  probabilities: bool = False) -> list[Predictions]:
+                  probabilities: bool = False) -> list[Found]:
     """One pass over a split, scored once for each mask."""
     return predict_row(method, fit, batches, [(len(batches.pictures), masks)], adapt, probabilities)[0]
 
 
 def predict_row(method: Method, fit: Fit, batches: Batches | InRow, splits: Sequence[tuple[int, Masks]],
-                adapt: bool = True, probabilities: bool = False) -> list[list[Predictions]]:
+                adapt: bool = True, probabilities: bool = False) -> list[list[Found]]:
     """One pass over splits that stand in a row, each of so many images and scored once for each of its masks."""
     was_training = fit.model.training
     kept = {name: p.detach().clone() for name, p in fit.trainable.items()}
@@ -102,7 +121,7 @@ def predict_row(method: Method, fit: Fit, batches: Batches | InRow, splits: Sequ
         # Inference mode forbids a part that moves weights while it predicts to ask for gradients.
         with torch.no_grad() if adapts(method) else torch.inference_mode():
             while True:
-                scores = [[_Score(mask, probabilities) for mask in masks] for _, masks in splits]
+                scores = [[_Score(fit.task, mask, probabilities) for mask in masks] for _, masks in splits]
                 waiting = [(images, one) for (images, _), one in zip(splits, scores, strict=True)]
                 try:
                     method.start_split(fit)
@@ -140,7 +159,7 @@ def _share_out(logits: Tensor, y: Tensor, waiting: list[tuple[int, list[_Score]]
 class Splits:
     """A run's splits in order, in batches of the spec's size; of a size by memory, chosen once, where that is 0."""
 
-    def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser) -> None:
+    def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser | Tokens) -> None:
         self.fit, self.spec, self.normalise, self.size = fit, spec, normalise, spec.eval_batch_size
         self._last: tuple[Batches | InRow, int] | None = None  # and how many images they hold
 
@@ -163,7 +182,7 @@ class Splits:
         self._learn()
         if not self.size:
             workers = len(os.sched_getaffinity(0)) // self.spec.threads if self.normalise.device.type == "cpu" else 1
-            self.size = batch_by_memory(self.fit, self.spec.image_size, max(1, workers))
+            self.size = batch_by_memory(self.fit, self.spec.image_size, max(1, workers), self.spec.text_length)
 
     def _learn(self) -> None:
         """A batch that had to be halved is not tried again."""
@@ -176,8 +195,8 @@ class Splits:
         return {"eval_batch": float(self.size)} if self.size != self.spec.eval_batch_size else {}
 
 
-def batch_by_memory(fit: Fit, size: int, workers: int) -> int:
-    """The largest power of two of `size`-pixel images that a share of the free memory takes.
+def batch_by_memory(fit: Fit, size: int, workers: int, text_length: int = 0) -> int:
+    """The largest power of two of `size`-pixel images, or of texts, that a share of the free memory takes.
 
     What a forward pass allocates is counted to the byte on one image and on two: it grows by the same for each further.
     """
@@ -186,7 +205,7 @@ def batch_by_memory(fit: Fit, size: int, workers: int) -> int:
     peaks = []
     for count in (1, 2):
         with torch.inference_mode(), meter.PeakLive() as live:
-            fit.forward(torch.zeros(count, 3, size, size, device=fit.mean.device))
+            fit.forward(example(fit.model, count, size, text_length))
         peaks.append(live.peak)
     fit.model.train(was_training)
     each = max(1, peaks[1] - peaks[0])
@@ -213,13 +232,16 @@ def free_memory(device: torch.device) -> int:
 class _Score:
     """What is found of one split under one mask; it stays on the device until the pass is over."""
 
-    def __init__(self, mask: Sequence[int] | None, probabilities: bool) -> None:
-        self.mask, self.probabilities = mask, probabilities
+    def __init__(self, task: Task, mask: Sequence[int] | None, probabilities: bool) -> None:
+        self.task, self.mask, self.probabilities = task, mask, probabilities
         self.rows: list[tuple[Tensor, ...]] = []
         self._closed: Tensor | None = None
 
     def add(self, logits: Tensor, y: Tensor) -> None:
         """(B, C) and (B,) -> class, label, margin, confidence and NLL of each image, and where asked for (B, C)."""
+        if isinstance(self.task, Regress):
+            self.rows.append((self.task.answers(logits), y))
+            return
         if self.mask is not None:
             logits = logits + self._without(logits)
         top = logits.topk(min(2, logits.shape[1]), dim=1)
@@ -236,13 +258,20 @@ class _Score:
             self._closed[list(self.mask or ())] = 0
         return self._closed
 
-    def gathered(self) -> Predictions:
+    def gathered(self) -> Found:
         """In the split's order, on the CPU."""
         columns = [torch.cat(column).cpu().numpy() for column in zip(*self.rows, strict=True)]
+        if isinstance(self.task, Regress):
+            return Numbers(*(c.astype(np.float32) for c in columns))
         pred, label = (c.astype(np.int32) for c in columns[:2])
         return Predictions(pred, label, *(c.astype(np.float32) for c in columns[2:]))
 
 
-def metrics_of(found: Predictions, prefix: str, f1: bool = False) -> dict[str, float | None]:
-    """Every metric of `results.metrics` that follows from these predictions, by `<prefix>.<name>`."""
-    return metrics(found.pred, found.label, found.confidence, found.nll, prefix, f1)
+def metrics_of(found: Found, prefix: str, f1: bool = False, metric: str = "top1") -> dict[str, float | None]:
+    """Every metric of `results.metrics` that follows from these predictions, by `<prefix>.<name>`.
+
+    `metric`: the card's.
+    """
+    if isinstance(found, Numbers):
+        return measured(found.pred, found.label, prefix, metric)
+    return metrics(found.pred, found.label, found.confidence, found.nll, prefix, f1, metric)

@@ -26,6 +26,7 @@ from methods.pointing import at, at_attribute, at_class
 from methods.vit import head_names
 
 from .putback import random_state, restore_random
+from .tokens import example
 
 NEAR = {"exact": 1e-3, "near": 0.5}  # how far features may be from the pre-trained ones, relative to their length
 IMAGES = 2
@@ -47,12 +48,11 @@ def built(adapter: Adapter, backbone: nn.Module, classes: int) -> nn.Module:
 class FirstLook:
     """Made of the plain backbone; `built` and `after_backward` raise MethodError for what cannot be meant."""
 
-    def __init__(self, adapter: Adapter, backbone: nn.Module, image_size: int) -> None:
+    def __init__(self, adapter: Adapter, backbone: nn.Module, image_size: int, text_length: int = 0) -> None:
         self.adapter, self.name = adapter, _name(adapter)
         self.pretrained = {id(p): p.numel() for p in backbone.parameters()}
         self.expected = _expected(adapter, backbone)
-        pixels = torch.arange(IMAGES * 3 * image_size ** 2, dtype=torch.float64)
-        self.x = torch.sin(0.37 * pixels).view(IMAGES, 3, image_size, image_size).to(next(backbone.parameters()))
+        self.x = _looked_at(backbone, image_size, text_length)
         promised = adapter.at_start in NEAR and _as_by_default(adapter, _numbers(adapter))
         self.plain = _seen(backbone, self.x)[0] if promised else None  # (2, D)
 
@@ -124,6 +124,14 @@ class FirstLook:
         if not far <= NEAR[at_start]:
             raise MethodError(f"{says}, but at the start its features differ from the pre-trained ones by {far:.2g} of "
                               "their length; let what is added begin at zero, or say 'never'")
+
+
+def _looked_at(backbone: nn.Module, image_size: int, text_length: int) -> Tensor:
+    """Two images of waves, or two texts."""
+    if text_length:
+        return example(backbone, IMAGES, image_size, text_length)
+    pixels = torch.arange(IMAGES * 3 * image_size ** 2, dtype=torch.float64)
+    return torch.sin(0.37 * pixels).view(IMAGES, 3, image_size, image_size).to(next(backbone.parameters()))
 
 
 def _told(place: str) -> str:

@@ -127,8 +127,8 @@ def make_fake(model: nn.Module) -> None:
 
 def _images(spec: RunSpec, count: int) -> Batch:
     size = spec.image_size
-    return Batch(torch.empty(count, 3, size, size), torch.empty(count, dtype=torch.int64),
-                 torch.empty(count, dtype=torch.int64))
+    x = torch.empty(count, 3, size, size) if size else torch.zeros(count, spec.text_length, dtype=torch.int64)
+    return Batch(x, torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64))
 
 
 def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: set[str], classes: int,

@@ -12,13 +12,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from methods import on_text
 from methods.grammar import MethodError, MethodText
 
-from .backbones import FAMILIES
+from .backbones import FAMILIES, TEXT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from datasets.card import Card
     from methods.base import Fit
 
 MIXING = {"convpass": "its convolution mixes neighbouring tokens",
@@ -60,6 +62,25 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
         problems += [f"merged_eval=True: {name} moves the weights while it predicts, so nothing can be merged"
                      for name in adapting]
     return problems
+
+
+def input_problems(text: MethodText, family: str, card: Card) -> list[str]:
+    """Why a method on such a backbone cannot read what the data set holds, or answer what it asks. No torch."""
+    if card.input == "pair":
+        return [f"{card.name!r} holds pictures with captions, which need two towers; there is no such backbone yet"]
+    if card.input == "text" and family != TEXT:
+        return [f"{card.name!r} holds texts and needs a text backbone, as minilm.package"]
+    if family != TEXT:
+        return []
+    if card.input != "text":
+        return [f"{card.name!r} holds images, which a text backbone does not read"]
+    return on_text.refusals(text, card.task)
+
+
+def check_input(text: MethodText, family: str, card: Card) -> None:
+    """Raises MethodError with the first of `input_problems`."""
+    if problems := input_problems(text, family, card):
+        raise MethodError(problems[0])
 
 
 NORMED = ("resnet", "efficientnet", "mobilenet")  # families whose batch norms have running statistics

@@ -29,11 +29,14 @@ def hold_out(train: Pictures, spec: RunSpec, wanted: bool) -> tuple[Pictures, Pi
 
 
 def stratified(labels: Tensor, share: float, seed: int, part: int = 0) -> list[int]:
-    """Positions of a seeded, class-balanced share of a list, at least one in all; `part` takes the n-th such share."""
+    """Positions of a seeded share of a list, balanced over classes (of scores: over their whole numbers).
+
+    At least one in all; `part` takes the n-th such share.
+    """
     shuffled = torch.randperm(len(labels), generator=generator(seed, "holdout")).tolist()
     by_class: dict[int, list[int]] = {}
     for position in shuffled:
-        by_class.setdefault(int(labels[position]), []).append(position)
+        by_class.setdefault(round(float(labels[position])), []).append(position)
     ordered = [p for rank in range(max(map(len, by_class.values()))) for c in sorted(by_class)
                for p in by_class[c][rank:rank + 1]]
     count = max(1, round(share * len(labels)))

@@ -17,6 +17,7 @@ from torch import Tensor
 from datasets.card import Card, DataError
 from datasets.images import open_rgb
 from methods.base import Batch
+from methods.tasks import TASKS
 from results.schema import RunSpec
 
 from .cache import ImageCache
@@ -24,7 +25,9 @@ from .feeding import Normaliser, ahead
 from .holdout import as_scored, stratified
 from .pictures import Pictures
 from .seeds import derive, generator
+from .tokens import Tokens
 from .transforms import evaluation, transformed
+from .wording import Wording
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -36,8 +39,8 @@ class SealedTest(RuntimeError):
 class TuneData:
     """What phase `tune` sees: the training list and the validation list. It has no test split to give."""
 
-    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> None:
-        self._card, self._root, self._spec, self._cache = card, root, spec, cache
+    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache, words: Wording | None = None) -> None:
+        self._card, self._root, self._spec, self._cache, self._words = card, root, spec, cache, words
         self.train, self.val = self._training()
 
     def _training(self) -> tuple[Pictures, Pictures | None]:
@@ -50,7 +53,7 @@ class TuneData:
         return every.take([i for i in range(len(every)) if i not in inside]), as_scored(every.take(rows), self._spec)
 
     def _open(self, split: str) -> Pictures:
-        return _open(self._card, self._root, self._spec, self._cache, split)
+        return _open(self._card, self._root, self._spec, self._cache, split, self._words)
 
     def finish_training(self) -> None:
         """Training is over; only phase `final` cares."""
@@ -73,8 +76,8 @@ class TuneData:
 class FinalData(TuneData):
     """Phase `final`: trains on train and val together, may read test exactly once, after the last epoch."""
 
-    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> None:
-        super().__init__(card, root, spec, cache)
+    def __init__(self, card: Card, root: Path, spec: RunSpec, cache: ImageCache, words: Wording | None = None) -> None:
+        super().__init__(card, root, spec, cache, words)
         self._over, self._passes = False, 0
         self._read: set[str] = set()
 
@@ -98,7 +101,7 @@ class FinalData(TuneData):
         if card.name in self._read:
             raise SealedTest(f"the test split of {card.name!r} was read already; a final run reads it once")
         self._read.add(card.name)
-        return _open(card, self._root, self._spec, self._cache, "test")
+        return _open(card, self._root, self._spec, self._cache, "test", self._words)
 
     @property
     def test_passes(self) -> int:
@@ -121,22 +124,29 @@ class PeekData(FinalData):
         self._passes = passes
 
 
-def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache) -> TuneData:
-    """The data as the spec's phase may see it."""
+def open_data(card: Card, root: Path, spec: RunSpec, cache: ImageCache, words: Wording | None = None) -> TuneData:
+    """The data as the spec's phase may see it; `words`: the tokenizer of a run on texts."""
     kinds: dict[str, type[TuneData]] = {"tune": TuneData, "final": FinalData, "peek": PeekData}
-    return kinds[spec.phase](card, root, spec, cache)
+    return kinds[spec.phase](card, root, spec, cache, words)
 
 
-def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) -> Pictures:
-    """A split as the spec wants it: listed, its labels checked, decoded where nothing is augmented."""
+def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str,
+          words: Wording | None = None) -> Pictures:
+    """A split as the spec wants it: listed, its labels checked, decoded where nothing is augmented, or tokenised."""
     items = list(card.items(card.place(root), split))
     if not items:
         raise DataError(f"split {split!r} of {card.name!r} lists no image")
-    labels = torch.tensor([i.label for i in items], dtype=torch.int64)
+    task = TASKS[card.task]
+    labels = torch.tensor([i.label for i in items], dtype=task.labels)
     wrong = int(labels.max())
-    if wrong >= card.classes or int(labels.min()) < 0:
+    if task.name == "classify" and (wrong >= card.classes or int(labels.min()) < 0):
         raise DataError(f"split {split!r} of {card.name!r} has the label {wrong}; its card promises "
                         f"{card.classes} classes, 0 to {card.classes - 1}")
+    if card.input == "text":
+        if words is None:
+            raise DataError(f"{card.name!r} holds texts and needs a text backbone")
+        numbers, cut = words.numbers(items, spec.text_length)
+        return Pictures(items, labels, numbers, spec.text_length, "none", cut)
     augmented = spec.augment != "none"
     pixels = None if augmented else cache.pixels(f"{card.name}-{split}-{spec.data}", items, spec.image_size)
     augment = spec.augment if split in ("train", "trainval") else evaluation(spec.augment)
@@ -146,7 +156,7 @@ def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str) 
 class Batches:
     """Endless or one-epoch batches of one split; index counts positions in the split."""
 
-    def __init__(self, pictures: Pictures, normalise: Normaliser, batch_size: int, seed: int,
+    def __init__(self, pictures: Pictures, normalise: Normaliser | Tokens, batch_size: int, seed: int,
                  drop_last: bool = False, cast: torch.dtype | None = None) -> None:
         self.pictures, self.normalise, self.seed, self.cast = pictures, normalise, seed, cast
         self.batch_size = min(batch_size, len(pictures))  # a list shorter than a batch is one batch

@@ -18,7 +18,7 @@ from results.schema import BackboneInfo, DatasetInfo, Memory, Params, RunSpec
 from . import backbones
 from .build import Built
 from .course import Course
-from .evaluate import Predictions
+from .evaluate import Found
 from .loaders import TuneData, normalisation
 from .phases import Scores
 from .pictures import Pictures
@@ -32,7 +32,7 @@ class Trained:
     model: nn.Module
     fit: Fit
     method: compose.Method
-    predictions: dict[str, Predictions]  # by split
+    predictions: dict[str, Found]  # by split
     metrics: dict[str, float | None]
     dataset: DatasetInfo
     backbone: BackboneInfo
@@ -85,9 +85,11 @@ def _diagnostics(run: Built, course: Course, scores: Scores) -> dict[str, float 
     fit, own = run.fit, next(iter(scores.predictions))
     far = math.sqrt(sum(float((fit.trainable[n].detach() - a).square().sum()) for n, a in fit.anchor.items()
                         if n in fit.trainable))
-    gap = (scores.metrics["train.top1"] or 0.0) - (scores.metrics[f"{own}.top1"] or 0.0)
-    return ({"distance_from_pretrained": far if fit.anchor else None, "grad_norm": float(course.grad_norm),
-             "train_test_gap": gap}
+    ends = scores.metrics.get("train.top1"), scores.metrics.get(f"{own}.top1")
+    gap = {"train_test_gap": (ends[0] or 0.0) - (ends[1] or 0.0)} if f"{own}.top1" in scores.metrics else {}
+    cut = {"cut_share": run.train_pictures.cut / len(run.train_pictures)} if run.spec.text_length else {}
+    return ({"distance_from_pretrained": far if fit.anchor else None, "grad_norm": float(course.grad_norm)}
+            | gap | cut
             | {f"report.{k}": v for k, v in report_of(run.method).items()}
             | run.compiling.report() | run.splits.report())
 

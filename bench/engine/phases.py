@@ -13,7 +13,7 @@ from datasets.shift import masks
 
 from .build import Built
 from .course import Course
-from .evaluate import Predictions, adapts, metrics_of, predict, predict_row
+from .evaluate import Found, adapts, metrics_of, predict, predict_row
 from .loaders import TuneData
 
 # What was peeked at has its own name, so that nothing takes it for a result.
@@ -25,7 +25,7 @@ PLAIN = "noadapt"  # a split scored once more without test-time adaptation
 class Scores:
     """What scoring has found, by the names of the splits; the data set's own split comes first."""
 
-    predictions: dict[str, Predictions] = field(default_factory=dict)
+    predictions: dict[str, Found] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)  # of the split's items, in order
     images_per_s: float | None = None  # of the own split
@@ -48,8 +48,8 @@ def score(run: Built, course: Course, data: TuneData) -> Scores:
         scores.predictions[plain] = predict(run.method, run.fit, batches, adapt=False)
         scores.hashes[plain] = scores.hashes[split]
     for name, predictions in scores.predictions.items():
-        scores.metrics |= metrics_of(predictions, name, f1=run.card.group == "own")
-    if course.history:
+        scores.metrics |= metrics_of(predictions, name, f1=run.card.group == "own", metric=run.card.metric)
+    if course.history and "train.top1" in course.history[-1]:
         scores.metrics["train.top1"] = course.history[-1]["train.top1"]  # of the last epoch, as it went
     if spec.phase == "peek":
         scores.metrics |= _peeked(course)
@@ -66,9 +66,10 @@ def members(run: Built) -> bool:
 
 def _peeked(course: Course) -> dict[str, float | None]:
     """The best of all looks at test, and how many there were."""
-    looks = [(h["peek.top1"] or 0.0, -(h["epoch"] or 0.0)) for h in course.history if "peek.top1" in h]
+    name = next(n for n in ("top1", "score") if any(f"peek.{n}" in h for h in course.history))
+    looks = [(h[f"peek.{name}"] or 0.0, -(h["epoch"] or 0.0)) for h in course.history if f"peek.{name}" in h]
     best, epoch = max(looks)  # the first epoch of equals
-    return {"peek.best.top1": best, "peek.best.epoch": -epoch, "peek.looks": float(len(looks))}
+    return {f"peek.best.{name}": best, "peek.best.epoch": -epoch, "peek.looks": float(len(looks))}
 
 
 def score_further(run: Built, data: TuneData, scores: Scores) -> None:

@@ -14,13 +14,14 @@ from datasets.card import Item
 
 @dataclass(frozen=True)
 class Pictures:
-    """A split, ready to be batched: items, their labels, and decoded pixels when they are held."""
+    """A split of images or texts: items, their labels, and decoded pixels or token numbers when they are held."""
 
     items: Sequence[Item]
-    labels: Tensor  # (N,) int64
-    pixels: np.ndarray[Any, Any] | None  # (N, 3, S, S) uint8, or None when decoded on the fly
-    size: int
+    labels: Tensor  # (N,) int64; scores float32
+    pixels: np.ndarray[Any, Any] | None  # (N, 3, S, S) uint8, None when decoded on the fly; of texts (N, L) int32
+    size: int  # pixels on a side, or tokens
     augment: str
+    cut: int = 0  # texts that are longer
 
     def __len__(self) -> int:
         return len(self.items)

@@ -32,7 +32,8 @@ from methods.base import Adapter, Batch, Fit
 from methods.catalog import catalog
 from methods.face import Face
 from methods.families import face_of
-from methods.side import IMAGE, SideNetwork
+from methods.side import BESIDE, IMAGE, SideNetwork
+from methods.text import shared
 from methods.two_heads import TwoHeads
 from results.schema import RunSpec
 
@@ -41,6 +42,7 @@ from .checkpoint import STOP, Interrupted
 from .feeding import Normaliser
 from .pictures import Pictures
 from .states import Shelf, StateCache
+from .tokens import Tokens
 
 States = dict[int, Tensor]
 Early = Callable[[Tensor], States]
@@ -95,13 +97,14 @@ def _between_blocks(face: Face, first: int) -> Seam | None:
         t, context = face.embed(x)
         for block in chain[:first]:
             t = face.through(block, t, context)
-        return {first: t}
+        return {first: t} | {key: held for name, key in BESIDE.items() if (held := getattr(context, name)) is not None}
 
     def behind(states: States, _: Batch) -> Tensor:
         t = states[first]
+        context = face.context()._replace(**{name: states[key] for name, key in BESIDE.items() if key in states})
         for block in chain[first:]:
-            t = face.through(block, t, face.context())
-        return face.final(t)
+            t = face.through(block, t, context)
+        return face.final(t) if context.share is None else shared(face.final(t), context)
 
     return Seam(f"blocks {first}", "forward_features", embedded, behind,
                 [*front, *((f"blocks.{i}", block) for i, block in enumerate(chain[:first]))])
@@ -142,7 +145,8 @@ class Prefix:
     model: nn.Module
     seam: Seam
     shelf: Shelf
-    shape: tuple[int, ...]  # of an image
+    shape: tuple[int, ...]  # of an image, or of a text
+    absent: float = torch.nan  # what the stand-in holds: -1 for texts, which is no word
     seen: dict[int, bool] = field(default_factory=dict)  # batch size -> stored and computed are equal, bit for bit
     _batch: Batch | None = None
     _found: dict[int, bool] = field(default_factory=dict)  # in this very step, which goes the long way to its end
@@ -160,7 +164,7 @@ class Prefix:
     def serving(self, batch: Batch) -> Iterator[None]:
         """Inside, `batch.x` itself, or `batch.input`, need not go through the frozen part."""
         # One number seen as a batch of images: whoever computed with it by mistake would get nothing but nan.
-        batch.stand_in = torch.full((), torch.nan, device=batch.y.device).expand(len(batch.y), *self.shape)
+        batch.stand_in = torch.full((), self.absent, device=batch.y.device).expand(len(batch.y), *self.shape)
         self._batch = batch
         try:
             yield
@@ -206,7 +210,7 @@ def serving(prefix: Prefix | None, batch: Batch) -> AbstractContextManager[None]
     return nullcontext() if prefix is None else prefix.serving(batch)
 
 
-def open_prefix(fit: Fit, root: Path | None, pictures: Pictures, normalise: Normaliser, spec: RunSpec
+def open_prefix(fit: Fit, root: Path | None, pictures: Pictures, normalise: Normaliser | Tokens, spec: RunSpec
                 ) -> Prefix | None:
     """The prefix of the training split, computed now unless it is stored below `root`; None where there is none.
 
@@ -232,10 +236,11 @@ def open_prefix(fit: Fit, root: Path | None, pictures: Pictures, normalise: Norm
 
     key = key_of(seam, fit, pictures, normalise, size, (spec.precision, spec.attention, spec.threads))
     shelf = StateCache(root / "prefix").shelf(key, count, batches, normalise.device)
-    return None if shelf is None else Prefix(fit.model, seam, shelf, pixels.shape[1:])
+    absent = -1 if spec.text_length else torch.nan
+    return None if shelf is None else Prefix(fit.model, seam, shelf, pixels.shape[1:], absent)
 
 
-def key_of(seam: Seam, fit: Fit, pictures: Pictures, normalise: Normaliser, size: int,
+def key_of(seam: Seam, fit: Fit, pictures: Pictures, normalise: Normaliser | Tokens, size: int,
            facts: tuple[object, ...]) -> str:
     """Everything that the stored numbers follow from: weights and pixels themselves, not their names."""
     assert pictures.pixels is not None
@@ -269,5 +274,5 @@ def _program() -> str:
     here = Path(__file__).resolve()
     methods = here.parents[2] / "methods"
     files = (here, *(methods / f"{name}.py" for name in ("face", "families", "side", "stages", "convs", "vit", "eva",
-                                                         "beit")))
+                                                         "beit", "text")))
     return sha256(b"".join(p.read_bytes() for p in files)).hexdigest()

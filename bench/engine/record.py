@@ -34,6 +34,7 @@ from . import env
 from .checkpoint import UNFINISHED, Checkpoints, Interrupted, key_of
 from .course import Diverged
 from .describe import method_info
+from .evaluate import Predictions
 from .loaders import SealedTest
 from .outcome import Trained
 from .session import Session
@@ -145,7 +146,7 @@ def _store_artifacts(spec: RunSpec, trained: Trained, where: Where, root: Path) 
 
         _, further, name = split.partition(":")
         made.append(stored_file(f"predictions{further}{name}", path, write))
-        if found.probabilities is not None:
+        if isinstance(found, Predictions) and found.probabilities is not None:
             made.append(stored_file("probabilities", path.with_suffix(".probs.npz"), found.save_probabilities))
     member = any(one.kind == "probabilities" for one in made)
     if member or (spec.phase == "final" and _kept(trained, where)):

@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets.card import Card
-from methods import weights
+from methods import towers, weights
 from results.schema import RunSpec
 
+from . import backbones
 from .build import Built, settle_torch
 from .cache import ImageCache
 from .checkpoint import Checkpoints
 from .course import Course, Timer
-from .evaluate import Predictions
+from .evaluate import Found
 from .follow import Follower
 from .loaders import TuneData, open_data
 from .outcome import Trained, collect
@@ -30,6 +31,7 @@ from .phases import score, score_further
 from .resume import Standing
 from .train import train
 from .where import Where
+from .wording import Wording
 
 
 class Session:
@@ -80,7 +82,7 @@ class Session:
             follower.close()
         return collect(self.built, self.course, data, scores, self.seconds)
 
-    def test_again(self, stored: Path) -> tuple[Predictions, str]:
+    def test_again(self, stored: Path) -> tuple[Found, str]:
         """(predictions on test of weights that a finished run has stored, hash of the items); nothing is trained."""
         data = self.data()
         self.built = Built(self.spec, self.card, self.where, data, prepare=False)
@@ -91,8 +93,12 @@ class Session:
         return scores.predictions["test"], scores.hashes["test"]
 
     def data(self) -> TuneData:
-        """The images that the phase may see."""
-        return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root))
+        """The images or texts that the phase may see."""
+        words = None
+        if self.spec.text_length:
+            file = backbones.tokenizer_file(self.spec.model, self.where.weights_file)
+            words = Wording(file, towers.tower(backbones.plain(self.spec.model)).pad)
+        return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root), words)
 
     def _timed(self, name: str) -> Timer:
         return Timer(self.seconds, name, self.device)

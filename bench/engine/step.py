@@ -32,7 +32,8 @@ def take(run: Built, course: Course, batch: Batch, first: bool) -> None:
         terms = {name: term.detach() for name, term in method.grads(fit, batch).items()}  # forward, losses, backward
     if first:
         run.first_look.after_backward(fit)
-    course.note(fit.step, terms["loss"], len(batch.y), terms["logits"].argmax(1), batch.y)
+    answers = terms["logits"]
+    course.note(fit.step, terms["loss"], len(batch.y), fit.task.right(answers, batch.y), len(answers))
 
     if spec.clip:
         course.grad_norm = nn.utils.clip_grad_norm_(fit.trainable.values(), spec.clip)

@@ -14,7 +14,7 @@ from methods.grammar import MethodError
 from . import step
 from .build import Built
 from .course import Course, reading
-from .epochend import look, top1
+from .epochend import look, scored
 from .loaders import TuneData
 from .prefix import Prefix, open_prefix, serving
 from .putback import restore_weights
@@ -70,7 +70,7 @@ def _open_prefix(run: Built, at: Course) -> Prefix | None:
 
 
 def _validate(run: Built) -> float:
-    """Top-1 on the holdout with the present weights: what a constraint may choose by."""
+    """The score on the holdout with the present weights: what a constraint may choose by."""
     if run.held is None:
         raise MethodError("a part asked for validation without asking for held-out images")
-    return top1(run, run.held)
+    return scored(run, run.held)

@@ -31,6 +31,7 @@ def resolve(names: Sequence[str], request: Request, methods: Methods, fields: di
     found = {}
     for name in names:
         try:
+            name = backbones.completed(name, request.weights)
             backbones.check_name(name)
             size = fields.get("image_size") or backbones.image_size(name)
             found[name] = _weights(request, name) if inputs else Weights(None, "random")
@@ -57,6 +58,8 @@ def _weights(request: Request, name: str) -> Weights:
 def _carry_problems(name: str, methods: Methods, size: int) -> list[str]:
     """What the name alone does not tell; the backbones we know, at their own size, carry what their family does."""
     if name in backbones.KNOWN and size == backbones.image_size(name):
+        return []
+    if backbones.family(name) == backbones.TEXT:  # `methods.on_text` says what runs there
         return []
     from ..engine import carry
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,9 @@ from methods.grammar import MethodError, MethodText, canonical, parse, usable
 from results.schema import RunResult, RunSpec
 
 from .. import checkout
-from ..engine import backbones
+from ..engine import backbones, forms
 from ..engine.backbones import Weights
+from ..engine.wording import LONGEST, Wording, file_hash, usual_length
 from ..suites import SUFFIX, SUITES, Suite
 from ..suites import find as find_suite
 from . import backing, settings
@@ -128,6 +130,9 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
         size = {k: v for k, v in suite.per_backbone.get(name, {}).items() if k == "image_size"}
         weights |= backing.resolve((name,), request, [m for m in methods if suite.shows(name, m[0])], size | typed,
                                    inputs, problems)
+    problems += dict.fromkeys(problem for name in weights for card in cards for text, method in methods
+                              if suite.shows(name, text)
+                              for problem in forms.input_problems(method, backbones.family(name), card))
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -176,6 +181,25 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
     return list(unique.values())
 
 
+def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, Any]:
+    """What a run on texts has in the place of pictures' settings; `length` 0: the data set's own."""
+    fixed = {"image_size": 0, "normalise": "none", "augment": "none"}
+    if not found.data.get(card.name):  # nothing of the inputs is looked at
+        return fixed | {"text_length": length or LONGEST}
+    try:
+        file = backbones.tokenizer_file(model, found.weights[model].file)
+        own = length or _length(card.name, card.place(found.data_root), file)
+        return fixed | {"text_length": own, "tokenizer": file_hash(file)}
+    except (backbones.BackboneError, DataError) as error:
+        raise UsageError([str(error)]) from None
+
+
+@cache
+def _length(name: str, root: Path, file: Path) -> int:
+    """The usual length of a data set's training texts in a tokenizer's tokens."""
+    return usual_length(Wording(file, 0).lengths(registry.get(name).items(root, "trainval")))
+
+
 def _settings_of(request: Request, found: Resolved, method: MethodText, rates: dict[str, Mapping[str, Any]],
                  model: str, card: Card) -> tuple[dict[str, Any], tuple[tuple[str, Scalar], ...]]:
     """(fields of the spec, options): the suite's protocol, then the method's, the data set's, what was typed."""
@@ -187,6 +211,8 @@ def _settings_of(request: Request, found: Resolved, method: MethodText, rates: d
     protocol = {"threads": 1} | protocol | found.fields
     if "image_size" not in protocol:
         protocol["image_size"] = backbones.image_size(model)
+    if card.input == "text":
+        protocol |= _as_text(found, model, card, protocol.get("text_length", 0))
     settings.fit_warmup(protocol, chosen, found.fields)
     parts = {part.name for part in method.parts}
     extra = {k: v for k, v in own.items() if "." in k and k.partition(".")[0] in parts and k not in found.overrides}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
             "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
-            "decay", "warmup_steps", "head_seed", "batch_norm")
+            "decay", "warmup_steps", "head_seed", "batch_norm", "text_length")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
     "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16", "tf32"),
@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all"),
     "batch_norm": ("method", "eval", "train")}
+AT_LEAST_ONE = ("epochs", "batch_size", "threads", "image_size", "text_length")
 LONGEST = 1000  # characters of a value; what is longer is no number
 MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 
@@ -105,7 +106,7 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
             problems.append(f"{key} must be True or False, not {value!r}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    low = 1 if key in ("epochs", "batch_size", "threads", "image_size") else 0  # eval_batch_size=0: by memory
+    low = 1 if key in AT_LEAST_ONE else 0  # eval_batch_size=0: by memory
     high = {"holdout": 0.9, "drop_path": 0.99, "label_smoothing": 0.99}.get(key, WHOLE if kind == "int" else MOST)
     if not number or (kind == "int" and value != int(value)) or not low <= value <= high:  # type: ignore[arg-type, operator]
         wanted = "a whole number" if kind == "int" else "a number"

@@ -10,7 +10,7 @@ from datasets import registry
 from datasets.card import Card
 from methods.catalog import broken
 from methods.grammar import canonical, parse
-from results import store
+from results import scores, store
 from results.pools import ADAPTS
 from results.schema import RecordError, RunSpec
 from results.suites import Column, Entry, Row, SuiteView, load_suite
@@ -131,8 +131,10 @@ def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple
         standin, further = card.name in standins, [registry.get(n) for n in suite.also_test.get(card.name, ())]
         shots = int(card.facts["shots"]) if suite.kind == "fewshot" else None
         family = card.name.partition("_")[0] if shots is not None else ""
-        columns.append(Column(card.name, card.title, "id" if further else card.group, standin, card.classes,
-                              family=family, shots=shots))
+        metric = card.metric if scores.scored(card.metric) else "top1"
+        title = card.title if metric == "top1" else f"{card.title} ({scores.NAMES[metric]})"
+        columns.append(Column(card.name, title, "id" if further else card.group, standin, card.classes,
+                              family=family, shots=shots, metric=metric))
         for other in further:
             mask = other.facts.get("mask")
             title = f"{other.title}, of {card.title}" if several else other.title
@@ -180,7 +182,8 @@ def _protocol(spec: RunSpec) -> tuple[str, ...]:
     """The protocol part by part, as captions print it."""
     decay = {"matrices": "", "timm": " (decay: timm's rule)", "all": " (decay: every weight)"}[spec.decay]
     return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer + decay,
-            f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels", f"normalisation {spec.normalise}"
+            f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels" if spec.image_size else "texts",
+            f"normalisation {spec.normalise}"
             + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
             + (f", batch norms in {spec.batch_norm} mode" if spec.batch_norm != "method" else ""))
 

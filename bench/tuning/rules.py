@@ -28,6 +28,12 @@ from .spaces import with_config
 Rule = Callable[[Sequence[Candidate]], Candidate]
 
 
+def score_of(record: RunResult) -> float | None:
+    """What a setting is chosen by: the data set's own score on val, else the share of right answers."""
+    own = record.metrics.get("val.score")
+    return record.metrics.get("val.top1") if own is None else own
+
+
 def score(records: Sequence[RunResult | None]) -> tuple[float | None, float | None]:
     """(mean val top-1, its standard error) over data sets, seeds and folds; (None, None) when a run gave none.
 
@@ -35,21 +41,24 @@ def score(records: Sequence[RunResult | None]) -> tuple[float | None, float | No
     training and not that of the images; data sets are independent.
     """
     cells: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    known: dict[str, float] = {}  # variance over items of a score that is no share of right answers
     for record in records:
-        top1 = record.metrics.get("val.top1") if record is not None and record.status == "ok" else None
+        top1 = score_of(record) if record is not None and record.status == "ok" else None
         count = record.metrics.get("val.n") if record is not None else None
         if record is None or top1 is None or not count:
             return None, None
+        if (error := record.metrics.get("val.score_se")) is not None:
+            known[record.spec.dataset] = error ** 2
         cells.setdefault(record.spec.dataset, {}).setdefault(record.spec.seed, []).append((top1 * count, count))
     means, errors = [], []
-    for seeds in cells.values():
+    for dataset, seeds in cells.items():
         pooled = [sum(right for right, _ in folds) / sum(n for _, n in folds) for folds in seeds.values()]
         n = sum(n for _, n in next(iter(seeds.values())))
         mean = fmean(pooled)
         inside = (mean * n + 1) / (n + 2)  # never 0 or 1: a perfect score on few images is no certainty
         spread = variance(pooled) / len(pooled) if len(pooled) > 1 else 0.0
         means.append(mean)
-        errors.append(inside * (1 - inside) / n + spread)
+        errors.append(known.get(dataset, inside * (1 - inside) / n) + spread)
     return fmean(means), sqrt(sum(errors)) / len(errors)
 
 

@@ -14,7 +14,7 @@ from methods.catalog import catalog
 from methods.faults import lacking
 
 from ..engine.backbones import FAMILIES, KNOWN
-from ..engine.packaged import ABOUT
+from ..engine.packaged import ABOUT, TEXT_ABOUT
 from ..engine.zoo import CHECKPOINTS
 from ..planning.request import UsageError
 from ..suites import GROUPS, SUITES
@@ -63,7 +63,7 @@ def listing(kind: str) -> list[dict[str, str]]:
                  + (f" ({c.note})" if c.note else "")} for c in registry.cards()]
     if kind == "backbones":
         usual = {c.name: f"{c.pixels} pixels, {c.millions} M weights, {c.licence}: {c.about}" for c in CHECKPOINTS}
-        told = {name: about for name, about in (KNOWN | ABOUT).items() if name not in usual} | usual
+        told = {name: about for name, about in (KNOWN | ABOUT | TEXT_ABOUT).items() if name not in usual} | usual
         return [{"name": name, "about": about} for name, about in told.items()] + [
             {"name": "any timm name", "about": "with its weights' tag after a dot; of the families "
              f"{', '.join(FAMILIES)} (docs/families.md says what each carries); any other network trains its head "

@@ -37,7 +37,7 @@ def table(runs: Sequence[Planned]) -> str:
         every = [r for several in held.values() for r in several]
         seconds = [r.time.total_s for r in every if r.time.total_s is not None]
         body.append([
-            text, *([_told([_of(r, "top1") for r in held[name]]) for name in sets] if len(sets) <= WIDE else []),
+            text, *([_told([_score(r) for r in held[name]]) for name in sets] if len(sets) <= WIDE else []),
             *([f"{100 * _mean(held):.1f}"] if len(sets) > 1 else []),
             *[_told([_of(r, name) for r in every]) for name in further],
             f"{every[0].params.trained:,}" if every[0].params else "", f"{mean(seconds):.1f}" if seconds else ""])
@@ -46,7 +46,9 @@ def table(runs: Sequence[Planned]) -> str:
     if len(whole) < len(rows):
         lines.append(f"not on every data set yet: {', '.join(sorted(rows.keys() - whole.keys()))}")
     over = f"{len(sets)} data sets, " if len(sets) > WIDE else ""
-    lines.append(f"test accuracy in %, {over}{seeds} seed{'s' if seeds > 1 else ''}"
+    own_score = any(r.metrics.get("test.score") is not None for r in found)
+    what = "scores (accuracy, MCC, ...)" if own_score else "accuracy"
+    lines.append(f"test {what} in %, {over}{seeds} seed{'s' if seeds > 1 else ''}"
                  + (", ± their standard deviation" if seeds > 1 and len(sets) <= WIDE else "")
                  + "; which rows can be told apart stands in reports/LEADERBOARD.md")
     return "\n".join(lines)
@@ -56,7 +58,13 @@ def records(runs: Sequence[Planned]) -> list[RunResult]:
     """The records of final runs that ended well."""
     paths = [store.path_of(one.spec, checkout.RUNS) for one in runs if one.spec.phase == "final"]
     found = [store.load(path) for path in paths if path.exists()]
-    return [r for r in found if r.status == "ok" and r.metrics.get("test.top1") is not None]
+    return [r for r in found if r.status == "ok" and (r.metrics.get("test.top1") is not None
+                                              or r.metrics.get("test.score") is not None)]
+
+
+def _score(record: RunResult) -> float:
+    """Its score where the data set has one of its own, else the share of right answers."""
+    return _of(record, "score" if record.metrics.get("test.score") is not None else "top1")
 
 
 def _of(record: RunResult, name: str) -> float:
@@ -65,7 +73,7 @@ def _of(record: RunResult, name: str) -> float:
 
 def _mean(held: dict[str, list[RunResult]]) -> float:
     """Over data sets, of the means over seeds."""
-    return mean(mean(_of(r, "top1") for r in several) for several in held.values())
+    return mean(mean(_score(r) for r in several) for several in held.values())
 
 
 def _told(values: list[float]) -> str:

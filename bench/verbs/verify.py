@@ -24,7 +24,7 @@ from .words import Verb
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.evaluate import Predictions
+    from ..engine.evaluate import Found
     from ..engine.where import Where
 
 CLOSE = 1e-4  # margins may differ so much where the device differs
@@ -172,16 +172,23 @@ def tested_again(path: Path, record: RunResult, data: str | None, weights: Path 
     found, items = session.test_again(path.with_name(kept["adapter"].path))
     predictions = kept["predictions"]
     stored = evidence.arrays(evidence.stored(path.parent, predictions.path, predictions.sha256),
-                             ("pred", "label", "margin", "items"))
+                             ("pred", "label", "items"), ("margin", "task"))
     return _compare(record, stored, found, items)
 
 
-def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Predictions, items: str) -> TestedAgain:
+def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Found, items: str) -> TestedAgain:
     import numpy as np
+
+    from ..engine.evaluate import Numbers
 
     images = len(found.pred)
     if str(stored["items"]) != items or len(stored["pred"]) != images:
         return TestedAgain(False, "the test images are others, or in another order", images, images)
+    if isinstance(found, Numbers):
+        drift = float(np.abs(stored["pred"] - found.pred).max())
+        score = record.metrics.get("test.score") or 0
+        return TestedAgain(drift <= CLOSE, f"{images} answers differ by {drift:.1e} at most (test score {score:.4f})",
+                           int((np.abs(stored["pred"] - found.pred) > CLOSE).sum()), images)
     same = int((stored["pred"] == found.pred).sum())
     drift = float(np.abs(stored["margin"] - found.margin).max())
     words = f"{same} of {images} predictions are the same, margins differ by {drift:.1e} at most"

@@ -12,7 +12,7 @@ its model is; a norm is cut as the stream behind which it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -75,7 +75,7 @@ class LST(Adapter):
     def prepare(self, fit: Fit, train: Iterable[Batch]) -> None:
         if self.init == "fisher":
             assert isinstance(fit.model, Ladder)
-            fit.model.inherit(fisher(fit.model, train, self.fisher_images))
+            fit.model.inherit(fisher(fit.model, train, self.fisher_images, fit.task.loss))
 
     def frozen_blocks(self, model: nn.Module) -> int:
         return int(model.depth) if isinstance(model, Ladder) else 0
@@ -218,7 +218,8 @@ def prune(block: nn.Module, side: nn.Module | None, importance: Importance, colu
     return out
 
 
-def fisher(model: Ladder, batches: Iterable[Batch], images: int) -> Importance:
+def fisher(model: Ladder, batches: Iterable[Batch], images: int,
+           loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> Importance:
     """Squared task gradients, summed over single images, on a copy of the backbone with the run's head."""
     net: Any = deepcopy(model.backbone).eval()
     head = deepcopy(model.head).requires_grad_(False)
@@ -233,7 +234,7 @@ def fisher(model: Ladder, batches: Iterable[Batch], images: int) -> Importance:
                 seen += 1
                 net.zero_grad(set_to_none=True)
                 pooled = net.forward_head(net.forward_features(one), pre_logits=True)
-                F.cross_entropy(head(pooled), label).backward()  # type: ignore[no-untyped-call]
+                loss(head(pooled), label).backward()  # type: ignore[no-untyped-call]
                 for name, p in net.named_parameters():
                     if p.grad is not None:
                         total[name] += p.grad.square()

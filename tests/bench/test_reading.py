@@ -17,7 +17,7 @@ from bench.engine import course, record, step, train
 from bench.engine.checkpoint import Checkpoints
 from bench.engine.optim import learning_rate, make_optimizer, set_rate
 from bench.perf.rig import Rig
-from methods import base
+from methods import tasks
 from methods.catalog import catalog
 
 from . import tiny
@@ -104,7 +104,7 @@ def test_reading_seldom_gives_the_same_record(tmp_path: Path, monkeypatch: pytes
 def diverging(monkeypatch: pytest.MonkeyPatch) -> int:
     """The loss of step 9 is infinite; the loop would read after 7 steps and after 14."""
     monkeypatch.setattr(train, "reading", lambda device: 7)
-    plain = base.F.cross_entropy
+    plain = tasks.F.cross_entropy
     seen = {"n": -1}
 
     def spoilt(logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -112,7 +112,7 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> int:
         seen["n"] += torch.is_grad_enabled()
         return loss * float("inf") if seen["n"] == 9 and torch.is_grad_enabled() else loss
 
-    monkeypatch.setattr(base, "F", SimpleNamespace(cross_entropy=spoilt))
+    monkeypatch.setattr(tasks, "F", SimpleNamespace(cross_entropy=spoilt))
     return 9
 
 

@@ -1,0 +1,168 @@
+"""Runs on texts from a checkpoint's folder to the record: tokens, tasks, scores, prefix, forecast, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.engine import backbones
+from bench.engine.forecast import forecast
+from bench.engine.record import execute
+from bench.engine.session import Session
+from bench.engine.wording import Wording, usual_length
+from datasets import registry
+from datasets.card import DataError, Item, Text
+from methods.grammar import MethodError
+from results import store
+from results.metrics import recompute
+from results.schema import RunResult, RunSpec
+
+from . import tiny_texts
+from .tiny_texts import MODEL, WORDS
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> Iterator[None]:
+    tiny_texts.use()
+    yield
+    tiny_texts.forget()
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_texts.folder(tmp_path_factory.mktemp("checkpoint"))
+
+
+def run(spec: RunSpec, at: Path, root: Path, **changes: Any) -> RunResult:
+    found = execute(spec, {}, tiny_texts.where(at, root, **changes), root / "runs")
+    assert found.status == "ok", found.failure
+    return found
+
+
+@pytest.mark.parametrize("method", ["linear", "full", "lora", "sherl(reduction=4)", "lst(reduction=4, fisher_images=8)",
+                                    "unipt(reduction=4)", "lora_last", "lora+pace", "full+tpgm", "lp_ft",
+                                    "lora+ugr(objective='ent')"])
+def test_a_method_runs_on_texts_and_its_stored_prefix_changes_no_bit(method: str, at: Path, tmp_path: Path) -> None:
+    spec = tiny_texts.spec(method, at)
+    found, plain = run(spec, at, tmp_path), run(spec, at, tmp_path / "plain", cached=False)
+    assert found.metrics == plain.metrics and found.history == plain.history
+    assert found.metrics["test.n"] == 40 and found.backbone is not None and found.backbone.family == "text"
+    assert found.diagnostics["cut_share"] == 0 and "test.score" not in found.metrics
+    assert found.dataset is not None and len(found.dataset.content_hash) == 64
+    stored = list((tmp_path / "cache" / "prefix").glob("*/facts.json"))
+    assert bool(stored) == method.startswith(("linear", "sherl", "lst", "unipt", "lora_last"))
+
+
+def test_the_forecast_is_what_the_first_step_keeps(at: Path, tmp_path: Path) -> None:
+    for method in ("lora", "sherl(reduction=4)"):
+        spec = tiny_texts.spec(method, at, epochs=1)
+        assert forecast(spec, 2, 64).memory == run(spec, at, tmp_path).memory
+
+
+def test_a_score_is_learned_stored_and_follows_from_its_file(at: Path, tmp_path: Path) -> None:
+    from scipy.stats import pearsonr, spearmanr
+
+    spec = tiny_texts.spec("full", at, dataset="tiny_score", epochs=12)
+    found = run(spec, at, tmp_path)
+    path = store.path_of(spec, tmp_path / "runs")
+    held = np.load(path.with_suffix(".npz"))
+    r, rho = pearsonr(held["pred"], held["label"])[0], spearmanr(held["pred"], held["label"])[0]
+    assert found.metrics["test.score"] == pytest.approx((r + rho) / 2) and found.metrics["test.score"] > 0.5
+    assert "test.top1" not in found.metrics and "train.top1" not in found.metrics
+    assert found.metrics["test.mse"] == pytest.approx(float(((held["pred"] - held["label"]) ** 2).mean()))
+    assert list(recompute(tmp_path / "runs")) == []
+    body = json.loads(path.read_text())
+    body["metrics"]["test.score"] = 0.99
+    path.write_text(json.dumps(body))
+    assert [d.metric for d in recompute(tmp_path / "runs")] == ["test.score"]
+
+
+def test_mcc_is_told_beside_accuracy_and_the_best_epoch_is_chosen_by_it(at: Path, tmp_path: Path) -> None:
+    from sklearn.metrics import matthews_corrcoef
+
+    spec = tiny_texts.spec("lora", at, dataset="tiny_mcc", phase="tune", select="val")
+    found = run(spec, at, tmp_path)
+    assert {"val.top1", "val.mcc", "val.score", "val.score_se"} <= found.metrics.keys()
+    looks = [h["val.score"] for h in found.history if "val.score" in h]
+    assert looks and found.metrics["val.score"] == max(v for v in looks if v is not None)
+    test = run(tiny_texts.spec("lora", at, dataset="tiny_mcc"), at, tmp_path)
+    told = np.load(next((tmp_path / "runs").rglob(f"*{test.run_id}.npz")))
+    assert test.metrics["test.mcc"] == pytest.approx(matthews_corrcoef(told["label"], told["pred"]))
+
+
+def test_regression_refuses_what_fits_classes(at: Path, tmp_path: Path) -> None:
+    found = execute(tiny_texts.spec("full+tpgm", at, dataset="tiny_score"), {}, tiny_texts.where(at, tmp_path),
+                    tmp_path / "runs")
+    assert found.status == "failed" and found.failure is not None and "this set has none" in found.failure.message
+
+
+def test_more_room_for_padding_changes_no_prediction(at: Path, tmp_path: Path) -> None:
+    logits = []
+    for length in (16, 24):
+        session = Session(tiny_texts.spec("lora", at, epochs=1, text_length=length),
+                          registry.get("tiny_film"), tiny_texts.where(at, tmp_path))
+        session.run()
+        batch = next(session.built.splits.of(session.built.train_pictures).in_order())
+        with torch.no_grad():
+            logits.append(session.built.fit.forward(batch.x))
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
+
+
+def test_a_text_is_cut_counted_and_padded_and_a_pair_loses_its_longer_part(at: Path) -> None:
+    words = Wording(at / "tokenizer.json", pad=0)
+    items = [Item(Text("a", "the film was good"), 0), Item(Text("b", "the film was very very bad", "it"), 1)]
+    ids, cut = words.numbers(items, 8)
+    number = WORDS.index
+    assert ids.dtype == np.int32 and cut == 1 and words.lengths(items) == [6, 10]
+    assert ids[0].tolist() == [1, *map(number, ["the", "film", "was", "good"]), 2, 0, 0]
+    assert ids[1].tolist() == [1, *map(number, ["the", "film", "was", "very"]), 2, number("it"), 2]
+    assert usual_length([5] * 99 + [90]) == 96 and usual_length([5] * 400 + [90]) == 8 and usual_length([999]) == 128
+    with pytest.raises(DataError, match="is no text"):
+        words.numbers([Item(Path("x.png"), 0)], 8)
+
+
+def test_a_kind_takes_its_numbers_from_the_folder_and_a_wrong_name_says_which_is_right(at: Path) -> None:
+    assert backbones.completed("bert", at) == MODEL == backbones.completed(MODEL, at)
+    for name in ("t5", "minilm"):
+        with pytest.raises(backbones.BackboneError, match="say --backbones bert"):
+            backbones.completed(name, at)
+    with pytest.raises(backbones.BackboneError, match="whose numbers a folder says"):
+        backbones.check_name("bert")
+
+
+def test_a_folder_that_does_not_fit_is_a_sentence(at: Path, tmp_path: Path) -> None:
+    other = tiny_texts.folder(tmp_path / "other")
+    state = load_file(other / "model.safetensors")
+    state["embeddings.word_embeddings.weight"] = torch.zeros(5, 32)
+    save_file(state, other / "model.safetensors")
+    with pytest.raises(backbones.BackboneError, match=r"patch_embed.word.weight is \(5, 32\), expected \(16, 32\)"):
+        backbones.check_file(MODEL, backbones.find_weights(MODEL, other))
+    (other / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="is no tokenizer"):
+        Wording(other / "tokenizer.json", 0)
+    assert backbones.load(MODEL, backbones.find_weights(MODEL, at)).adjusted == ""
+
+
+def test_images_and_texts_are_kept_apart(at: Path, tmp_path: Path) -> None:
+    from bench.engine.forms import check_input
+    from methods.grammar import parse
+
+    with pytest.raises(MethodError, match="needs a text backbone"):
+        check_input(parse("lora"), "vit", registry.get("tiny_film"))
+    with pytest.raises(MethodError, match="which a text backbone does not read"):
+        check_input(parse("lora"), "text", registry.get("svhn"))
+
+
+def test_the_tokenizer_and_the_length_are_part_of_a_runs_name_and_only_the_first_of_its_protocol(at: Path) -> None:
+    spec = tiny_texts.spec("lora", at)
+    longer, other = replace(spec, text_length=24), replace(spec, tokenizer="0" * 12)
+    assert len({spec.id, longer.id, other.id}) == 3
+    assert spec.protocol_id == longer.protocol_id != other.protocol_id
