@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from datasets import registry
-from datasets.card import DataError
+from datasets.card import DataError, Pair
 from datasets.fgvc import read_json
 from datasets.folder import MANIFEST, compare_manifest
 from datasets.raw import fewshot, fgvc
@@ -111,6 +111,38 @@ def test_raw_tables_in_text(rows: list[bytes], fuzz_root: Path) -> None:
         (fuzz_root / "food-101/meta" / name).write_bytes(text)
     with contextlib.suppress(DataError):
         fewshot.food101(fuzz_root)
+
+
+FIELDS = st.sampled_from(["a text", "", "0", "1", "5.0", "nan", "1e400", "entailment", "a\0b", '"quoted', "x\u2028y"])
+
+
+@few
+@given(data=st.one_of(st.binary(max_size=80), st.lists(st.lists(FIELDS, max_size=5), max_size=5).map(
+    lambda rows: "\n".join("\t".join(row) for row in rows).encode())),
+    head=st.sampled_from([b"", b"index\tsentence1\tsentence2\tlabel\n", b"sentence2\tsentence1\tscore\n"]))
+def test_tables_of_texts(data: bytes, head: bytes, fuzz_root: Path) -> None:
+    for name, folder in (("cola", "CoLA"), ("rte", "RTE"), ("stsb", "STS-B"), ("qqp", "QQP")):
+        (fuzz_root / "glue" / folder).mkdir(parents=True, exist_ok=True)
+        card = registry.get(name)
+        for part in ("train", "dev"):
+            (fuzz_root / f"glue/{folder}/{part}.tsv").write_bytes(head + data)
+        for split in card.splits:
+            with contextlib.suppress(DataError):
+                for item in card.items(fuzz_root, split):
+                    assert 0 <= item.label < card.classes if card.task == "classify" else 0 <= item.label <= 5
+
+
+@few
+@given(rows=st.lists(st.one_of(JSON, st.fixed_dictionaries({
+    "filename": st.sampled_from(["a.jpg", "../a.jpg", "", "a\0b"]), "split": st.sampled_from(["train", "val", "x"]),
+    "filepath": JSON, "sentences": st.one_of(JSON, st.just([{"raw": "words"}] * 6))})), max_size=3))
+def test_lists_of_pictures_with_captions(rows: list[object], fuzz_root: Path) -> None:
+    (fuzz_root / "coco").mkdir(exist_ok=True)
+    (fuzz_root / "coco/a.jpg").write_bytes(b"x")
+    (fuzz_root / "coco/dataset_coco.json").write_text(json.dumps({"images": rows}))
+    with contextlib.suppress(DataError):
+        for item in registry.get("coco").items(fuzz_root, "train"):
+            assert isinstance(item.image, Pair) and item.image.image == fuzz_root / "coco/a.jpg"
 
 
 RECORD = tfrecord.encode({"image": b"picture" * 3, "filename": b"name", "label": 3})
