@@ -19,9 +19,10 @@ from methods.grammar import parse
 from results import door, store
 from results.columns import Columns
 from results.index import read
+from results.received import Received
 from results.schema import RecordError
 
-from ..planning.existing import AGAIN
+from ..planning.existing import AGAIN, RECEIVED, stand_in
 from ..planning.price import Price, price
 from ..planning.request import Request
 from ..planning.resolve import Planned
@@ -67,14 +68,21 @@ class Report:
         found = Counter(line.state for line in self.lines)
         return {state: found[state] for state in STATES}
 
+    def received(self) -> list[str]:
+        """Of the done runs, where each one that was made elsewhere comes from."""
+        return [line.why for line in self.lines if line.state == "done" and line.why.startswith(RECEIVED)]
+
     @property
     def at_work(self) -> bool:
         return any(line.state in ("running", "queued") for line in self.lines)
 
 
 def survey(request: Request, runs: Path, claims: Claims, folder: Path, ask: bool = True,
-           columns: Columns | None = None) -> Report:
-    """Look at everything once. `ask`: the scheduler too. Raises UsageError for a request that cannot be."""
+           columns: Columns | None = None, counted: Mapping[str, Received] | None = None) -> Report:
+    """Look at everything once. `ask`: the scheduler too; `counted`: received runs that count as done.
+
+    Raises UsageError for a request that cannot be.
+    """
     now = time.time()
     suite, planned = _planned(request)
     unreadable: list[RecordError] = []
@@ -86,7 +94,7 @@ def survey(request: Request, runs: Path, claims: Claims, folder: Path, ask: bool
     working = queue.at_work(submissions, seen)
     look = _Look(columns, {p: i for i, p in enumerate(columns.text.get("path", []))}, claims.living(), working,
                  jobs.places(submissions), seen, runs)
-    lines = tuple(look.line(p) for p in planned)
+    lines = tuple(_counting(look.line(p), counted or {}) for p in planned)
     ours = {p.spec.id for p in planned}
     left = [line.planned for line in lines if line.state in ("running", "queued")]
     ended = tuple((columns.stamp[line.row][1] / 1e9, columns.get_number("time.total_s", line.row) or 0.0)
@@ -110,6 +118,14 @@ def _planned(request: Request) -> tuple[str, list[Planned]]:
         return view.name, planned
     found = resolve(request)
     return name_of(request, found), specs_of(request, found)
+
+
+def _counting(line: Line, counted: Mapping[str, Received]) -> Line:
+    """The line, done where a received record counts and nothing of one's own is done, at work or waiting."""
+    if line.state in ("done", "running", "queued"):
+        return line
+    one = stand_in(line.planned, counted)
+    return Line(one, "done", one.why) if one.state == "done" else line
 
 
 @dataclass

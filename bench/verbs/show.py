@@ -176,19 +176,16 @@ def _record(name: str, runs: Path) -> str | None:
                              "memory": asdict(run.memory) if run.memory else None, "time": asdict(run.time),
                              "failure": asdict(run.failure) if run.failure else None,
                              "provenance": asdict(run.provenance)}
-    return "\n".join([f"run {run.run_id}: {run.status}{_committed(path)}", *map(_other, others), "spec:", _pairs(spec),
-                      _pairs(dict(run.spec.options)), "result:", json.dumps(shown, indent=1), *_again(run)])
-
-
-def _committed(path: Path) -> str:
-    suite = recorded.suite_of(path)
-    return f", a committed run of suite {suite} (results/reference/{suite})" if suite else ""
+    where = recorded.origin(path)
+    return "\n".join([f"run {run.run_id}: {run.status}{where and f', {where}'}", *map(_other, others), "spec:",
+                      _pairs(spec), _pairs(dict(run.spec.options)), "result:", json.dumps(shown, indent=1),
+                      *_again(run)])
 
 
 def _other(path: Path) -> str:
     """A line on a further record of the same run."""
     top1 = store.load(path).metrics.get("test.top1")
-    return f"{_committed(path).removeprefix(', ')} has the same id: test top-1 " + (
+    return f"{recorded.origin(path)} has the same id: test top-1 " + (
         "unknown" if top1 is None else f"{100 * top1:.2f} %") + " there"
 
 

@@ -15,7 +15,8 @@ from .. import checkout
 from ..dispatch.state import Claims
 from ..dispatch.survey import MEANING, Line, Report, State, survey
 from ..units import duration
-from .words import Verb, what, which
+from .here import counted
+from .words import Verb, accepting, what, which
 
 WINDOW_S = 3600.0  # throughput is that of the last hour
 SHOWN = 20  # lines of running tasks without --why
@@ -29,6 +30,7 @@ def add(verb: Verb) -> None:
                   "when it will be over")
     what(status)
     which(status)
+    accepting(status)
     status.add_argument("--why", action="store_true", help="a line for each run that is not done, and why")
     status.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS",
                         help="again and again (every 5 s) until nothing is queued or running")
@@ -38,9 +40,10 @@ def add(verb: Verb) -> None:
 def act(args: argparse.Namespace) -> int:
     from . import words
 
-    request = words.request_of(args)
+    request, received = words.request_of(args), counted(args)
     while True:
-        report = survey(request, checkout.RUNS, Claims(checkout.CLAIMS), checkout.JOBS, not args.no_scheduler)
+        report = survey(request, checkout.RUNS, Claims(checkout.CLAIMS), checkout.JOBS, not args.no_scheduler,
+                        counted=received)
         text = show(report, args.why)
         if args.watch and sys.stdout.isatty():
             print("\x1b[H\x1b[2J", end="", file=bare(sys.stdout))
@@ -61,6 +64,9 @@ def show(report: Report, why: bool = False) -> str:
     for state, n in counts.items():
         if n or state in ("done", "running", "queued", "failed", "missing"):
             out.append(f"  {state:<8} {n:>6}  {_beside(report, state)}".rstrip())
+    found = Counter(report.received())
+    out += [f"  {found.total()} of the done runs were not made here: "
+            + ", ".join(f"{n} {where}" for where, n in found.items())] * bool(found)
     out += [f"  {line}" for line in _pace(report)]
     running = [line for line in report.lines if line.state == "running"]
     if running:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from .. import checkout
 from ..planning import plan
+from ..planning.existing import RECEIVED
 from ..planning.request import UsageError
 from ..planning.resolve import Planned
 from .sent import check_cluster, hand_over, pack, to_whom
-from .words import Verb, how, what, which
+from .words import Verb, accepting, how, what, which
 
 ORDER = 50  # in the list of commands
 
@@ -22,6 +23,7 @@ def add(verb: Verb) -> None:
     what(submitting)
     which(submitting)
     how(submitting)
+    accepting(submitting)
     submitting.add_argument("--again", choices=("stale", "failed", "all"), help="also what is stale or failed, or "
                             "everything, once more")
     to_whom(submitting)
@@ -41,9 +43,12 @@ def act(args: argparse.Namespace) -> int:
     check_cluster(cluster, args.dry_run)
     with jobs.locked(checkout.JOBS), amending():
         held = queue.at_work(jobs.read_all(checkout.JOBS))
-        made = plan.make(words.request_of(args), checkout.RUNS, here.claims().living() | held.keys())
+        made = plan.make(words.request_of(args), checkout.RUNS, here.claims().living() | held.keys(),
+                         here.counted(args))
         todo = to_submit(made.runs, args.again, set(held))
         counts = made.count()
+        here.tell_received(made)
+        elsewhere = {p.spec.id for p in made.runs if p.why.startswith(RECEIVED)}  # its times are of another machine
         if not todo:
             print(f"suite {made.view.name}: nothing to submit; "
                   + ", ".join(f"{n} {'queued or running' if s == 'running' else s}" for s, n in counts.items() if n))
@@ -59,7 +64,7 @@ def act(args: argparse.Namespace) -> int:
             if args.phase == "final":
                 save_suite(made.view)
             here.need_standins(todo)
-        known = [p.record for p in made.runs if p.record is not None]
+        known = [p.record for p in made.runs if p.record is not None and p.spec.id not in elsewhere]
         return hand_over(args, cluster, made.suite.name, ready, known, wanted)
 
 

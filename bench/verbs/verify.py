@@ -60,7 +60,7 @@ def place(device: str) -> Where:
 
 
 def runs_of(names: Sequence[str], runs: Path) -> list[Path]:
-    """Records by id or its first digits, own and committed ones; 'all': every own one that holds weights."""
+    """Records by id or its first digits, own, committed and received ones; 'all': every own one that holds weights."""
     found, problems = [], []
     for name in names:
         if name == "all":
@@ -89,6 +89,8 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
     except RecordError as error:
         return False, str(error)
     told = f"{record.run_id} {record.spec.dataset} {record.method.text} seed {record.spec.seed}"
+    if recorded.pack_of(path):
+        told += f", received in pack {recorded.pack_of(path)}"
     if record.status != "ok" or record.spec.phase != "final":
         return False, f"{told}: {record.status}, phase {record.spec.phase}; only finished final runs can be verified"
     if record.spec.combined in ("ensemble", "seeds"):

@@ -57,6 +57,21 @@ def test_a_pack_is_checked_counted_and_shown_in_another_checkout(both: tuple[Pat
     assert "gave its predictions again" in (two / "reports" / "LEADERBOARD.md").read_text()
 
 
+def test_a_received_run_is_shown_verified_and_counted_by_status_and_submit(both: tuple[Path, Path]) -> None:
+    _, two = both
+    run = next(iter(json.loads(next((two / "results" / "received").glob("*/verdicts.json")).read_text())))
+    assert f"run {run}: ok, received in pack " in (told := bench(two, "show", run)) and ", verified: " in told
+    told = bench(two, "verify", run, "--device", "cpu")
+    assert "received in pack " in told and "200 of 200 predictions are the same" in told
+    assert "done          0" in bench(two, "status", *WHAT, "--no-scheduler"), "nothing counts unasked"
+    told = bench(two, "status", *WHAT, "--no-scheduler", "--accept", "all")
+    assert "done          4" in told and "4 of the done runs were not made here: 4 received in pack " in told
+    told = bench(two, "submit", *WHAT, "--cluster", "debug", "--accept", "all")
+    assert "nothing to submit; 4 done" in told and "4 of the done runs were not made here" in told
+    assert "4 runs in 1 task" in bench(two, "submit", *WHAT, "--cluster", "debug", "--dry-run")
+    assert not list((two / "results").glob("runs/*/*.json"))
+
+
 def test_a_refused_run_counts_for_nothing(both: tuple[Path, Path]) -> None:
     _, two = both
     (path,) = (two / "results" / "received").glob("*/verdicts.json")
