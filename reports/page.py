@@ -46,8 +46,9 @@ class Section:
     facts: dict[str, Any] = field(default_factory=dict)  # choice.facts, with what is told of rows and runs
 
 
-def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section], home: str = "") -> str:
-    """The whole file; `home` is a page that leads to all suites, seen from this one."""
+def page(suite: SuiteView, records: str, present: int, sections: Sequence[Section], home: str = "",
+         more: str = "") -> str:
+    """The whole file; `home` is a page that leads to all suites, seen from this one; `more` is HTML for its end."""
     script = '"use strict";\n' + "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style = page_style()
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
@@ -81,7 +82,7 @@ Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</co
 </header>
 <main>
 {body}
-</main>
+{more}</main>
 <div id="tip" role="tooltip" hidden></div>
 <dialog id="box" aria-labelledby="box-title"><h2 id="box-title"></h2><div></div>
 <form method="dialog"><button>Close</button></form></dialog>

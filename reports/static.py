@@ -75,6 +75,7 @@ class Result:
     row: Row
     column: Column
     shown: str
+    pool: str  # of entrants: how the row came by its settings
     runs: tuple[Link, ...]
 
 
@@ -107,8 +108,6 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
             read_already[source.records] = read(source.records, index=source.origin == "own")
         columns = read_already[source.records]
         by_run = columns.by_run()
-        built = build_suite(source.suite, columns, by_run, "", home="../index.html")
-        written.append(put(out / source.page, built.files[f"{source.suite.name}.html"]))
         wanted = [e.run_id for e in source.suite.entries if e.run_id in by_run]
         pages = told.setdefault(source.origin, set())
         fresh = [run for run in dict.fromkeys(wanted) if run not in pages]
@@ -118,6 +117,9 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
             site.pages += len(fresh)
         else:
             site.untold.append(source.key)
+        built = build_suite(source.suite, columns, by_run, "", home="../index.html",
+                            pages={run: f"../{_page_of(source, run)}" for run in wanted if run in pages})
+        written.append(put(out / source.page, built.files[f"{source.suite.name}.html"]))
         _gather(site, source, by_run, built.sections, pages)
         possible = sum(not e.refused for e in source.suite.entries)
         kinds = dict.fromkeys("stand-in" if c.standin else "real" for c in source.suite.columns)
@@ -150,7 +152,7 @@ def _gather(site: Site, source: Source, by_run: Mapping[str, int], sections: Seq
                     continue
                 links = made.get((row.method, row.backbone, column.run_dataset or column.name), [])
                 shown = fields.accuracy(cell, whole=True).text
-                site.results.append(Result(source, row, column, shown, tuple(links)))
+                site.results.append(Result(source, row, column, shown, world.pool(row), tuple(links)))
             site.ours.setdefault(row.method, set()).update(world.words("method.ours", row))
         for method, words in _fronts(world):
             site.front.setdefault(method, []).append((source, words))
@@ -202,13 +204,13 @@ def _method(site: Site, method: str, cards: Mapping[str, Sequence[str]]) -> str:
             if part in cards]
     front = [(Link(source.suite.title, source.page), words) for source, words in site.front.get(method, [])]
     rows = [(Link(r.source.suite.title, r.source.page), Link(r.column.title, _data_page(r.column.run_dataset
-            or r.column.name)), r.row.backbone, r.shown, Several(r.runs)) for r in found]
+            or r.column.name)), r.row.backbone, r.pool, r.shown, Several(r.runs)) for r in found]
     return sheet.page(at, method, [
         *card, sheet.section("Our reading", sheet.listed(sorted(site.ours.get(method, ())))),
         sheet.section("Where it is Pareto", sheet.table(at, ("Suite", "Picture"), front) or sheet.paragraph(
             "In no picture: no complete row of it is surely better than every row that is as cheap or cheaper.")),
-        sheet.section("Every result", sheet.table(at, ("Suite", "Data set", "Backbone", "Test accuracy, %", "Runs"),
-                                                  rows))])
+        sheet.section("Every result", sheet.table(at, ("Suite", "Data set", "Backbone", "Pool", "Test accuracy, %",
+                                                   "Runs"), rows))])
 
 
 def _data(site: Site, name: str) -> str:
@@ -218,13 +220,13 @@ def _data(site: Site, name: str) -> str:
     known = [("name", name), ("group", column.group), ("classes", str(column.classes or "")),
              ("images here", " and ".join(kinds))]
     rows = [(Link(r.row.method, _method_page(r.row.method)), Link(r.source.suite.title, r.source.page),
-             "stand-in" if r.column.standin else "real", r.column.split, r.row.backbone, r.shown, Several(r.runs))
-            for r in found]
+             "stand-in" if r.column.standin else "real", r.column.split, r.row.backbone, r.pool, r.shown,
+             Several(r.runs)) for r in found]
     return sheet.page(at, column.title, [
         sheet.facts(at, known),
-        sheet.section("Every result", sheet.table(at, ("Method", "Suite", "Data", "Split", "Backbone", "Accuracy, %",
-                                                       "Runs"), rows))],
-        "Rows of different suites follow different protocols: compare inside a suite.")
+        sheet.section("Every result", sheet.table(at, ("Method", "Suite", "Data", "Split", "Backbone", "Pool",
+                                                       "Accuracy, %", "Runs"), rows))],
+        "Rows of different suites follow different protocols: compare inside a suite, and inside a pool.")
 
 
 def _index(site: Site, methods: Sequence[str], sets: Sequence[str]) -> str:

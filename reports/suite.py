@@ -29,6 +29,7 @@ from . import (
     tuning,
 )
 from .answered import Answered
+from .behind import behind
 from .cells import grid
 from .kept import records_hash
 from .latex import latex
@@ -52,9 +53,10 @@ class Built:
 
 def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], folder: str,
                 selections: Path | None = None, with_page: bool = True, answered: Answered | None = None,
-                home: str = "", across: bool = False) -> Built:
+                home: str = "", across: bool = False, pages: Mapping[str, str] | None = None) -> Built:
     """Everything of one suite; `folder` is where its files lie, seen from the markdown page, `home` where the page's
-    own contents lie, seen from the page; `across`: rows of different pools are ranked together."""
+    own contents lie, seen from the page; `across`: rows of different pools are ranked together;
+    `pages`: addresses of runs' own pages, seen from the page."""
     built = Built(suite, records_hash(suite, records, by_run, selections), "")
     tuned = tuning.load(suite.name, selections) if selections else tuning.Tuned()
     predictions = Predictions(records, answered)
@@ -83,7 +85,8 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
         built.files[name] = ran.runs_csv(world, built.records)
         parts += filter(None, [ran.sentence(world, f"{folder}/{name}")])
     if with_page:
-        built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections, home)
+        built.files[f"{suite.name}.html"] = page.page(suite, built.records, present, sections, home,
+                                                         behind(suite, pages or {}))
     built.sections = sections
     built.section = "\n\n".join(p for p in parts if p) + "\n"
     return built

@@ -108,6 +108,19 @@ def test_a_method_has_its_card_its_results_and_where_it_is_pareto(site: Path) ->
     assert "In no picture" in none
 
 
+def test_a_suite_s_page_leads_to_each_of_its_runs(site: Path, pages: dict[Path, _Page]) -> None:
+    for origin, folder in (("own", "own"), ("received-01234567", "received-01234567")):
+        (path,) = (p for p in pages if p.parent.name == "suites" and p.name.startswith(f"{origin}-"))
+        found = {(path.parent / link).resolve() for link in pages[path].links if "/runs/" in link}
+        assert found == {p.resolve() for p in (site / "runs" / folder).iterdir()}, origin
+
+
+def test_methods_and_data_sets_say_the_pool_of_each_result(site: Path) -> None:
+    for name in ("methods/lora.html", "data/cifar100.html"):
+        assert "tuned for all sets" in " ".join(_Page((site / name).read_text(encoding="utf-8")).words)
+    assert "adapts at test" in (site / "data" / "cifar100.html").read_text(encoding="utf-8")
+
+
 def test_a_run_is_told_in_words(site: Path, zoo: Zoo) -> None:
     said = {}
     for entry in zoo.suite.entries:
