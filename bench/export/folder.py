@@ -21,9 +21,10 @@ from methods.weights import StoredError, merged_copy
 from results.schema import RunResult
 
 from ..engine import backbones
+from ..engine.seeds import seed_all
 from ..engine.stored import Stored
 from . import card, peft_folder, plain
-from .plain import BASE, Plain
+from .plain import BASE, Plain, plain_name
 
 WEIGHTS, PROGRAM = "model.safetensors", "model.pt2"
 IMAGES = 8  # of noise, on which what was written is compared with the run
@@ -88,10 +89,17 @@ def _compared(stored: Stored, found: nn.Module) -> float:
 
 def _peft(stored: Stored, base: Plain, out: Path) -> Made:
     classes = _classes(stored)
-    model = backbones.load(stored.record.spec.model, stored.plain, 0.0, stored.record.spec.image_size).model
-    start = {name: t.detach().clone() for name, t in model.state_dict().items()}
-    model.reset_classifier(classes)  # type: ignore[operator]
-    peft_folder.write(stored, model, out)
+    seed_all(stored.record.spec.seed, "init")  # a backbone of random weights is drawn by the run's seed
+    ours = backbones.load(stored.record.spec.model, stored.plain, 0.0, stored.record.spec.image_size).model
+    start = {name: t.detach().clone() for name, t in ours.state_dict().items()}
+
+    def plain() -> nn.Module:
+        fresh = base.build(0)
+        fresh.load_state_dict(load_file(out / BASE) if (out / BASE).exists() else start)
+        fresh.reset_classifier(classes)  # type: ignore[operator]
+        return fresh
+
+    peft_folder.write(stored, plain(), out)
     if base.shipped:
         _save(start, out / BASE)
         lines = [f"model = {base.code(0, checkpoint_path=repr(BASE))}", f"model.reset_classifier({classes})"]
@@ -100,13 +108,7 @@ def _peft(stored: Stored, base: Plain, out: Path) -> Made:
     code = "\n".join(["import timm", "from peft import PeftModel", "", *lines,
                       'model = PeftModel.from_pretrained(model, ".").eval()'])
 
-    def load() -> nn.Module:
-        fresh = base.build(0)
-        fresh.load_state_dict(load_file(out / BASE) if base.shipped else start)
-        fresh.reset_classifier(classes)  # type: ignore[operator]
-        return peft_folder.load(fresh, out)
-
-    return code, load
+    return code, lambda: peft_folder.load(plain(), out)
 
 
 def _timm(stored: Stored, base: Plain, out: Path) -> Made:
@@ -114,7 +116,8 @@ def _timm(stored: Stored, base: Plain, out: Path) -> Made:
     if not adapter.mergeable:
         raise StoredError(f"{record.method.text} cannot be folded into its backbone, so timm alone cannot compute it; "
                           "export it --as state-dict")
-    classes, state = _classes(stored), merged_copy(adapter, stored.model).state_dict()
+    classes = _classes(stored)
+    state = {plain_name(name): t for name, t in merged_copy(adapter, stored.model).state_dict().items()}
     wanted = {name: t.shape for name, t in base.build(classes).state_dict().items()}
     if wanted != {name: t.shape for name, t in state.items()}:
         odd = sorted(wanted.keys() ^ state.keys()) or [n for n in wanted if wanted[n] != state[n].shape]
@@ -131,17 +134,15 @@ def _config(stored: Stored, base: Plain, out: Path) -> None:
     """What `timm.create_model('local-dir:FOLDER', pretrained=True)` reads, and a hub."""
     spec, facts = stored.record.spec, stored.record.backbone
     assert facts is not None
+    heads = sorted({plain_name(name).rpartition(".")[0] for name in head_names(stored.model)})
     cfg = {"input_size": [3, spec.image_size, spec.image_size], "mean": list(facts.mean), "std": list(facts.std),
            "interpolation": "bicubic", "crop_pct": 1.0 if spec.augment == "none" else 224 / 256,
-           "crop_mode": "squash" if spec.augment == "none" else "center", "classifier": _head(stored.model),
+           "crop_mode": "squash" if spec.augment == "none" else "center",
+           "classifier": heads[0] if len(heads) == 1 else heads,
            "first_conv": None} | ({"label_names": list(stored.names)} if stored.names else {})
     told = {"architecture": base.name, "num_classes": _classes(stored), "model_args": base.settings,
             "pretrained_cfg": cfg}
     (out / "config.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
-
-
-def _head(model: nn.Module) -> str:
-    return next(iter(head_names(model))).rpartition(".")[0]
 
 
 def _state(stored: Stored, base: Plain, out: Path) -> Made:

@@ -5,6 +5,7 @@ peft's form of it, exactly: timm fuses q, k and v into one layer, where peft see
 of their own, so A holds the pairs' rows below each other and B each pair's columns on its own rows, zero elsewhere.
 
     lora       rank: the sum of the pairs' ranks, and B A is the sum of all products
+               and on a convolution, ours is peft's own form already
     dora       the same, with the magnitudes of untouched rows at their own length, where they change nothing
     vera       one block of the shared projections for each target; d is zero for the blocks of other layers
 """
@@ -14,18 +15,21 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from methods.adapters import vera
 from methods.adapters.dora import DoraLinear
 from methods.adapters.experts import Experts
 from methods.adapters.lowrank import LoraLinear, LowRank
+from methods.adapters.lowrank_conv import LoraConv
 from methods.adapters.peft_bridge import Tuned, library
 from methods.adapters.peft_words import exactly
 from methods.adapters.principal import Principal
@@ -34,6 +38,7 @@ from methods.vit import head_names
 from methods.weights import StoredError
 
 from ..engine.stored import Stored
+from .plain import plain_name
 
 HERE = "base_model.model."  # in front of every name of the plain model
 
@@ -73,7 +78,8 @@ def load(base: nn.Module, folder: Path) -> nn.Module:
 
 
 def _told(stored: Stored, peft: Any) -> Told:
-    model, head = stored.model, _head(stored.model)
+    model = stored.model
+    convs = {path: m for path, m in model.named_modules() if isinstance(m, LoraConv)}
     layers = {path: m for path, m in model.named_modules() if isinstance(m, AdaptedLinear) and _outer(path)}
     kinds = {type(m) for m in layers.values()}
     pairs = [p for m in layers.values() if isinstance(m, LoraLinear) for p in _parts(m)]
@@ -81,23 +87,25 @@ def _told(stored: Stored, peft: Any) -> Told:
         told = _tuned(model)
     elif kinds == {DoraLinear}:
         told = _lora({p: _parts(m) for p, m in layers.items()}, layers, peft, dora=True)
-    elif kinds == {LoraLinear} and all(type(p) in (LowRank, Experts, Principal) for p in pairs):
-        told = _lora({p: _parts(m) for p, m in layers.items()}, layers, peft)
+    elif kinds | {LoraLinear} == {LoraLinear} and (pairs or convs) and all(
+            type(p) in (LowRank, Experts, Principal) for p in pairs):
+        told = _lora({p: _parts(m) for p, m in layers.items()}, layers, peft, convs=_fitting(convs, stored))
     elif kinds == {LoraLinear} and all(type(p) is vera.Scaled for p in pairs):
         told = _vera(layers, peft)
     else:
         raise StoredError(f"{stored.record.method.text} has no form that peft knows; export it --as "
                           + ("timm" if stored.method.adapter.mergeable else "state-dict"))
-    inside = tuple(f"{path}." for path in layers)
+    inside = tuple(f"{path}." for path in (*layers, *convs))
     other = [n for n, p in model.named_parameters() if p.requires_grad and n not in head_names(model)
              and not n.startswith(inside)]
     if other:
         raise StoredError(f"{stored.record.method.text} trains {other[0]} too, which is no part of a peft adapter; "
                           "export it --as timm or --as state-dict")
-    told.config.modules_to_save = [head]
+    heads = {plain_name(n): model.get_parameter(n).detach() for n in sorted(head_names(model))}
+    told.config.modules_to_save = sorted({n.rpartition(".")[0] for n in heads})
     told.config.inference_mode = True
-    classifier = {f"{HERE}{head}.modules_to_save.default.{n.rpartition('.')[2]}": model.get_parameter(n).detach()
-                  for n in head_names(model)}
+    classifier = {f"{HERE}{n.rpartition('.')[0]}.modules_to_save.default.{n.rpartition('.')[2]}": value
+                  for n, value in heads.items()}
     return Told(told.config, told.tensors | classifier)
 
 
@@ -106,9 +114,13 @@ def _parts(layer: Any) -> list[Any]:
     return list((layer.dora if isinstance(layer, DoraLinear) else layer.lora).values())
 
 
-def _head(model: nn.Module) -> str:
-    """The path of the new head."""
-    return next(iter(head_names(model))).rpartition(".")[0]
+def _fitting(convs: dict[str, LoraConv], stored: Stored) -> dict[str, LoraConv]:
+    """The convolutions. Raises StoredError for one whose padding a pair of peft's would not have."""
+    for path, m in convs.items():
+        if issubclass(m.kind, Conv2dSame) and max(m.kernel_size) > 1:
+            raise StoredError(f"{stored.record.method.text} has no form that peft knows: {path} pads by the image's "
+                              "size, which a pair of peft's does not; export it --as timm")
+    return convs
 
 
 def _outer(path: str) -> bool:
@@ -132,9 +144,10 @@ def _tuned(model: nn.Module) -> Told:
     return Told(config, found)
 
 
-def _lora(parts: dict[str, list[Any]], layers: dict[str, Any], peft: Any, dora: bool = False) -> Told:
-    """Pairs on rows as one pair per layer."""
-    every = [p for held in parts.values() for p in held]
+def _lora(parts: dict[str, list[Any]], layers: dict[str, Any], peft: Any, dora: bool = False,
+          convs: Mapping[str, LoraConv] = MappingProxyType({})) -> Told:
+    """Pairs on rows as one pair per layer; a pair of a convolution as it is."""
+    every = [p for held in parts.values() for p in held] + [m.lora for m in convs.values()]
     scales = {1.0 if isinstance(p, Experts | Principal) else p.scale for p in every}
     scale = scales.pop() if len(scales) == 1 else 1.0
     tensors, ranks = {}, {}
@@ -149,9 +162,14 @@ def _lora(parts: dict[str, list[Any]], layers: dict[str, Any], peft: Any, dora: 
             for p in held:
                 length[p.rows[0]] = p.magnitude.detach()
             tensors[f"{HERE}{path}.lora_magnitude_vector.default.weight"] = length
+    for path, conv in convs.items():
+        ranks[path] = len(conv.lora.down)
+        tensors[f"{HERE}{path}.lora_A.default.weight"] = conv.lora.down.detach()
+        up = conv.lora.up.detach() * (conv.lora.scale / scale)
+        tensors[f"{HERE}{path}.lora_B.default.weight"] = up[:, :, None, None]
     rank = max(ranks.values())
     others = {re.escape(path): r for path, r in ranks.items() if r != rank}
-    config = peft.LoraConfig(r=rank, lora_alpha=_whole(scale * rank), target_modules=exactly(list(parts)),
+    config = peft.LoraConfig(r=rank, lora_alpha=_whole(scale * rank), target_modules=exactly(list(ranks)),
                              rank_pattern=others, alpha_pattern={path: _whole(scale * r) for path, r in others.items()},
                              use_dora=dora)
     return Told(config, tensors)

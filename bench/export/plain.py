@@ -39,6 +39,12 @@ class Plain:
         return timm.create_model(self.name, num_classes=classes, **self.settings, **more).eval()
 
 
+def plain_name(name: str) -> str:
+    """A head's parameter as timm names it: DeiT's second head is a module of its own there (`methods/two_heads.py`)."""
+    path, _, leaf = name.rpartition(".")
+    return f"{path}_dist.{leaf.removesuffix('_dist')}" if leaf in ("weight_dist", "bias_dist") else name
+
+
 def of(stored: Stored) -> Plain:
     """The plain form of the run's backbone."""
     spec = stored.record.spec

@@ -52,11 +52,11 @@ def tiny_world() -> Iterator[None]:
     tiny.forget()
 
 
-def stored(root: Path, method: str, model: str = backbones.EMBEDDED) -> Stored:
-    """A run of one epoch on an embedded backbone."""
-    file = backbones.find_weights(model)
-    spec = tiny.spec(method, model=model, weights=file.sha256, image_size=backbones.image_size(model), epochs=1,
-                     lr=0.01)
+def stored(root: Path, method: str, model: str = backbones.EMBEDDED, size: int = 0) -> Stored:
+    """A run of one epoch on an embedded backbone, or on another one of random weights."""
+    file = backbones.find_weights(model, None, model not in backbones.SHIPPED)
+    spec = tiny.spec(method, model=model, weights=file.sha256, image_size=size or backbones.image_size(model),
+                     epochs=1, lr=0.01)
     record = execute(spec, {}, tiny.where(root, checkpoints=None, keep_weights="all", weights_file=file.file),
                      root / "runs")
     assert record.status == "ok", record.failure
@@ -67,21 +67,23 @@ def kept(run: Stored, place: Path) -> None:
     """All test images as the model reads them, and the run's logits."""
     from bench.engine.transforms import transformed
 
-    raw = torch.stack([transformed(i.image.open(), "none", 48, 0) for i in tiny.items(place, "test")])
-    x = (raw.float() / 255 - 0.5) / 0.5
+    size, facts = run.record.spec.image_size, run.record.backbone
+    assert facts is not None
+    raw = torch.stack([transformed(i.image.open(), "none", size, 0) for i in tiny.items(place, "test")])
+    x = (raw.float() / 255 - torch.tensor(facts.mean)[:, None, None]) / torch.tensor(facts.std)[:, None, None]
     with torch.no_grad():
         logits = run.model(x)
     assert torch.allclose(run.asked()(raw), logits, atol=1e-6)
     torch.save({"x": x, "logits": logits}, place / "kept.pt")
 
 
-def exported(root: Path, kind: str, methods: list[str]) -> list[Path]:
+def exported(root: Path, kind: str, methods: list[str], model: str = backbones.EMBEDDED, size: int = 0) -> list[Path]:
     """A folder for each method, each beside what the run said."""
     made = []
     for i, method in enumerate(methods):
-        place = root / f"{i}"
+        place = root / f"{model}-{kind}-{i}"
         place.mkdir()
-        run = stored(place, method)
+        run = stored(place, method, model, size)
         kept(run, place)
         folder.export(run, kind, place / kind)
         made.append(place / kind)
@@ -126,6 +128,43 @@ def test_each_backbone_of_the_repository_is_a_plain_vit_of_timm(tmp_path: Path) 
         folder.export(stored(tmp_path / model, "linear", model), "timm", tmp_path / model / "out")
         said = (tmp_path / model / "out" / "README.md").read_text()
         assert f"img_size={backbones.image_size(model)}, patch_size=8" in said
+
+
+@needs_peft
+def test_both_heads_of_a_distilled_deit_go_along_under_timm_s_names(tmp_path: Path) -> None:
+    name = "deit_tiny_distilled_patch16_224"
+    made = {kind: exported(tmp_path, kind, ["lora(rank=2)"], name, 32) for kind in ("timm", "peft", "state-dict")}
+    far = read_elsewhere([place for places in made.values() for place in places], tmp_path)
+    assert len(far) == 3 and max(far) < 1e-5, far
+    import timm
+    from safetensors.torch import load_file
+
+    names = {n for n in load_file(made["timm"][0] / "model.safetensors") if "head" in n}
+    assert names == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    again = timm.create_model(f"local-dir:{made['timm'][0]}", pretrained=True).eval()
+    told = torch.load(made["timm"][0].parent / "kept.pt", weights_only=True)
+    with torch.no_grad():
+        assert torch.allclose(again(told["x"]), told["logits"], atol=1e-5)
+    assert list(again.pretrained_cfg["classifier"]) == ["head", "head_dist"]
+
+
+@needs_peft
+def test_peft_alone_computes_a_low_rank_convolution(tmp_path: Path) -> None:
+    made = [*exported(tmp_path, "peft", ["lora(rank=2, targets='conv1,conv2,downsample')"], "test_resnet", 32),
+            *exported(tmp_path, "peft", ["lora(rank=2, scale='rslora')"], "test_convnext", 32),
+            *exported(tmp_path, "timm", ["lora(rank=2)"], "test_resnet", 32)]
+    far = read_elsewhere(made, tmp_path)
+    assert len(far) == 3 and max(far) < 1e-5, far
+    saved = (made[0] / "adapter_config.json").read_text()
+    assert "conv2" in saved and "downsample" in saved
+
+
+@needs_peft
+def test_a_convolution_that_pads_by_the_image_s_size_has_no_pair_in_peft(tmp_path: Path) -> None:
+    run = stored(tmp_path, "lora(rank=2, targets='conv_exp')", "tf_efficientnetv2_b0", 32)
+    with pytest.raises(StoredError, match=r"conv_exp pads by the image's size, which.*does not; export it --as timm"):
+        folder.export(run, "peft", tmp_path / "out")
+    folder.export(run, "timm", tmp_path / "out")
 
 
 def test_what_cannot_be_folded_goes_as_tensors_and_a_computation_of_torch(tmp_path: Path) -> None:
