@@ -12,7 +12,9 @@ bears the archive's own hash, and reads no pickle. (A checkout's committed packs
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -34,6 +36,7 @@ NOTE, SUITE, HOME = "pack.json", "suite.json", "records/"
 ADAPTER_BYTES = 2**24  # of trained weights; larger ones stay at home, and their runs can be no more than consistent
 MEMBERS, ALL_BYTES = 2**18, 2**33
 _NAME = re.compile(r"records/[A-Za-z0-9_][A-Za-z0-9_.]{0,120}/[A-Za-z0-9_][^/\\\x00-\x1f\x7f]{0,250}")
+_SCRATCH = ".tmp-"  # begins the folders of archives that are being taken out
 _ENDS = {"predictions": ".npz", "adapter": ".safetensors"}
 
 
@@ -124,7 +127,9 @@ def digest_of(path: Path) -> str:
 def unpack(path: Path, root: Path) -> Path:
     """Take an archive out below `root`, into a folder that bears its hash; one that is there already is left as it is.
 
-    Raises RecordError (PackError mostly), and leaves nothing behind, for anything but what `write` writes.
+    One at a time below a root: the folder has its name when all of it is on the disk, and what one that was killed left
+    behind is removed by the next. Raises RecordError (PackError mostly), and leaves nothing behind, for anything but
+    what `write` writes.
     """
     stream, digest = _opened(path)
     with stream:
@@ -132,17 +137,26 @@ def unpack(path: Path, root: Path) -> Path:
         if target.is_dir():
             return target
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root) as scratch:
-            home = Path(scratch) / "pack"
-            try:
-                with zipfile.ZipFile(stream) as archive:
-                    _take_out(archive, home, path.name)
-            except RecordError:
-                raise
-            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError) as odd:
-                raise PackError(f"{path.name}: is no pack, or damaged ({type(odd).__name__})") from None
-            home.rename(target)
+        with door.locked(root / ".lock"):
+            if target.is_dir():  # by another, while this one waited
+                return target
+            for left in root.glob(f"{_SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=root) as scratch:
+                _taken_out(stream, Path(scratch) / "pack", path.name).rename(target)
     return target
+
+
+def _taken_out(stream: BinaryIO, home: Path, where: str) -> Path:
+    """The folder of an archive's members, under a name of its own."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            _take_out(archive, home, where)
+    except RecordError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError) as odd:
+        raise PackError(f"{where}: is no pack, or damaged ({type(odd).__name__})") from None
+    return home
 
 
 def _opened(path: Path) -> tuple[BinaryIO, str]:
@@ -182,7 +196,10 @@ def _take_out(archive: zipfile.ZipFile, home: Path, where: str) -> None:
     for name, info in sorted(infos.items()):
         target = home / name.removeprefix(HOME)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(_checked(archive, info, note, where))
+        with target.open("xb") as stream:
+            stream.write(_checked(archive, info, note, where))
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _odd(name: str, info: zipfile.ZipInfo) -> str:

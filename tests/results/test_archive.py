@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +55,11 @@ def _rewritten(path: Path, members: Members, listed: bool = True,
     return path
 
 
+def _left(root: Path) -> list[str]:
+    """What lies below, but for the file that unpackers lock."""
+    return sorted(p.name for p in root.iterdir() if p.name != ".lock")
+
+
 def test_equal_runs_give_equal_bytes_in_whatever_order(made: Path, tmp_path: Path) -> None:
     paths = store.record_files(REFERENCE)[3::-1]
     archive.write(paths, tmp_path / "again.zip", load_suite(REFERENCE / "suite.json"))
@@ -65,7 +76,7 @@ def test_what_goes_in_comes_out_once_and_reads_like_a_folder(made: Path, tmp_pat
     mine = folder / received.VERDICTS
     mine.write_text("kept")
     assert archive.unpack(made, tmp_path / "received") == folder and mine.read_text() == "kept"
-    assert [p.name for p in (tmp_path / "received").iterdir()] == [folder.name]
+    assert _left(tmp_path / "received") == [folder.name]
 
 
 def _added(name: str, content: bytes = b"{}") -> Callable[[Members], Members]:
@@ -100,7 +111,7 @@ def test_what_is_no_pack_is_a_sentence_and_leaves_nothing(made: Path, tmp_path: 
     _rewritten(made, change(_members(made)))
     with pytest.raises(RecordError, match=words):
         archive.unpack(made, tmp_path / "received")
-    assert list((tmp_path / "received").iterdir()) == []
+    assert _left(tmp_path / "received") == []
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -142,7 +153,7 @@ def test_a_changed_member_and_a_damaged_file_are_refused(made: Path, tmp_path: P
         (tmp_path / "b.zip").write_bytes(broken)
         with pytest.raises(RecordError):
             archive.unpack(tmp_path / "b.zip", tmp_path / "received")
-    assert list((tmp_path / "received").iterdir()) == []
+    assert _left(tmp_path / "received") == []
 
 
 def test_larger_weights_and_lost_predictions_are_told_and_others_than_stored_refused(tmp_path: Path) -> None:
@@ -156,6 +167,52 @@ def test_larger_weights_and_lost_predictions_are_told_and_others_than_stored_ref
     with pytest.raises(RecordError, match="not the file that was stored"):
         archive.write([path], tmp_path / "no.zip")
     assert not (tmp_path / "no.zip").exists()
+
+
+def test_two_who_take_out_the_same_archive_at_once_both_have_it(made: Path, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = archive._take_out
+
+    def slow(*given: Any) -> None:
+        whole(*given)
+        time.sleep(0.3)  # so that each is there while the other is
+
+    monkeypatch.setattr(archive, "_take_out", slow)
+    root = tmp_path / "received"
+    with ThreadPoolExecutor(2) as pool:
+        found = set(pool.map(lambda _: archive.unpack(made, root), range(2)))
+    assert len(found) == 1 and len(store.record_files(found.pop())) == 4
+    assert _left(root) == [archive.digest_of(made)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from results import archive
+left, real = int(sys.argv[3]), os.fsync
+def fsync(handle):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(handle)
+os.fsync = fsync
+archive.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_one_that_is_killed_leaves_nothing_that_counts_and_the_next_cleans_up(made: Path, tmp_path: Path) -> None:
+    root = tmp_path / "received"
+    clean = archive.unpack(made, tmp_path / "clean")
+    wanted = {p.relative_to(clean): p.read_bytes() for p in clean.rglob("*") if p.is_file()}
+    for after in (0, 3, len(wanted) - 1):
+        done = subprocess.run([sys.executable, "-c", KILLED, made, root, str(after)], check=False,
+                              cwd=Path(__file__).parents[2])
+        assert done.returncode == -signal.SIGKILL
+        assert list(root.glob(".tmp-*/pack")) and received.folders(["all"], root) == []
+    folder = archive.unpack(made, root)
+    assert {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == wanted
+    assert sorted(p.name for p in root.iterdir()) == [".lock", folder.name]
 
 
 def test_verdicts_are_void_when_the_record_is_another(made: Path, tmp_path: Path) -> None:
