@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from methods.grammar import MethodError, from_record, parse
-from results import evidence, packs
+from results import evidence, packs, pools
 from results.schema import Artifact, RunResult
 from results.suites import SuiteView
 
@@ -107,9 +107,10 @@ def _number(value: float | None) -> str:
 
 
 def rows(records: Iterable[RunResult], suite: SuiteView | None) -> dict[Row, str]:
-    """Row -> why none of its runs counts: seeds that are missing, or another budget of tuning than its neighbours'."""
+    """Row -> why none of its runs counts: seeds that are missing, a pool that its runs deny, or another budget of
+    tuning than its neighbours'."""
     every = list(records)
-    found = _seeds(every, suite)
+    found = _seeds(every, suite) | _pools(every, suite)
     budgets: dict[str, list[Row]] = {}
     for record in every:
         if told := _budget(record):
@@ -139,6 +140,16 @@ def _seeds(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, s
             wanted[row, name] = set().union(*(s for (own, _), s in have.items() if own == row)) - have[row, name]
     return {row: f"seeds missing: {name} lacks seed {', '.join(map(str, sorted(missing)))}"
             for (row, name), missing in wanted.items() if missing}
+
+
+def _pools(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, str]:
+    """Rows that the suite calls plain although their settings were searched; that one adapts its records say."""
+    tuned = {r.run_id: (row_of(r), told) for r in records if (told := _budget(r))}
+    plain = {(r.method, r.backbone) for r in (suite.rows if suite else ())
+             if (r.pool or pools.told(r.budget, r.note)) == "plain"}
+    return {row: f"false pool: the suite calls the row plain, its runs say that {told} were tried"
+            for e in (suite.entries if suite else ()) if (e.method, e.backbone) in plain and e.run_id in tuned
+            for row, told in (tuned[e.run_id],)}
 
 
 def _budget(record: RunResult) -> str:

@@ -227,6 +227,19 @@ def test_rows_of_unequal_budgets_are_refused(runs: Path, tmp_path: Path) -> None
     assert all("unequal budget" in one.judged.why for one in found.values())
 
 
+def test_a_tuned_row_that_its_suite_calls_plain_is_refused(runs: Path) -> None:
+    for path in store.record_files(runs):
+        _again(path, passed={"tuned.budget": 4, "tuned.sampler": "grid", "tuned.tried": 4})
+    suite = _suite(runs, (0, 1))
+    for pool, verdict in (("tuned per set", "consistent"), ("plain", "refused"), ("", "refused")):
+        out = runs.parent / f"{pool}.zip"
+        archive.write(store.record_files(runs), out, replace(suite, rows=(replace(suite.rows[0], pool=pool),)))
+        found = judge.judge(archive.unpack(out, checkout.RECEIVED), None, None, HERE, 0)
+        assert {one.judged.verdict for one in found.values()} == {verdict}, pool
+    assert all("calls the row plain, its runs say that 4 of 4 settings (grid) were tried" in one.judged.why
+               for one in found.values())
+
+
 def test_the_commands(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                       capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(checkout, "RUNS", runs)
