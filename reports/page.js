@@ -23,7 +23,7 @@ function fixed(x) { // one decimal; halves go to the even side, as Python's do
 }
 const signed = (x) => (/[1-9]/.test(fixed(100 * x)) && x > 0 ? "+" : "") + fixed(100 * x);
 const bracket = ([low, high], form = (x) => fixed(100 * x)) => `[${form(low)}, ${form(high)}]`;
-const range = ([low, high]) => (low === high ? `${low}` : `${low}–${high}`);
+const rankOf = ({ ranks, tails }, i) => [...new Set(ranks[i])].join("–") + tails[i];
 const letters = (one, i) => one.groups.map((own, p) => (own.includes(i) ? letter(p) : "")).join("");
 const shares = (list) => fixed(100 * sum(list) / list.length)
   + (list.length > 1 ? ` ± ${fixed(100 * Math.sqrt(variance(list)))} (${list.length})` : "");
@@ -132,7 +132,7 @@ function anew(facts, { chosen, place }, k, head) { // [text, value] of a cell; n
   if (role === "whole") return null;
   if (!at) return ["–"];
   const { one, i, gaps } = at, far = sum(gaps) / gaps.length;
-  return role === "rank" ? [range(one.ranks[i]) + one.tails[i], one.ranks[i][0]] : role === "tie" ? [letters(one, i)]
+  return role === "rank" ? [rankOf(one, i), one.ranks[i][0]] : role === "tie" ? [letters(one, i)]
     : [`${fixed(far)} (at most ${fixed(Math.max(...gaps))})`, far];
 }
 
