@@ -38,7 +38,7 @@ GROUND = {"bench", "bench.checkout", "bench.extra", "bench.progress", "bench.tel
 # Inside planning: what was asked, what it means, what exists, what it costs, how it will stand; the plan is all of it.
 PLANNING = (("request", "written", "config", "settings", "own"), ("held", "backing", "inputs", "resolve"),
             ("existing", "again", "examine"), ("profile", "memory", "price"), ("about",), ("standing", "tuned"),
-            ("plan",))
+            ("plan", "ladder"))
 
 
 def _imports(path: Path) -> set[str]:
