@@ -76,7 +76,8 @@ class RunSpec:
     merged_eval: bool = False  # predictions come from the merged form
     fold: str = ""  # "2/5": cross-validation over the training list in phase tune
     also_test: tuple[str, ...] = ()  # further data sets scored with the same weights (distribution shift)
-    compiled: bool = False  # training steps go through torch.compile, which orders float sums in its own way
+    compiled: bool | Literal["blocks", "graph"] = False  # training steps go through torch.compile, which orders float
+    # sums in its own way: the whole model, or "blocks", one block for all; "graph": kernels replayed as a CUDA graph
     decay: str = "matrices"  # what weight decay shrinks: "matrices" (no vector, no prompt), "timm" (nor what timm's
     # no_weight_decay spares: class token, positions, ...), "all" trained weights
     held_as: str = "train"  # where training images are augmented, those held out are seen as in "train" or "evaluation"
@@ -383,7 +384,8 @@ def _build(hint: Any, value: Any, where: str, path: str) -> Any:
         if value is None and type(None) in args:
             return None
         for arg in (a for a in args if a is not type(None)):
-            if is_dataclass(arg) or _fits(arg, value):
+            if is_dataclass(arg) or _fits(arg, value) or (typing.get_origin(arg) is Literal and value in
+                                                          typing.get_args(arg)):
                 return _build(arg, value, where, path)
     elif origin is Literal:
         if value in args:

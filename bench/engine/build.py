@@ -91,7 +91,7 @@ class Built:
             forms.store_frozen_in_bf16(model)
         self.method.attach(self.fit)
         self.optimizer = make_optimizer(self.fit, spec)
-        self.compiling = Steps(self.fit, spec, len(self.train_pictures))
+        self.compiling = Steps(self.fit, spec, len(self.train_pictures), where.cache_root)
         self.splits = Splits(self.fit, spec, self.normalise)
 
     def _model(self, check: bool) -> nn.Module:

@@ -31,15 +31,15 @@ ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema
             "digrap")  # parts beside which a step is one plain pass
 
 
-def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,
-             eval_batch_size: int = 1) -> list[str]:
+def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool,
+             compiled: bool | str = False, eval_batch_size: int = 1) -> list[str]:
     """Why a method cannot take these forms on a family of backbones, a sentence each. No torch."""
     adapting = [part.name for part in text.parts if dict(part.options).get("tta", "none") != "none"]
     problems = [f"eval_batch_size=0 (by memory) does not fit {text.name!r}: {name} adapts to each test batch, so its "
                 "size is part of the method" for name in adapting if not eval_batch_size]
     if compiled:
-        problems += [f"compiled=True does not fit {text.name!r}: {part.name} reads, moves or repeats what happens "
-                     "inside a step, where only a plain pass can be compiled" for part in text.parts[1:]
+        problems += [f"compiled={compiled} does not fit {text.name!r}: {part.name} reads, moves or repeats what "
+                     "happens inside a step, where only a plain pass can be compiled" for part in text.parts[1:]
                      if part.name not in ONE_PASS]
     if class_query:
         where = f"class_query=True does not fit {text.name!r}"
@@ -100,8 +100,8 @@ def normed(text: MethodText, family: str, batch_norm: str) -> str:
     return ""
 
 
-def check(text: MethodText, family: str, class_query: bool, merged_eval: bool, compiled: bool = False,
-          eval_batch_size: int = 1) -> None:
+def check(text: MethodText, family: str, class_query: bool, merged_eval: bool,
+          compiled: bool | str = False, eval_batch_size: int = 1) -> None:
     """Raises MethodError with the first of `refusals`."""
     for problem in refusals(text, family, class_query, merged_eval, compiled, eval_batch_size):
         raise MethodError(problem)
@@ -212,10 +212,13 @@ def merged(fit: Fit) -> Fit:
     """A fit to predict with: a copy whose adapter is folded in. The given one stays as it is."""
     from methods.weights import merged_copy
 
+    from . import compiling
+
     assert fit.adapter is not None
     model = merged_copy(fit.adapter, fit.model)
     for name in ("forward", "forward_features", "early"):  # a prefix at work in the original belongs to that alone
         vars(model).pop(name, None)
+    compiling.plain_again(model)
     return replace(fit, model=model, trainable={})
 
 

@@ -24,6 +24,7 @@ from results.schema import Memory, RunSpec
 
 from ..engine import backbones, carry, step
 from ..engine.build import Built, settle_torch
+from ..engine.compiling import plain_again
 from ..engine.course import Course, reading, set_train_mode
 from ..engine.pictures import Pictures
 from ..engine.precision import settle
@@ -35,7 +36,7 @@ from ..suites import SUITES
 
 CLASSES = 100
 BATCHES = 10  # in the made-up training list; a tenth of it, one batch, is held out where a part wants that
-MORE = {"class_query", "merged_eval", "compiled"}  # switches of the spec, beside what --set knows
+MORE = {"class_query", "merged_eval"}  # switches of the spec, beside what --set knows
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Rig(Built):
             return False
         model = weights.merged_copy(self.method.adapter, self.fit.model).eval()
         vars(model).pop("forward", None)  # a compiled one belongs to the original
+        plain_again(model)
         self.merged = replace(self.fit, model=model, adapter=None)
         return True
 

@@ -32,6 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "decay": ("matrices", "timm", "all"),
     "batch_norm": ("method", "eval", "train")}
 AT_LEAST_ONE = ("epochs", "batch_size", "threads", "image_size", "text_length")
+COMPILED = (False, True, "blocks", "graph")
 LONGEST = 1000  # characters of a value; what is longer is no number
 MOST = 1e308  # of settings that are no whole numbers: whatever a double holds
 
@@ -100,6 +101,10 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
     if key in CHOICES:
         if value not in CHOICES[key]:
             problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
+        return value
+    if key == "compiled":
+        if (type(value), value) not in [(type(one), one) for one in COMPILED]:
+            problems.append(f"compiled must be True, False, blocks or graph, not {value!r}")
         return value
     if kind == "bool":
         if not isinstance(value, bool):

@@ -35,8 +35,8 @@ def what(parser: argparse.ArgumentParser) -> None:
                        help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
                        "head_seed=0: all seeds start from one head, as soups need; "
                        "batch_norm=train: a frozen network's batch norms see the batch's statistics (default: stored); "
-                       "compiled=True: steps through torch.compile, for a GPU (on a CPU it does not pay: 0.98 times "
-                       "the speed, after 30 to 46 s)")
+                       "compiled=True (or blocks: one block for all, or graph: CUDA graphs): steps through "
+                       "torch.compile, for a GPU (on a CPU it does not pay: 0.98 times the speed, after 30 to 46 s)")
     group.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); "
                        "'standin' for generated miniatures")
     group.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "

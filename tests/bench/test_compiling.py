@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
+from timm.models.vision_transformer import Block
 
 from bench import checkout
-from bench.engine import checkpoint, compiling, forms
+from bench.engine import checkpoint, compiling, forms, regions
 from bench.engine.checkpoint import Interrupted
 from bench.engine.outcome import Trained
 from bench.engine.record import execute
@@ -21,6 +28,7 @@ from bench.verbs import here
 from datasets import registry
 from methods.catalog import catalog
 from methods.grammar import parse
+from results import schema
 
 from . import tiny
 
@@ -156,3 +164,135 @@ def forms_missing(text: str) -> bool:
     except MethodError:
         return True
     return False
+
+
+# --- one block for all, and recorded steps
+
+DEEP = 5
+COMPILED: list[int] = []
+
+
+def deep(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """The tiny backbone with more blocks, whose graphs are counted as they are made."""
+    plain = tiny._model
+
+    def model(pretrained: bool = False, **more: Any) -> Any:
+        made = plain(pretrained, **more)
+        rates = torch.linspace(0, more.get("drop_path_rate", 0.0), DEEP).tolist()
+        made.blocks = torch.nn.Sequential(*(Block(24, 3, qkv_bias=True, drop_path=rate) for rate in rates))
+        return made
+
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, tiny.MODEL, model)
+    COMPILED.clear()
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        COMPILED.append(1)
+        return counting(graph, inputs)
+
+    monkeypatch.setattr(compiling, "BACKEND", backend)
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.3])
+def test_one_block_is_compiled_for_all(drop_path: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep(monkeypatch)
+    found = run("full", tmp_path, compiled="blocks", epochs=1, drop_path=drop_path)
+    assert found.diagnostics["compiled"] == 1.0
+    assert len(CALLS) == 2 * DEEP, "the trial, and of three steps the full one behind the first"
+    assert len(COMPILED) == (2 if drop_path else 1), "the first of blocks that drop drops nothing"
+    for module in found.model.modules():
+        assert not {"forward", "kept_share"} & vars(module).keys(), "the model as it was"
+
+
+def test_blocks_give_the_plain_numbers(tmp_path: Path) -> None:
+    plain, fast = (run("lora", tmp_path, compiled=how, drop_path=0.0) for how in (False, "blocks"))
+    assert fast.diagnostics["compiled"] == 1.0 and CALLS
+    assert plain.history == fast.history and plain.metrics == fast.metrics
+    for name, p in weights(plain).items():
+        torch.testing.assert_close(p, weights(fast)[name], rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_blocks_drop_as_often_as_told() -> None:
+    from timm.layers.drop import DropPath
+
+    drop: Any = DropPath(0.25).train()
+    drop.kept_share = torch.tensor(0.75)
+    fast = torch.compile(lambda x: regions._dropping(drop, x), backend="eager")
+    torch.manual_seed(0)
+    seen = fast(torch.ones(4000, 3, 2))
+    assert {round(v, 5) for v in seen.flatten().tolist()} == {0.0, round(1 / 0.75, 5)}
+    assert (seen == seen[:, :1, :1]).all(), "an image is dropped as a whole"
+    assert abs(float((seen[:, 0, 0] > 0).float().mean()) - 0.75) < 0.03
+    assert torch.equal(fast(drop.eval() and torch.ones(2, 3, 2)), torch.ones(2, 3, 2))
+
+
+def test_a_copy_of_a_model_with_compiled_blocks_is_plain() -> None:
+    """Its blocks would else compute with the original's weights."""
+    rig = Rig(tiny.spec("lora", batch_size=8, compiled="blocks"))
+    rig.first_step()
+    rig.train_once()
+    assert rig.compiling.at_work and CALLS
+    assert rig.merge() and rig.merged is not None
+    assert not any(getattr(vars(m).get("forward"), regions.MARK, False) for m in rig.merged.model.modules())
+    assert any(getattr(vars(m).get("forward"), regions.MARK, False) for m in rig.fit.model.modules())
+
+
+@pytest.mark.parametrize(("how", "method", "why"), [
+    ("graph", "lora", "recording the step failed, the run goes on uncompiled: RuntimeError: CUDA graphs exist on GPUs"),
+    ("blocks", "sherl", "torch.compile failed, the run goes on uncompiled: ")])
+def test_what_cannot_be_goes_on_as_it_is_and_says_so(how: str, method: str, why: str, tmp_path: Path,
+                                                     capfd: pytest.CaptureFixture[str]) -> None:
+    plain, found = run(method, tmp_path, epochs=1), run(method, tmp_path, epochs=1, compiled=how)
+    assert found.diagnostics["compiled"] == 0.0
+    assert found.history == plain.history and found.metrics == plain.metrics
+    assert why in capfd.readouterr().err
+
+
+def test_other_forms_are_refused_for_the_same_parts() -> None:
+    for how in ("blocks", "graph"):
+        (said,) = forms.refusals(parse("lora+pace"), "vit", False, False, how)
+        assert said.startswith(f"compiled={how} does not fit 'lora+pace': pace reads, moves or repeats")
+        assert not forms.refusals(parse("lora"), "vit", False, False, how)
+
+
+def test_each_form_is_a_protocol_of_its_own() -> None:
+    specs = [tiny.spec("lora", compiled=how) for how in (False, True, "blocks", "graph")]
+    assert len({spec.protocol_id for spec in specs}) == len({spec.id for spec in specs}) == 4
+    for spec in specs[1:]:
+        assert schema.spec_from_json(json.loads(json.dumps(spec.written()))) == spec
+    with pytest.raises(schema.RecordError, match=r"'spec.compiled' has the value 'whole'"):
+        schema.spec_from_json(json.loads(json.dumps(specs[1].written() | {"compiled": "whole"})))
+
+
+SECOND = """
+import sys
+from pathlib import Path
+import torch
+from torch._dynamo.utils import counters
+from tests.bench import tiny
+from bench.engine.compiling import Steps
+from bench.perf.rig import Rig
+tiny.use()
+rig = Rig(tiny.spec("bitfit", batch_size=4, drop_path=0.0, compiled="blocks"))
+rig.compiling = Steps(rig.fit, rig.spec, 40, Path(sys.argv[1]))
+rig.first_step(); rig.train_once()
+assert rig.compiling.at_work
+print(counters["inductor"]["fxgraph_cache_miss"], counters["inductor"]["fxgraph_cache_hit"],
+      counters["aot_autograd"]["autograd_cache_miss"], counters["aot_autograd"]["autograd_cache_hit"])
+"""
+
+
+def test_what_was_compiled_is_found_by_a_second_process(tmp_path: Path) -> None:
+    """The one test that calls the compiler: a block of width 24."""
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler here")
+    told = []
+    for _ in range(2):
+        environment = {k: v for k, v in os.environ.items() if k != compiling.CACHE}
+        done = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], cwd=checkout.ROOT, capture_output=True,
+                              text=True, env=environment, timeout=600)
+        assert done.returncode == 0, done.stderr[-2000:]
+        told.append([int(word) for word in done.stdout.split()])
+    assert list((tmp_path / "compiled").iterdir())
+    first, second = told
+    assert first[0] > 0 and first[1] + first[3] < first[0] + first[2]
+    assert second[0] == 0 and second[1] + second[3] > 0, "nothing is compiled again"

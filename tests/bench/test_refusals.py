@@ -38,7 +38,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["plan", "--set", "foo=1"], ["--set knows no 'foo'; there are: lr, "]),
     (["plan", "--set", "lora.rank"], ["--set takes name=value, as in lr=1e-3 or lora.rank=4, not 'lora.rank'"]),
     (["plan", "--set", "precision=fp8"], ["precision must be one of fp32, bf16, not 'fp8'"]),
-    (["plan", "--set", "compiled=1"], ["compiled must be True or False, not 1"]),
+    (["plan", "--set", "compiled=1"], ["compiled must be True, False, blocks or graph, not 1"]),
     (["plan", "--methods", "lora+pace", "--set", "compiled=True"], [
         "compiled=True does not fit 'lora+pace': pace reads, moves or repeats what happens inside a step"]),
     (["plan", "--methods", "lora+ugr(tta='episodic')", "--set", "eval_batch_size=0"], [
