@@ -116,7 +116,8 @@ class Steps:
             cross_entropy(self.fit, self.fit.forward(batch.x), batch.y).backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a missing compiler, a graph that is not supported, a bug of the compiler
             return _said(error)
-        return ""
+        idle = self._regions is not None and not self._regions.used
+        return "no block takes part in a training pass" if idle else ""
 
 
 def _said(error: Exception) -> str:

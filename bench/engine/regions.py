@@ -27,6 +27,7 @@ class Regions:
     def __init__(self, model: nn.Module, images: int, backend: Any) -> None:
         self.model, self.images, self.backend = model, images, backend
         self.touched: list[nn.Module] = []
+        self.used = 0  # passes of a block through the compiled form
         device = next(model.parameters()).device
         for block in face_of(model).blocks():
             for inner in block.modules():
@@ -54,6 +55,7 @@ class Regions:
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
             usual = len(x) == images and model.training and torch.is_grad_enabled() and not args and not kwargs
+            self.used += usual
             return fast(x) if usual else plain(x, *args, **kwargs)
 
         setattr(forward, MARK, True)
