@@ -68,7 +68,7 @@ class Steps:
 
     def _try(self, batch: Batch) -> None:
         if self.cache is not None:
-            os.environ.setdefault(CACHE, str(self.cache.resolve() / "compiled"))
+            _keep_below(self.cache)
         # What earlier runs of this process compiled would count against a limit.
         torch._dynamo.reset()  # type: ignore[no-untyped-call]
         streams, before = random_state(), [(b, b.clone()) for b in self.fit.model.buffers()]
@@ -118,6 +118,14 @@ class Steps:
             return _said(error)
         idle = self._regions is not None and not self._regions.used
         return "no block takes part in a training pass" if idle else ""
+
+
+def _keep_below(folder: Path) -> None:
+    """What is compiled is kept in this folder, unless the user has named another; torch names its own when imported."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE, default_cache_dir()) == default_cache_dir():
+        os.environ[CACHE] = str(folder.resolve() / "compiled")
 
 
 def _said(error: Exception) -> str:

@@ -238,7 +238,7 @@ def test_a_copy_of_a_model_with_compiled_blocks_is_plain() -> None:
 
 @pytest.mark.parametrize(("how", "method", "why"), [
     ("graph", "lora", "recording the step failed, the run goes on uncompiled: RuntimeError: CUDA graphs exist on GPUs"),
-    ("blocks", "sherl", "torch.compile failed, the run goes on uncompiled: no block takes part in a training pass")])
+    ("blocks", "unipt", "torch.compile failed, the run goes on uncompiled: no block takes part in a training pass")])
 def test_what_cannot_be_goes_on_as_it_is_and_says_so(how: str, method: str, why: str, tmp_path: Path,
                                                      capfd: pytest.CaptureFixture[str]) -> None:
     plain, found = run(method, tmp_path, epochs=1), run(method, tmp_path, epochs=1, compiled=how)
