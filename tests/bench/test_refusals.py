@@ -37,7 +37,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["plan", "--set", "lr=abc"], ["lr must be a number of 0 or more, not 'abc'"]),
     (["plan", "--set", "foo=1"], ["--set knows no 'foo'; there are: lr, "]),
     (["plan", "--set", "lora.rank"], ["--set takes name=value, as in lr=1e-3 or lora.rank=4, not 'lora.rank'"]),
-    (["plan", "--set", "precision=fp8"], ["precision must be one of fp32, bf16, not 'fp8'"]),
+    (["plan", "--set", "precision=fp8"], ["precision must be one of fp32, bf16, tf32, not 'fp8'"]),
     (["plan", "--set", "compiled=1"], ["compiled must be True, False, blocks or graph, not 1"]),
     (["plan", "--methods", "lora+pace", "--set", "compiled=True"], [
         "compiled=True does not fit 'lora+pace': pace reads, moves or repeats what happens inside a step"]),
