@@ -154,7 +154,8 @@ def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
             entries = wanted.get((key, column.run_dataset or column.name), [])
             cells[key, column.name] = _cell(row, lens, entries, by_run)
     if luck is not None:
-        cells = {key: replace(cell, luck=luck(cell.runs, splits[key[1]])) if len(cell.runs) > 1 else cell
+        cells = {key: replace(cell, luck=luck(cell.runs, splits[key[1]]))
+                 if len(cell.runs) > 1 and cell.error is None else cell
                  for key, cell in cells.items()}
     found = Grid(suite, records, cells, names)
     return replace(found, cells={(row, name): _bounded(found, cell, row, name) for (row, name), cell in cells.items()})

@@ -42,7 +42,8 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
     protocols: list[dict[str, int]] = [{} for _ in columns]
     blocks = _Blocks(world, predictions)
     cells = [[_cell(world.grid.cell(row, column),
-                    protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])), blocks.of(k, d))
+                    protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])),
+                    blocks.of(k, d) if column.metric == "top1" else -1)
               for d, column in enumerate(columns)] for k, row in enumerate(world.rows)]
     return {
         "sets": [{"name": c.name, "title": visible(c.title), "run": c.run_dataset or c.name,
@@ -72,11 +73,12 @@ def _cell(cell: Cell, protocol: int, block: int) -> dict[str, Any] | None:
     `smooth`: its mean away from 0 and 1; `block`: -1 where its answers are not known."""
     if not cell.values:
         return None
+    known = cell.items is not None and cell.error is None
     return {"values": cell.values, "seeds": cell.seeds, "mean": cell.mean, "chance": cell.luck,
             "whole": cell.complete, "protocol": protocol, "block": block,
             "signs": "".join(rules.SIGNS[s] for s in cell.signs if s != "chance"),
-            "error": means.item_error(cell.values, cell.items, cell.luck) if cell.items is not None else None,
-            "smooth": stats.smoothed(cell.mean, cell.items) if cell.items is not None else None}
+            "error": means.item_error(cell.values, cell.items or 0, cell.luck) if known else cell.error,
+            "smooth": stats.smoothed(cell.mean, cell.items or 0) if known else None}
 
 
 class _Blocks:

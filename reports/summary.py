@@ -211,7 +211,9 @@ def short(world: World) -> str:
     hashes = world.words("protocol_id")
     shown = ", ".join(hashes[:4]) + (f" and {len(hashes) - 4} more" if len(hashes) > 4 else "")
     marked = f" {partial_of(world)}." if world.partial else ""
-    return f"Top-1 accuracy in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}.{marked}"
+    unit = "Top-1 accuracy" if all(c.metric == "top1" for c in (*world.columns, *world.aside)) else (
+        "The score that a column's head names, else top-1 accuracy,")
+    return f"{unit} in percent; suite {world.grid.suite.name}, protocol {shown or 'not recorded yet'}.{marked}"
 
 
 def notes(world: World, rows: Sequence[Row]) -> list[str]:

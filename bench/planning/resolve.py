@@ -120,7 +120,7 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
     if len(methods) == len(request.methods or suite.methods):
         settings.unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
-    if suite.standins and any(n != backbones.EMBEDDED for n in names):
+    if suite.standins and any(n != backbones.EMBEDDED and backbones.family(n) != backbones.TEXT for n in names):
         problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
                         f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
         names = ()
@@ -186,8 +186,12 @@ def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, 
     fixed = {"image_size": 0, "normalise": "none", "augment": "none"}
     if not found.data.get(card.name):  # nothing of the inputs is looked at
         return fixed | {"text_length": length or LONGEST}
+    from datasets.standins import write as write_standin
+
     try:
         file = backbones.tokenizer_file(model, found.weights[model].file)
+        if found.standins and not length:  # how long the texts are must be known, so they are written now
+            write_standin(card.name, found.data_root)
         own = length or _length(card.name, card.place(found.data_root), file)
         return fixed | {"text_length": own, "tokenizer": file_hash(file)}
     except (backbones.BackboneError, DataError) as error:

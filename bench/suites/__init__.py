@@ -11,6 +11,7 @@ from . import basic as _basic
 from . import constrained as _constrained
 from . import real as _real
 from . import regularised as _regularised
+from . import texts as _texts
 from . import transfer as _transfer
 from .base import CORE as CORE
 from .base import GROUPS as GROUPS
@@ -20,4 +21,5 @@ from .base import Suite as Suite
 from .base import find as find
 from .base import miniature as miniature
 
-_FAMILIES = (_basic, _regularised, _constrained, _transfer, _real)  # importing them registers suites, in this order
+# Importing them registers suites, in this order.
+_FAMILIES = (_basic, _regularised, _constrained, _transfer, _real, _texts)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from results.pools import Pool
 
-from ..engine.backbones import EMBEDDED
+from ..engine.backbones import EMBEDDED, TEXT, family
 
 VIT_B = "vit_base_patch16_224.augreg_in21k"
 CORE = ("linear", "full", "bitfit", "vpt", "adapter", "lora", "lora+pace", "full+tpgm(proj_every=2)")
@@ -103,15 +103,21 @@ def about(name: str) -> str:
 
 
 def miniature(suite: Suite) -> Suite:
-    """The same methods on the stand-ins of the same data sets, with the embedded backbone, one seed, minutes."""
+    """The same methods on the stand-ins of the same data sets, with the embedded backbone, one seed, minutes.
+
+    A suite of texts keeps its backbone: no text tower is embedded.
+    """
+    texts = any(family(name) == TEXT for name in suite.backbones)
     rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
              for method, values in suite.rates.items()}
     per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
     kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise", "decay")}
     return replace(
         suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
-        note="Stand-ins are generated miniatures written in the real formats, the backbone is the embedded one: they "
+        note="Stand-ins are generated miniatures written in the real formats"
+             + (": they " if texts else ", the backbone is the embedded one: they ") +
              f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
-        backbones=(EMBEDDED,), seeds=suite.seeds[:1], protocol=SMALL | kept | {"augment": "none"}, standins=True,
-        rates=rates, per_dataset=per, per_backbone={}, carries={}, budget="not tuned: one common recipe",
-        pool="plain", cost="some seconds for each run on one core")
+        backbones=suite.backbones if texts else (EMBEDDED,), seeds=suite.seeds[:1],
+        protocol=SMALL | kept | {"augment": "none"}, standins=True, rates=rates, per_dataset=per,
+        per_backbone={}, carries={}, budget="not tuned: one common recipe", pool="plain",
+        cost="some seconds for each run on one core")
