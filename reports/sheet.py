@@ -22,7 +22,10 @@ p, li, h1 { overflow-wrap: anywhere; }
 .plain tbody th { min-width: 9rem; }
 .facts th { width: min(15rem, 40%); }
 .facts td { overflow-wrap: anywhere; }
-a + a { margin-left: 0.35rem; }
+td > a { margin-right: 0.35rem; }
+.plain td { min-width: 4.5rem; }
+.plain td:has(> a) { min-width: 9rem; }
+.plain:not(.facts) td:last-child > a { white-space: nowrap; }
 nav a { white-space: nowrap; }
 """
 
