@@ -19,6 +19,8 @@ from results import evidence, packs, pools
 from results.schema import Artifact, RunResult
 from results.suites import SuiteView
 
+from ..engine.describe import adapts_of
+
 if TYPE_CHECKING:
     from numpy import ndarray
 
@@ -51,6 +53,9 @@ def _method(record: RunResult, found: Doubt) -> Doubt:
         return "claimed", "source unknown: the method's source is another here than the run's"
     if from_record(record.spec.method, record.spec.options).text() != record.method.text:
         return "refused", f"another method: its settings are not those of {record.method.text!r}"
+    if (moves := adapts_of(record.spec)) != record.method.adapts_at_test:
+        return "refused", (f"false pool: by its settings it adapts at test {moves or 'not at all'}, its record says "
+                           f"{record.method.adapts_at_test or 'not at all'}")
     return found
 
 

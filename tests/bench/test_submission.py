@@ -188,6 +188,7 @@ def test_other_images_other_sources_and_other_settings(runs: Path) -> None:
         ({"dataset": replace(record.dataset, content_hash="0" * 64)}, "refused", "other images: the training pixels"),
         ({"method": replace(record.method, source_hash="0" * 64)}, "claimed", "source is another here"),
         ({"method": replace(record.method, text="lora(rank=2)")}, "refused", "another method"),
+        ({"method": replace(record.method, adapts_at_test="online")}, "refused", "adapts at test not at all"),
         ({"method": replace(record.method, text="nobodys")}, "claimed", "there is no method 'nobodys'"),
     ):
         store.save(replace(record, **changes), runs)  # type: ignore[arg-type]
