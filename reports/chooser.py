@@ -37,7 +37,7 @@ def chooser(world: World, facts: Mapping[str, Any]) -> str:
              _among("Whose runs, by the worst verdict of a row", "verdict",
                     [v for v in VERDICTS if any(r["verdict"] == v for r in rows)]),
              _among("Seeds", "seed", map(str, facts["seeds"])), _budget(rows)]
-    return (f'<details class="choose"><summary>Choose data sets, rows, seeds, a budget</summary>'
+    return (f'<details class="choose"><summary>Choose data sets, rows, pools, seeds, a budget</summary>'
             f'<div class="fields">{"".join(parts)}</div>'
             f'<p><button type="button" data-do="reset">Choose everything</button> Means, ranks and ties are computed '
             f"anew for what is chosen; the page's address keeps the choice.</p></details>")

@@ -20,9 +20,10 @@ function chart(figure, title, names, ends, right, draw) {
   const low = Math.min(...ends), high = Math.max(...ends), pad = 0.05 * (high - low) || 1, wide = high - low + 2 * pad;
   const height = 22 * names.length + 50, ten = 10 ** Math.floor(Math.log10(wide / 5));
   const step = ten * [1, 2, 5, 10].find((f) => f * ten >= wide / 5);
-  const at = (x) => 230 + (right - 230) * (x - low + pad) / wide, parts = [word((230 + right) / 2, height - 4, "middle", title)];
+  const at = (x) => 230 + (right - 230) * (x - low + pad) / wide;
+  const parts = [word((230 + right) / 2, height - 4, "middle", title)];
   for (let x = Math.ceil((low - pad) / step) * step; x <= high + pad; x += step)
-    parts.push(stroke(at(x), at(x), 8, height - 34, "faint"), word(at(x), height - 20, "middle", Number(x.toPrecision(6))));
+    parts.push(stroke(at(x), at(x), 8, height - 34, "faint"), word(at(x), height - 20, "middle", +x.toPrecision(6)));
   names.forEach((name, i) => parts.push(word(222, 24 + 22 * i, "end", short(name)), ...draw(i, at, 20 + 22 * i)));
   figure.querySelector(".picture").replaceChildren(frame(720, height, title, parts));
 }
@@ -35,15 +36,17 @@ function drawTies(section, facts) { // rows by their mean, and a bar over those 
   const draw = (n, at, y) => {
     const { one, k, i, mean } = lines[n], { label } = facts.rows[k];
     const bars = one.groups.flatMap((own, g) => {
-      const x = 540 + g * Math.min(16, 180 / one.groups.length), next = lines.findIndex((other, m) =>
-        m > n && other.one === one && own.includes(other.i));
-      return own.includes(i) ? [stroke(x, x, y, next < 0 ? y : 20 + 22 * next, "bar", 4), disc(x, y, 3.5, "point")] : [];
+      if (!own.includes(i)) return [];
+      const x = 540 + g * Math.min(16, 180 / one.groups.length);
+      const next = lines.findIndex((other, m) => m > n && other.one === one && own.includes(other.i));
+      return [stroke(x, x, y, next < 0 ? y : 20 + 22 * next, "bar", 4), disc(x, y, 3.5, "point")];
     });
     const tip = `${label}\nmean ${fixed(mean)} %\nrank ${rankOf(one, i)}\ntie group ${letters(one, i)}`;
-    return [...bars, disc(at(mean), y, 6, "point", { ...telling(tip), "data-row": k, "data-name": label.toLowerCase() })];
+    const of = { ...telling(tip), "data-row": k, "data-name": label.toLowerCase() };
+    return [...bars, disc(at(mean), y, 6, "point", of)];
   };
-  if (found.length) chart(figure, `Mean of ${chosen.sets.length} data sets, %`, lines.map(({ k }) => facts.rows[k].label),
-    lines.map(({ mean }) => mean), 520, draw);
+  const names = lines.map(({ k }) => facts.rows[k].label), title = `Mean of ${chosen.sets.length} data sets, %`;
+  if (found.length) chart(figure, title, names, lines.map(({ mean }) => mean), 520, draw);
 }
 
 // two rows, data set by data set: as pairs.py compares, with the peers' spread over seeds
@@ -77,18 +80,20 @@ function signTest(gap, moved, n) { // of one run each: the items where they diff
 
 function drawPair(section, facts) {
   const two = ticked(section, "pair").map((box) => Number(box.closest("tr").dataset.row)).slice(0, 2);
-  const found = two.length < 2 ? [] : differences(facts, section.found, ...two), figure = section.querySelector("[data-live=pair]");
+  const found = two[1] === undefined ? [] : differences(facts, section.found, ...two);
+  const figure = section.querySelector("[data-live=pair]");
   figure.hidden = !found.length;
   if (!found.length) return;
-  const [a, b] = two.map((k) => facts.rows[k].label), reach = found.flatMap(({ ends, gap }) => ends || [gap]);
-  chart(figure, `${short(a)} − ${short(b)}, points`, found.map(({ title }) => title), [0, ...reach.map((x) => 100 * x)], 700,
-    (i, at, y) => {
-      const { gap, ends, sure, title, text, verdict } = found[i];
-      return [stroke(at(0), at(0), y - 11, y + 11, "ink"),
-        ...(ends ? [stroke(at(100 * ends[0]), at(100 * ends[1]), y, y, "bar", 3)] : []),
-        disc(at(100 * gap), y, 5, sure ? "point" : "bar", telling(`${title}\n${text} points, ${verdict}`))];
-    });
-  $$("h3, thead span", figure).slice(0, 4).forEach((head, i) => { head.textContent = [`${a} and ${b}`, "Data set", a, b][i]; });
+  const [a, b] = two.map((k) => facts.rows[k].label), heads = [`${a} and ${b}`, "Data set", a, b];
+  const reach = [0, ...found.flatMap(({ ends, gap }) => ends || [gap])].map((x) => 100 * x);
+  const draw = (i, at, y) => {
+    const { gap, ends, sure, title, text, verdict } = found[i];
+    return [stroke(at(0), at(0), y - 11, y + 11, "ink"),
+      ...(ends ? [stroke(at(100 * ends[0]), at(100 * ends[1]), y, y, "bar", 3)] : []),
+      disc(at(100 * gap), y, 5, sure ? "point" : "bar", telling(`${title}\n${text} points, ${verdict}`))];
+  };
+  chart(figure, `${short(a)} − ${short(b)}, points`, found.map(({ title }) => title), reach, 700, draw);
+  $$("h3, thead span", figure).slice(0, 4).forEach((head, i) => { head.textContent = heads[i]; });
   figure.querySelector("tbody").replaceChildren(...found.map(({ name, title, x, y, text, p, verdict }) => {
     const cells = [fixed(100 * x), fixed(100 * y), text, p === undefined ? "–" : p.toPrecision(2), verdict];
     return html("tr", { "data-set": name }, html("th", { scope: "row" }, title), ...cells.map((words) =>
@@ -114,6 +119,7 @@ function record(facts, k, d, tip) {
     stroke: `var(--${["point", "front", "ink"][i % 3]})`, "stroke-width": 1.8 })); // as told.py drew them, 500 x 150
   const scale = [word(46, 14, "end", most), word(46, 164, "end", 0), word(550, 180, "end", last),
     stroke(50, 550, 160, 160, "faint")];
-  const picture_ = lines.length ? [html("h3", {}, title), frame(560, 185, title, [...scale, ...lines])] : [];
-  open(`${facts.rows[k].label} on ${facts.sets[d].title}`, html("p", { class: "lines" }, tip), ...paragraphs(told), ...picture_);
+  const drawn = lines.length ? [html("h3", {}, title), frame(560, 185, title, [...scale, ...lines])] : [];
+  const head = `${facts.rows[k].label} on ${facts.sets[d].title}`;
+  open(head, html("p", { class: "lines" }, tip), ...paragraphs(told), ...drawn);
 }

@@ -38,12 +38,12 @@ function choiceOf(section, facts) {
     const on = ticked(section, name).map((box) => box.value), all = boxes(section, name).length === on.length;
     return (given) => all || on.includes(`${given}`);
   };
-  const row = allowed("row"), pool = allowed("pool"), verdict = allowed("verdict"), set = allowed("set"), seed = allowed("seed");
+  const [row, pool, verdict, set, seed] = ["row", "pool", "verdict", "set", "seed"].map(allowed);
   const limits = $$("[type=number]", section).map((input) => [input.name, input.valueAsNumber]); // NaN: none
   if (ticked(section, "merge").length) limits.push(["stays", 0]);
-  const fits = (one) => limits.every(([name, most]) => !(one[name] > most) && (one[name] !== null || Number.isNaN(most)));
-  const sets = facts.sets.flatMap((one, d) => (set(one.name) ? [d] : []));
-  const rows = facts.rows.flatMap((one, k) => (row(one.row) && pool(one.pool) && verdict(one.verdict) && fits(one) ? [k] : []));
+  const fits = (one) => limits.every(([name, most]) => Number.isNaN(most) || (one[name] !== null && one[name] <= most));
+  const sets = places(facts.sets, (one) => set(one.name));
+  const rows = places(facts.rows, (one) => row(one.row) && pool(one.pool) && verdict(one.verdict) && fits(one));
   const seeds = facts.seeds.filter(seed), all = seeds.length === facts.seeds.length;
   const whole = all && sets.length === facts.sets.length, across = ticked(section, "across").length > 0;
   return { sets, rows, seeds: all ? null : seeds, whole, across,
@@ -68,10 +68,12 @@ function meanOf(facts, k, parts, seeds) { // [text, value], as fields.mean_of
   const mean = dot(w, cells.map((cell) => cell.mean)), same = new Set(cells.map((cell) => `${cell.seeds}`)).size === 1;
   const runs = cells[0].values.map((_, s) => dot(w, cells.map((cell) => cell.values[s])));
   const signs = [..."§*‡¶"].filter((sign) => cells.some((cell) => cell.signs.includes(sign))).join("");
-  return [[shares(same ? runs : [mean]), interval ? bracket(interval) : "", signs].filter(Boolean).join(" "), 100 * mean];
+  const text = [shares(same ? runs : [mean]), interval && bracket(interval), signs].filter(Boolean).join(" ");
+  return [text, 100 * mean];
 }
 
-function rankings(facts, { sets, rows, seeds, across }) { // of the chosen rows by protocol: {rows, mean, ranks, groups, tails}
+// Of the chosen rows by pool, backbone and protocol: {rows, mean, ranks, groups, tails}.
+function rankings(facts, { sets, rows, seeds, across }) {
   const peers = {};
   for (const k of sets.length && !seeds ? rows : []) {
     const cells = sets.map((d) => facts.cells[k][d]), { ranked, pool, backbone } = facts.rows[k];
@@ -96,7 +98,8 @@ function recompute(section, facts) {
   section.found = { chosen, found, place, key };
   for (const table of $$("[role=tabpanel] table", section)) rewrite(table, facts, section.found);
   drawTies(section, facts);
-  const { every, seeds, rows } = chosen, told = { choice: !every, seeds, ranks: !seeds && rows.length > 1 && !found.length };
+  const { every, seeds, rows } = chosen, none = !seeds && rows.length > 1 && !found.length;
+  const told = { choice: !every, seeds, ranks: none };
   for (const line of $$("[data-say]", section)) line.hidden = !told[line.dataset.say];
 }
 
@@ -143,7 +146,7 @@ function show(section) {
   const { chosen: { rows, sets, seeds }, place } = section.found;
   const seen = new Set(rows.filter((k) => !complete || sets.every((d) => cellOf(facts, k, d, seeds).whole)));
   for (const one of $$("[data-name]", section)) {
-    const { name, row } = one.dataset, hit = words.every((text) => name.includes(text)) && (!row || seen.has(Number(row)));
+    const { name, row } = one.dataset, hit = (!row || seen.has(+row)) && words.every((text) => name.includes(text));
     if (one.matches("tr")) one.hidden = !hit; else one.classList.toggle("dim", !hit);
   }
   $$("[role=tab]", section).forEach((tab, i) => {
@@ -183,7 +186,8 @@ function order(panel, place) { // by a heading, else by rank; what has no place 
 }
 
 // ---- the address
-const moved = (input) => (input.type === "checkbox" ? input.checked !== input.defaultChecked : input.value !== input.defaultValue);
+const moved = ({ type, checked, defaultChecked, value, defaultValue }) =>
+  (type === "checkbox" ? checked !== defaultChecked : value !== defaultValue);
 
 function write() {
   const text = new URLSearchParams();
@@ -214,16 +218,18 @@ function hint(mark) {
   if (!mark) return;
   tip.textContent = mark.dataset.tip;
   mark.setAttribute("aria-describedby", "tip");
-  const at = mark.getBoundingClientRect(), own = tip.getBoundingClientRect(), middle = at.left + (at.width - own.width) / 2;
-  tip.style.left = `${bound(middle, 8, Math.max(8, innerWidth - own.width - 8))}px`;
-  tip.style.top = `${at.bottom + own.height + 10 < innerHeight ? at.bottom + 6 : Math.max(8, at.top - own.height - 6)}px`;
+  const at = mark.getBoundingClientRect(), { width, height } = tip.getBoundingClientRect();
+  const below = at.bottom + height + 10 < innerHeight ? at.bottom + 6 : at.top - height - 6;
+  tip.style.left = `${Math.max(8, Math.min(at.left + (at.width - width) / 2, innerWidth - width - 8))}px`;
+  tip.style.top = `${Math.max(8, below)}px`;
 }
 
 function point({ target }) {
   const one = target.closest?.("[data-row]");
   hint(target.closest?.("[data-tip]"));
   for (const other of $$(".lit")) other.classList.remove("lit");
-  if (one) for (const other of $$(`[data-row="${one.dataset.row}"]`, one.closest("section"))) other.classList.add("lit");
+  if (!one) return;
+  for (const other of $$(`[data-row="${one.dataset.row}"]`, one.closest("section"))) other.classList.add("lit");
 }
 for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, point);
 document.addEventListener("focusout", () => hint(null));
@@ -240,7 +246,8 @@ document.addEventListener("keydown", (event) => {
   }
   if (!STEPS[key] || !(cell || tab)) return;
   const rows = () => $$("tr:not([hidden])", cell.closest("tbody")).map((row) => row.cells[cell.cellIndex]);
-  const list = tab ? $$("[role=tab]", tab.parentElement) : /Up|Down/.test(key) ? rows() : $$("td:not([hidden])", cell.parentElement);
+  const list = tab ? $$("[role=tab]", tab.parentElement) : /Up|Down/.test(key) ? rows()
+    : $$("td:not([hidden])", cell.parentElement);
   const next = list[bound(list.indexOf(cell || tab) + STEPS[key], 0, list.length - 1)];
   event.preventDefault();
   if (tab) act(next); else [cell.tabIndex, next.tabIndex] = [-1, 0];
@@ -268,9 +275,9 @@ const DOES = {
 };
 
 function act(target) {
-  const near = (query) => target.closest(query), section = near("section.world"), panel = near("[role=tabpanel], figure");
+  const near = (query) => target.closest(query), section = near("section.world");
+  const panel = near("[role=tabpanel], figure"), row = near("svg [data-row]")?.dataset.row;
   const one = near("[data-do]"), tab = near("[role=tab]"), head = near("thead th[data-kind]"), cell = near("tbody td");
-  const row = near("svg [data-row]")?.dataset.row;
   if (!section) return;
   if (tab) section.querySelector("[name=tab]").value = $$("[role=tab]", section).indexOf(tab);
   else if (head) {
@@ -282,7 +289,8 @@ function act(target) {
   } else if (cell) {
     const { set } = $$("thead th", panel)[cell.cellIndex].dataset;
     if (set) record(worlds.get(section), cell.parentElement.dataset.row, set, cell.dataset.tip);
-  } else if (row) $$(`[role=tabpanel]:not([hidden]) tr[data-row="${row}"]`, section)[0]?.scrollIntoView({ block: "center" });
+  } else if (row)
+    $$(`[role=tabpanel]:not([hidden]) tr[data-row="${row}"]`, section)[0]?.scrollIntoView({ block: "center" });
   else return;
   show(section);
   write();

@@ -84,7 +84,7 @@ Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</co
 {body}
 {more}</main>
 <div id="tip" role="tooltip" hidden></div>
-<dialog id="box" aria-labelledby="box-title"><h2 id="box-title"></h2><div></div>
+<dialog id="box" aria-labelledby="box-title"><h2 id="box-title" tabindex="-1" autofocus></h2><div></div>
 <form method="dialog"><button>Close</button></form></dialog>
 <p id="said" class="soft" role="status"></p>
 <script id="signs" type="application/json">{_json(ESCAPES | LATEX)}</script>

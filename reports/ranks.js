@@ -3,6 +3,7 @@
 const Z2 = 1.959963984540054 ** 2;
 const sum = (list) => list.reduce((a, b) => a + b, 0);
 const dot = (a, b) => sum(a.map((x, i) => x * b[i]));
+const places = (list, test) => list.flatMap((one, i) => (test(one, i) ? [i] : [])); // where it holds
 const bound = (x, low, high) => Math.min(high, Math.max(low, x));
 const variance = (list) => sum(list.map((v) => (v - sum(list) / list.length) ** 2)) / (list.length - 1);
 function solve(beyond, low, high) { // where `beyond` turns true, by halving
@@ -15,8 +16,8 @@ function solve(beyond, low, high) { // where `beyond` turns true, by halving
 function lnGamma(z) { // Stirling's series, from a z that is large enough for it
   let shift = 1;
   for (; z < 20; z += 1) shift *= z;
-  return (z - 0.5) * Math.log(z) - z + Math.log(2 * Math.PI) / 2 + 1 / (12 * z) - 1 / (360 * z ** 3) + 1 / (1260 * z ** 5)
-    - Math.log(shift);
+  const rest = 1 / (12 * z) - 1 / (360 * z ** 3) + 1 / (1260 * z ** 5);
+  return (z - 0.5) * Math.log(z) - z + Math.log(2 * Math.PI) / 2 + rest - Math.log(shift);
 }
 function lowerGamma(a, x) { // regularised
   if (x > a + 40 + 10 * Math.sqrt(a)) return 1;
@@ -54,7 +55,8 @@ function tail(gap, [items, shown, chance, freedom, itemFreedom]) {
   const [scale, weight] = freedom > 0 ? nodes(freedom) : [[0], [1]];
   return Math.min(1, dot(weight, scale.map((s) => {
     const square = gap * gap / Math.max(items + Math.max(0, shown * s - chance), 1e-24);
-    return itemFreedom > 1000 ? 1 - lowerGamma(0.5, square / 2) : beta(itemFreedom / (itemFreedom + square), itemFreedom / 2, 0.5);
+    return itemFreedom > 1000 ? 1 - lowerGamma(0.5, square / 2)
+      : beta(itemFreedom / (itemFreedom + square), itemFreedom / 2, 0.5);
   })));
 }
 function halfWidth(parts) {
@@ -116,19 +118,21 @@ function borrow(ratio, freedom, total) {
 
 // What is known of some rows on some data sets together; null where answers are missing or of other items.
 function spreadOf(facts, sets, rows) {
-  const weight = 1 / sets.length, places = new Map(); // block -> for each of its sets, where the rows' moments stand
+  const weight = 1 / sets.length, blocks = new Map(); // block -> for each of its sets, where the rows' moments stand
   for (const d of sets) {
     const cells = rows.map((k) => facts.cells[k][d]), block = facts.blocks[cells[0].block];
     if (!block || cells.some((cell) => cell.block !== cells[0].block)) return null;
-    places.set(block, [...(places.get(block) || []), rows.map((k) => block.place[k][d])]);
+    blocks.set(block, [...(blocks.get(block) || []), rows.map((k) => block.place[k][d])]);
   }
-  const each = (f) => [...places].map(([block, own]) => weight ** 2 * f(block, (g) => sum(own.map((a) => sum(own.map((b) => g(a, b) / 2))))));
-  const sizes = each(({ one, apart }, all) => sum(rows.map((_, i) => all((a, b) => one[a[i]] + one[b[i]] - apart(a[i], b[i])))));
-  const freedom = sum(sizes) ** 2 / dot(sizes.map((size) => size ** 2), [...places.keys()].map(({ n }) => 1 / (n - 1)));
-  const items = (i, j) => sum(each(({ apart }, all) => Math.max(0, all((a, b) =>
+  const double = (own, f) => weight ** 2 * sum(own.map((a) => sum(own.map((b) => f(a, b) / 2))));
+  const sizes = [...blocks].map(([{ one, apart }, own]) => sum(rows.map((_, i) =>
+    double(own, (a, b) => one[a[i]] + one[b[i]] - apart(a[i], b[i])))));
+  const freedom = sum(sizes) ** 2 / sum([...blocks.keys()].map(({ n }, i) => sizes[i] ** 2 / (n - 1)));
+  const items = (i, j) => sum([...blocks].map(([{ apart }, own]) => Math.max(0, double(own, (a, b) =>
     apart(a[i], b[j]) + apart(a[j], b[i]) - apart(a[i], b[i]) - apart(a[j], b[j])))));
   const luck = luckOf(trainingsOf(facts, rows, new Map(sets.map((d) => [d, weight]))), true);
-  const mean = rows.map((_, i) => weight * sum([...places].map(([block, own]) => sum(own.map((at) => block.mean[at[i]])))));
+  const answered = (i) => [...blocks].flatMap(([block, own]) => own.map((at) => block.mean[at[i]]));
+  const mean = rows.map((_, i) => weight * sum(answered(i)));
   return { mean, luck, parts: (i, j) => [items(i, j), luck.shown[i] + luck.shown[j], luck.chance[i] + luck.chance[j],
     luck.freedom, freedom || Infinity] };
 }
@@ -163,15 +167,20 @@ const letter = (p) => String.fromCharCode(97 + p % 26) + (p > 25 ? Math.floor(p 
 // Intervals of weighted means (Map of set -> weight) of all rows of a backbone that have these cells: Map of row.
 function intervalsOf(facts, weights, backbone) {
   const sets = [...weights.keys()], w = [...weights.values()], found = new Map();
-  const rows = facts.rows.flatMap((row, k) => (row.backbone === backbone && sets.every((d) => facts.cells[k][d]) ? [k] : []));
+  const rows = places(facts.rows, (row, k) => row.backbone === backbone && sets.every((d) => facts.cells[k][d]));
   const luck = luckOf(trainingsOf(facts, rows, weights), false);
   rows.forEach((k, i) => {
     const cells = sets.map((d) => facts.cells[k][d]), errors = {};
     if (cells.some((cell) => cell.error === null)) return;
-    cells.forEach(({ error }, j) => { const { family } = facts.sets[sets[j]]; errors[family] = (errors[family] || 0) + w[j] * error; });
-    const items = sum(Object.values(errors).map((error) => error ** 2)), p = bound(dot(w, cells.map(({ mean }) => mean)), 0, 1);
-    const half = halfWidth([items, luck.shown[i], luck.chance[i], luck.freedom, Infinity]), near = dot(w, cells.map(({ smooth }) => smooth));
-    const size = Z2 * near * (1 - near) / half ** 2, middle = (p * size + Z2 / 2) / (size + Z2); // items that tell as much; Wilson's interval
+    cells.forEach(({ error }, j) => {
+      const { family } = facts.sets[sets[j]];
+      errors[family] = (errors[family] || 0) + w[j] * error;
+    });
+    const items = sum(Object.values(errors).map((error) => error ** 2));
+    const near = dot(w, cells.map(({ smooth }) => smooth));
+    const half = halfWidth([items, luck.shown[i], luck.chance[i], luck.freedom, Infinity]);
+    const size = Z2 * near * (1 - near) / half ** 2; // items that would leave it: Wilson's interval of them
+    const p = bound(dot(w, cells.map(({ mean }) => mean)), 0, 1), middle = (p * size + Z2 / 2) / (size + Z2);
     const wide = Math.sqrt(Z2 * (size * p * (1 - p) + Z2 / 4)) / (size + Z2);
     found.set(k, [bound(middle - wide, 0, 1), bound(middle + wide, 0, 1)]);
   });

@@ -1,13 +1,16 @@
 // What a reader takes away: a table as markdown, LaTeX or CSV, a picture as SVG.
-const cellsOf = (table) => [...table.rows].filter((row) => !row.hidden).map((row) => [...row.cells].filter((cell) => !cell.hidden)
+const cellsOf = (table) => $$("tr:not([hidden])", table).map((row) => $$("th:not([hidden]), td:not([hidden])", row)
   .map((cell) => (cell.querySelector("code[data-tip]")?.dataset.tip || cell.textContent).trim()));
 
 const FORMS = {
   markdown: ([head, ...body]) => [head, head.map(() => "---"), ...body].map((row) =>
     `| ${row.map((text) => text.replace(/[\\`*_{}[\]|~#<>]/g, "\\$&")).join(" | ")} |`).join("\n"),
   latex: (rows) => { // with the signs of latex.py
-    const [head, ...body] = rows.map((row) => `${row.map((text) => [...text].map((sign) => SIGNS[sign] || sign).join("")).join(" & ")} \\\\`);
-    return [`\\begin{tabular}{l${"r".repeat(rows[0].length - 1)}}`, "\\toprule", head, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n");
+    const tex = (text) => [...text].map((sign) => SIGNS[sign] || sign).join("");
+    const [head, ...body] = rows.map((row) => `${row.map(tex).join(" & ")} \\\\`);
+    const columns = `l${"r".repeat(rows[0].length - 1)}`;
+    return [`\\begin{tabular}{${columns}}`, "\\toprule", head, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"]
+      .join("\n");
   },
   csv: (rows) => rows.map((row) => row.map((text) => { // no cell is a spreadsheet's formula
     const safe = /^[=+\-@\t\n\r]/.test(text) && !/^[+-]?[\d.]+$/.test(text) ? `'${text}` : text;
@@ -32,5 +35,6 @@ async function copy(text) {
 
 function picture(figure) { // the picture that is shown, its colours as they are now
   const shown = figure.querySelector(".picture:not([hidden]) svg"), style = getComputedStyle(document.documentElement);
-  return new XMLSerializer().serializeToString(shown).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+  const colour = (_, name) => style.getPropertyValue(name).trim();
+  return new XMLSerializer().serializeToString(shown).replace(/var\((--[\w-]+)\)/g, colour);
 }

@@ -297,6 +297,7 @@ def test_the_keyboard_alone_opens_a_cell_and_comes_back_to_it(here: Here) -> Non
     here.page.keys("\ue007")
     assert here.run("return document.getElementById('box').open")
     assert "linear on CIFAR-100" in here.run("return document.getElementById('box').textContent")
+    assert here.run("return document.activeElement.id") == "box-title", "it is read from its head, however long it is"
     here.page.keys("\ue00c")
     assert here.run("return [document.getElementById('box').open, document.activeElement.tagName]") == [False, "TD"]
     here.page.type("#standin input[name=words]", "adapter")
