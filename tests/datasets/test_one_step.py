@@ -1,8 +1,9 @@
-"""Every data set through one training step of a tiny vision transformer, from its raw form and from its list layout."""
+"""Every data set through one training step of a tiny network, from its list layout and, of images, its raw form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from PIL.Image import Resampling
 from timm.models.vision_transformer import VisionTransformer
 
 from datasets import registry
-from datasets.card import Card, Item
-from datasets.images import ImageList, to_array
+from datasets.card import Card, Item, Pair, Text
+from datasets.images import ImageList, open_rgb, to_array
 from datasets.raw import fewshot, fgvc
 from datasets.standins.raw import FINE_WRITERS, VTAB_WRITERS
 from datasets.vtab import scenes
@@ -49,6 +50,38 @@ def one_step(items: Sequence[Item], classes: int) -> None:
 def test_one_step_from_the_list_layout(card: Card, data_root: Path, suite_root: Path, package_root: Path) -> None:
     root = {"fewshot": suite_root, "shift": suite_root, "real": package_root}.get(card.group, data_root)
     one_step(card.items(root, "trainval" if "trainval" in card.splits else "test"), card.classes)
+
+
+def bag(texts: Sequence[Text], embed: torch.nn.EmbeddingBag) -> torch.Tensor:
+    """(B, D): the mean over a text's words, each known by a hash of it; of two texts one behind the other."""
+    ids = [[int.from_bytes(sha256(word.encode()).digest()[:4], "big") % embed.num_embeddings
+            for word in f"{text.a} {text.b or ''}".split()] for text in texts]
+    starts = [sum(map(len, ids[:i])) for i in range(len(ids))]
+    found: torch.Tensor = embed(torch.tensor([i for row in ids for i in row]), torch.tensor(starts))
+    return found
+
+
+@pytest.mark.parametrize("card", [c for c in registry.cards() if c.input != "image"], ids=lambda card: card.name)
+def test_one_step_on_texts_and_pairs(card: Card, text_root: Path) -> None:
+    items = card.items(text_root, "trainval")
+    chosen = [items[i * (len(items) - 1) // (BATCH - 1)] for i in range(BATCH)]
+    held = [item.image for item in chosen]
+    torch.manual_seed(0)
+    embed, head = torch.nn.EmbeddingBag(64, 12), torch.nn.Linear(12, card.classes if card.task == "classify" else 1)
+    look = torch.nn.Linear(3 * SIDE * SIDE, 12)
+    before = embed.weight.detach().clone()
+    features = bag([one.text if isinstance(one, Pair) else one for one in held if isinstance(one, Text | Pair)], embed)
+    if card.task == "match":
+        pictures = [open_rgb(one.image).resize((SIDE, SIDE)) for one in held if isinstance(one, Pair)]
+        x = torch.stack([torch.from_numpy(to_array(p).copy()) for p in pictures]).flatten(1) / 255.0
+        loss = torch.nn.functional.cross_entropy(look(x) @ features.T, torch.arange(BATCH))
+    elif card.task == "regress":
+        loss = torch.nn.functional.mse_loss(head(features)[:, 0], torch.tensor([item.label for item in chosen]))
+    else:
+        loss = torch.nn.functional.cross_entropy(head(features), torch.tensor([int(item.label) for item in chosen]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(embed.parameters(), 0.1).step()
+    assert len(features) == BATCH and torch.isfinite(loss) and not torch.equal(before, embed.weight)
 
 
 def raw_items(key: str, root: Path) -> Sequence[Item]:
