@@ -67,7 +67,8 @@ def script(parser: argparse.ArgumentParser) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
-    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    return [name for action in parser._actions if action.help is not argparse.SUPPRESS
+            for name in action.option_strings if name.startswith("--")]
 
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:

@@ -29,7 +29,8 @@ def add(verb: Verb) -> None:
                 "which licence; hashes NAME... lists what no pre-training may see; standin NAME... writes miniatures; "
                 "convert NAME... turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from "
                 "raw data; new NAME PATH makes a card of your own folder; split PATH shows how it is divided")
-    data.add_argument("action", choices=("check", "fetch", "hashes", "standin", "convert", "vtab1k", "new", "split"))
+    data.add_argument("action", choices=("check", "fetch", "hashes", "standin", "convert", "vtab1k", "new", "split"),
+                      help="what is done, as above")
     data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named, "
                       "fetch and hashes: those that packages bring; food101, "
                       "aircraft, flowers102: all cards of the few-shot set")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .words import Verb, gpus, how, what, which
+from .words import TRAINING, Verb, how, unshown, what, which
 
 ORDER = 112  # in the list of commands
 
@@ -16,7 +16,7 @@ def add(verb: Verb) -> None:
     what(made)
     which(made)
     how(made)
-    gpus(made)
+    unshown(made, "jobs", *TRAINING)
     made.add_argument("--of", choices=("configurations", "seeds"), default="configurations", help="trials of `tune "
                       "--members small`, chosen greedily (default), or every seed of final runs")
 

@@ -41,7 +41,7 @@ ELSEWHERE = 0.02  # of the predictions may be others on another device, and the 
 def add(verb: Verb) -> None:
     """The command and its options."""
     judging = verb("submit-check", act, "check a pack: hashes, protocol, metrics, images; then score its weights again")
-    judging.add_argument("file", type=Path, metavar="FILE")
+    judging.add_argument("file", type=Path, metavar="FILE", help="that `pack` wrote")
     judging.add_argument("--sample", type=whole, metavar="N", help="score N runs again, drawn by chance (default: all)")
     judging.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
     judging.add_argument("--weights", type=Path, help="the file of pre-trained weights")

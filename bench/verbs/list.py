@@ -31,7 +31,7 @@ def add(verb: Verb) -> None:
     """The command and its options."""
     listing = verb("list", act, "a line each of " + ", ".join(KINDS))
     listing.add_argument("kind", choices=KINDS, nargs="?", help="left out: what kinds there are")
-    listing.add_argument("--json", action="store_true")
+    listing.add_argument("--json", action="store_true", help="for a program to read")
     listing.add_argument("--missing", action="store_true", help="methods: what the tables of results/published name "
                          "and the shelf has not, images first")
     listing.add_argument("--all", action="store_true", help="datasets: a line for each card, the folded ones too")

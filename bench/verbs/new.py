@@ -24,7 +24,7 @@ ORDER = 26  # in the list of commands
 def add(verb: Verb) -> None:
     """The command and its options."""
     made = verb("new", act, "write the file of a new part or data set that passes its tests, to be changed from there")
-    made.add_argument("kind", choices=tuple(skeletons.TEXTS))
+    made.add_argument("kind", choices=tuple(skeletons.TEXTS), help="of what is written")
     made.add_argument("name", help="small letters, digits and _; the file's name too")
     made.add_argument("--into", type=Path, metavar="DIR", help="a folder of your own outside the checkout, which "
                       "`--extra DIR` then makes known")

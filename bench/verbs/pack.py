@@ -21,13 +21,14 @@ ORDER = 130  # in the list of commands
 
 def add(verb: Verb) -> None:
     """The commands and their options."""
-    packing = verb("pack", act, "put finished runs with their predictions and small weights into one file")
+    packing = verb("pack", act, "put finished runs with their predictions and small weights into one file",
+                   parts=False)
     packing.add_argument("what", nargs="+", metavar="WHAT", help="the name of a set (a suite that was run here), or "
                          "ids of runs, or enough of their first digits")
     packing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     taking = verb("unpack", take_out, "take a pack out into results/received, beside one's own runs; nothing of it "
                                       "counts before `submit-check`", parts=False)
-    taking.add_argument("file", type=Path, metavar="FILE")
+    taking.add_argument("file", type=Path, metavar="FILE", help="that `pack` wrote")
 
 
 def act(args: argparse.Namespace) -> int:

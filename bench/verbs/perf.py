@@ -32,28 +32,31 @@ def add(verb: Verb) -> None:
     """Add the command to the parser of `cli`."""
     parser = verb("perf", act, "time training and evaluation of several methods in turns, in one process, against "
                   "references and the machine's matrix-product peak; writes a record below results/perf")
-    parser.add_argument("--methods", nargs="+", default=[], metavar="TEXT",
-                        help="for instance lora 'lora@precision=bf16,attention=plain' (default: the demo's)")
-    parser.add_argument("--suite", help="take methods, backbone and protocol of a suite")
-    parser.add_argument("--backbone", "--backbones", default="", metavar="NAME",
-                        help=f"default: {EMBEDDED}; weights are random, which changes no time")
-    parser.add_argument("--batch-size", "--batch", type=whole, default=0, metavar="N", help="default: the suite's; 16")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "tf32"),
-                        help="of all that do not say otherwise behind @")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
-                        help="attention=plain, drop_path=0.1, lora.rank=4, ...: for all variants")
-    parser.add_argument("--references", nargs="*", default=["linear", "full"], metavar="TEXT",
-                        help="what every method is compared with (default: linear full)")
-    parser.add_argument("--turns", type=whole, default=20, help="each is two timed steps per variant, forwards and "
-                        "backwards (default: 20)")
-    parser.add_argument("--warmup", type=whole, default=5, help="turns that are not counted (default: 5)")
-    parser.add_argument("--no-eval", action="store_true", help="time training alone")
-    parser.add_argument("--no-probe", action="store_true", help="do not probe the attention kernels")
-    parser.add_argument("--fit", nargs="*", type=float, metavar="GB", help="the largest batch in so many GB (1e9 "
-                        "bytes), and no timing; without a number: in this device's memory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--out", type=Path, default=measured.FOLDER, help="folder of the record (results/perf)")
-    parser.add_argument("--no-record", action="store_true", help="print only")
+    timed = parser.add_argument_group("what is timed")
+    timed.add_argument("--methods", nargs="+", default=[], metavar="TEXT",
+                       help="for instance lora 'lora@precision=bf16,attention=plain' (default: the demo's)")
+    timed.add_argument("--suite", help="take methods, backbone and protocol of a suite")
+    timed.add_argument("--backbone", "--backbones", default="", metavar="NAME",
+                       help=f"default: {EMBEDDED}; weights are random, which changes no time")
+    timed.add_argument("--batch-size", "--batch", type=whole, default=0, metavar="N", help="default: the suite's; 16")
+    timed.add_argument("--precision", choices=("fp32", "bf16", "tf32"),
+                       help="of all that do not say otherwise behind @")
+    timed.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
+                       help="attention=plain, drop_path=0.1, lora.rank=4, ...: for all variants")
+    way = parser.add_argument_group("how it is timed")
+    way.add_argument("--references", nargs="*", default=["linear", "full"], metavar="TEXT",
+                     help="what every method is compared with (default: linear full)")
+    way.add_argument("--turns", type=whole, default=20, help="each is two timed steps per variant, forwards and "
+                     "backwards (default: 20)")
+    way.add_argument("--warmup", type=whole, default=5, help="turns that are not counted (default: 5)")
+    way.add_argument("--no-eval", action="store_true", help="time training alone")
+    way.add_argument("--no-probe", action="store_true", help="do not probe the attention kernels")
+    way.add_argument("--fit", nargs="*", type=float, metavar="GB", help="the largest batch in so many GB (1e9 "
+                     "bytes), and no timing; without a number: in this device's memory")
+    where = parser.add_argument_group("where, and what is kept")
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    where.add_argument("--out", type=Path, default=measured.FOLDER, help="folder of the record (results/perf)")
+    where.add_argument("--no-record", action="store_true", help="print only")
 
 
 def act(args: argparse.Namespace) -> int:

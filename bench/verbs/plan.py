@@ -24,7 +24,7 @@ def add(verb: Verb) -> None:
     which(planning)
     accepting(planning)
     planning.add_argument("--why", action="store_true", help="name each run that is not done, and why")
-    planning.add_argument("--json", action="store_true")
+    planning.add_argument("--json", action="store_true", help="for a program to read")
     planning.add_argument("--memory", action="store_true", help="also the exact training memory of every method, from "
                           "the shapes alone (imports torch, needs no GPU)")
     planning.add_argument("--profile", help="the price in tasks of this profile of cluster.yaml; what does not fit is "

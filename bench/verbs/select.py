@@ -9,7 +9,7 @@ from results.selections import Choice, Selection, load_selection, save_selection
 
 from ..tuning.rules import RULES
 from ..tuning.studies import studies_of
-from .words import Verb, how, what
+from .words import TRAINING, Verb, how, unshown, what
 
 ORDER = 100  # in the list of commands
 
@@ -20,6 +20,7 @@ def add(verb: Verb) -> None:
                      "then tests them")
     what(selecting)
     how(selecting)
+    unshown(selecting, "jobs", "device", "no_cache", "strict", *TRAINING)
     selecting.add_argument("--rule", choices=tuple(RULES), help="default: best_val, with folds kfold_mean")
 
 

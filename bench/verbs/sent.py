@@ -26,22 +26,25 @@ CLUSTERS = ("slurm", "local", "debug")
 
 def to_whom(parser: argparse.ArgumentParser) -> None:
     """To whom, and what to ask for."""
-    parser.add_argument("--cluster", choices=CLUSTERS, default=None, help="slurm (default), processes on this machine, "
-                        "or debug: here, now, one after the other")
-    parser.add_argument("--profile", metavar="NAME", help="of cluster.yaml")
-    parser.add_argument("--cluster-file", type=Path, metavar="FILE", help="another file than cluster.yaml")
+    group = parser.add_argument_group("the scheduler, and what is asked of it")
+    group.add_argument("--cluster", choices=CLUSTERS, default=None, help="slurm (default), processes on this machine, "
+                       "or debug: here, now, one after the other")
+    group.add_argument("--profile", metavar="NAME", help="of cluster.yaml")
+    group.add_argument("--cluster-file", type=Path, metavar="FILE", help="another file than cluster.yaml")
     for name in ("partition", "account", "qos", "constraint"):
-        parser.add_argument(f"--{name}", help="as sbatch takes it")
+        group.add_argument(f"--{name}", help="as sbatch takes it")
     for name, about in (("cpus", "per task"), ("gpus", "per task"), ("time-min", "minutes, a task's limit; over 10"),
-                        ("max-array", "tasks in an array at most"), ("parallel", "tasks of an array at work together")):
-        parser.add_argument(f"--{name}", type=whole, metavar="N", help=about)
-    parser.add_argument("--mem-gb", type=float, metavar="GB", help="per task")
-    parser.add_argument("--setup", nargs="+", action="extend", default=[], metavar="LINE",
-                        help="shell lines before the task, for instance 'module load cuda'")
-    parser.add_argument("--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                        help="any further option of sbatch")
-    parser.add_argument("--no-srun", action="store_true", help="where srun is unwanted inside batch jobs")
-    parser.add_argument("--dry-run", action="store_true", help="print what sbatch would get; submit nothing")
+                       ("max-array", "tasks in an array at most"), ("parallel", "tasks of an array at work together")):
+        group.add_argument(f"--{name}", type=whole, metavar="N", help=about)
+    group.add_argument("--mem-gb", type=float, metavar="GB", help="per task")
+    group.add_argument("--setup", nargs="+", action="extend", default=[], metavar="LINE",
+                       help="shell lines before the task, for instance 'module load cuda'")
+    group.add_argument("--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                       help="any further option of sbatch")
+    group.add_argument("--no-srun", action="store_true", help="where srun is unwanted inside batch jobs")
+    group.add_argument("--dry-run", action="store_true", help="print what sbatch would get; submit nothing")
+
+
 
 
 def pack(text: str) -> int | None:

@@ -34,7 +34,7 @@ ORDER = 20  # in the list of commands
 def add(verb: Verb) -> None:
     """The command and its options."""
     card = verb("show", act, "the card of a method, data set, backbone or suite, or the record of a run")
-    card.add_argument("name")
+    card.add_argument("name", help="of a method, data set, backbone or suite; of a run the first digits of its id")
     card.add_argument("--backbone", help="count a method's trained weights on this backbone (imports torch)")
 
 

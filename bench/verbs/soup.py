@@ -9,7 +9,7 @@ from results.combined import Combination, Kind
 
 from ..planning.request import UsageError
 from ..tuning.combining import Pool
-from .words import Verb, gpus, how, what, which
+from .words import TRAINING, Verb, how, unshown, what, which
 
 ORDER = 113  # in the list of commands
 KINDS: dict[str, Kind] = {"uniform": "soup_uniform", "greedy": "soup_greedy", "stock": "model_stock"}
@@ -22,7 +22,7 @@ def add(verb: Verb) -> None:
     what(made)
     which(made)
     how(made)
-    gpus(made)
+    unshown(made, "jobs", *TRAINING)
     made.add_argument("--of", choices=("configurations", "seeds"), default="configurations", help="trials of `tune "
                       "--members small`, or every seed of final runs, which need `--set head_seed=0` (default: "
                       "configurations)")

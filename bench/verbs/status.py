@@ -16,7 +16,7 @@ from ..dispatch.state import Claims
 from ..dispatch.survey import MEANING, Line, Report, State, survey
 from ..units import duration
 from .here import counted
-from .words import Verb, accepting, what, which
+from .words import Verb, accepting, unshown, what, which
 
 WINDOW_S = 3600.0  # throughput is that of the last hour
 SHOWN = 20  # lines of running tasks without --why
@@ -31,6 +31,7 @@ def add(verb: Verb) -> None:
     what(status)
     which(status)
     accepting(status)
+    unshown(status, "jobs")
     status.add_argument("--why", action="store_true", help="a line for each run that is not done, and why")
     status.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS",
                         help="again and again (every 5 s) until nothing is queued or running")

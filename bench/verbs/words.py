@@ -27,10 +27,12 @@ def what(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
                        help="names of `list datasets`, or folder:PATH for images of your own")
     group.add_argument("--methods", nargs="+", default=[], metavar="TEXT", help="for instance 'lora(rank=4)+pace'")
-    group.add_argument("--backbones", nargs="+", default=[], metavar="NAME")
-    group.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N")
-    group.add_argument("--epochs", type=settings.whole)
-    group.add_argument("--batch-size", type=settings.whole)
+    group.add_argument("--backbones", nargs="+", default=[], metavar="NAME", help="names of `list backbones`, or any "
+                       "of timm's with its weights' tag (default: the suite's)")
+    group.add_argument("--seeds", nargs="+", type=settings.whole, default=[], metavar="N", help="a run for each "
+                       "(default: the suite's)")
+    group.add_argument("--epochs", type=settings.whole, help="default: the suite's")
+    group.add_argument("--batch-size", type=settings.whole, help="images per step (default: the suite's)")
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                        help="lr=1e-3, lora.rank=4; class_query=True, merged_eval=True; eval_batch_size=0: by memory; "
                        "head_seed=0: all seeds start from one head, as soups need; "
@@ -62,10 +64,11 @@ def which(parser: argparse.ArgumentParser) -> None:
 
 def accepting(parser: argparse.ArgumentParser) -> None:
     """Which runs of others count as done."""
-    parser.add_argument("--accept", nargs="+", default=[], metavar="PACK", help="count runs of these checked packs as "
-                        "done: a file, the first digits of its hash, or all; own results come first")
-    parser.add_argument("--at-least", choices=LEVELS[:3], default=LEAST, help="the verdict that such a run must have "
-                        f"(default: {LEAST})")
+    group = parser.add_argument_group("runs of others")
+    group.add_argument("--accept", nargs="+", default=[], metavar="PACK", help="count runs of these checked packs as "
+                       "done: a file, the first digits of its hash, or all; own results come first")
+    group.add_argument("--at-least", choices=LEVELS[:3], default=LEAST, help="the verdict that such a run must have "
+                       f"(default: {LEAST})")
 
 
 def how(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +89,16 @@ def how(parser: argparse.ArgumentParser) -> None:
                        "results/tensorboard; the package of that name must be installed")
     group.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
                        "weights beside the record: those small beside the model (default), all, none")
+
+
+TRAINING = ("checkpoint_every", "checkpoint_epochs", "time_limit", "follow", "keep_weights")  # of `how`
+
+
+def unshown(parser: argparse.ArgumentParser, *dests: str) -> None:
+    """Options that this command has no use for, and takes all the same: one line of words goes through several."""
+    for action in parser._actions:
+        if action.dest in dests:
+            action.help = argparse.SUPPRESS
 
 
 def gpus(parser: argparse.ArgumentParser) -> None:
