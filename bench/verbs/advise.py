@@ -68,7 +68,8 @@ def add(verb: Verb) -> None:
     asked.add_argument("--backbone", metavar="NAME", help="left out: the embedded one")
     asked.add_argument("--methods", nargs="+", default=[], metavar="TEXT",
                        help=f"left out: {' '.join(CORE)}; {ALL}: every adapter that the backbone carries (minutes)")
-    asked.add_argument("--epochs", type=settings.whole)
+    asked.add_argument("--epochs", type=settings.whole, help="of the runs; records of as many count (default: the "
+                       "protocol's)")
     asked.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="sets",
                        help="settings of the runs, as precision=bf16")
     asked.add_argument("--root", "--data", dest="data", help="where real data lies, for the command at the end; "
@@ -200,8 +201,8 @@ def _cells(row: Row, budgets: int, best: bool) -> list[str]:
         f"{100 * seen.mean:.1f} [{100 * seen.low:.1f}, {100 * seen.high:.1f}] {seen.source}{'*' * seen.older}")
     spent = UNKNOWN if time is None else duration(time.seconds) + (
         f" [{duration(time.low)}, {duration(time.high)}]" if time.low is not None and time.high is not None else "")
-    values = [p.percent for p in row.printed]
-    paper = "" if not values else f"{min(values):.1f}" + (f" to {max(values):.1f}" if max(values) > min(values) else "")
+    values = sorted(p.percent for p in row.printed)
+    paper = " to ".join(dict.fromkeys(f"{v:.1f}" for v in (*values[:1], *values[-1:])))
     return [row.text, f"{row.trained:,}", need, *largest, spent, accuracy, paper, "yes" if best else ""]
 
 
@@ -269,10 +270,12 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     words += ["--root", args.data] if args.data else []
     for folder in args.extra:
         words += ["--extra", folder]
+    small = [f"{r.text} ({r.batches[-1]})" for r in rows if r.seen is None and not r.fits and max(r.batches, default=0)]
+    told = f"\nnot among them, for they fit with a smaller batch alone: {', '.join(small)}" if small else ""
     total = sum(3 * r.time.seconds for r in open_ if r.time is not None)
     unknown = sum(r.time is None for r in open_)
     units = " and ".join(dict.fromkeys("core" if r.time.device == "cpu" else "GPU" for r in open_ if r.time))
     cost = f"its time is {UNKNOWN}" if unknown == len(open_) else (
         f"some {duration(total)} one after the other, {total / 3600:.2f} {units}-hours" + (
             f", and {unknown} methods whose time is {UNKNOWN}" if unknown else ""))
-    return f"what is not known is settled by ({cost}):\n  {shlex.join(words)}"
+    return f"what is not known is settled by ({cost}):\n  {shlex.join(words)}{told}"

@@ -25,6 +25,7 @@ from results.schema import RunSpec
 from tests.reports import fakes
 
 EMPTY = ("advise", "--datasets", "digits", "svhn", "--methods", "linear", "lora")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
 
@@ -176,3 +177,17 @@ def test_bounds_leave_out_and_say_why(nothing: Path, capsys: pytest.CaptureFixtu
     rows = [line.split()[0] for line in out.splitlines() if line.startswith(("lora ", "vpt_deep ", "full "))]
     assert rows == ["lora"]
     assert registry.get("digits").classes == 10 and "a head of 10 classes" in out
+
+
+@pytest.mark.parametrize("command", re.findall(r"^python -m bench advise .*--methods .*$",
+                                                (DOCS / "advise.md").read_text(), re.M))
+def test_the_page_says_what_the_command_prints(command: str, nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the row that is quickest to forecast, on both backbones."""
+    words = shlex.split(command)[3:]
+    first = words.index("--methods")
+    last = next(i for i in range(first + 1, len(words)) if words[i].startswith("--"))
+    assert cli.main([*words[:first + 1], "linear", *words[last:]]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("linear "))
+    page = (DOCS / "advise.md").read_text().partition(command)[2]
+    wanted = next(line for line in page.splitlines() if line.startswith("linear "))
+    assert re.split(r" {2,}", told.strip()) == re.split(r" {2,}", wanted.strip().removesuffix("yes").strip())
