@@ -108,11 +108,11 @@ function rewrite(table, facts, found) {
   $$("thead th", table).forEach((head, j) => {
     const { role, set, parts } = head.dataset, all = JSON.parse(parts || "[]"), button = head.querySelector("button");
     head.parts = all.map((part) => part.filter((d) => sets.includes(d)));
-    const size = head.parts.flat().length, short_ = size < all.flat().length;
-    head.gone = set ? !sets.includes(Number(set)) : role === "mean" ? !size || (all.length > 1 && short_)
+    const size = head.parts.flat().length, fewer = size < all.flat().length;
+    head.gone = set ? !sets.includes(Number(set)) : role === "mean" ? !size || (all.length > 1 && fewer)
       : (role === "whole" && !whole) || (role === "below" && seeds);
     [button.textContent] = button.first;
-    if (short_) button.textContent = button.textContent.replace(/\d+(?=\)?$| tasks$)/, size);
+    if (fewer) button.textContent = button.textContent.replace(/\d+(?=\)?$| tasks$)/, size);
     for (const row of role || set ? $$("tbody tr[data-row]", table) : []) {
       const cell = row.cells[j], now = head.gone ? null : anew(facts, found, Number(row.dataset.row), head);
       const [text, number] = now || cell.first;
@@ -149,9 +149,10 @@ function show(section) {
     const { name, row } = one.dataset, hit = (!row || seen.has(+row)) && words.every((text) => name.includes(text));
     if (one.matches("tr")) one.hidden = !hit; else one.classList.toggle("dim", !hit);
   }
-  $$("[role=tab]", section).forEach((tab, i) => {
+  const tabs = $$("[role=tab]", section), opened = tabs.at(section.querySelector("[name=tab]").value) || tabs[0];
+  for (const tab of tabs) {
     const panel = document.getElementById(tab.getAttribute("aria-controls")), picked = boxes(panel, "column");
-    const own = section.querySelector("[name=tab]").value === `${i}`;
+    const own = tab === opened;
     tab.setAttribute("aria-selected", own);
     tab.tabIndex = own ? 0 : -1;
     panel.hidden = !own;
@@ -162,7 +163,7 @@ function show(section) {
     order(panel, place);
     const cells = $$("tr:not([hidden]) td:not([hidden])", panel); // one is in the tab order; arrows reach the others
     if (cells[0] && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
-  });
+  }
   section.querySelector(".count").textContent = `${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`;
   const two = ticked(section, "pair").length > 1;
   for (const box of boxes(section, "pair")) box.disabled = two && !box.checked;
@@ -171,10 +172,10 @@ function show(section) {
 
 function order(panel, place) { // by a heading, else by rank; what has no place stays last, in the order as written
   const [column, way] = panel.querySelector("[name^=sort]").value.split(" "), heads = $$("thead th", panel);
-  const head = heads[column], turn = way === "descending" ? -1 : 1, body = panel.querySelector("tbody");
+  const head = column && heads.at(column), turn = way === "descending" ? -1 : 1, body = panel.querySelector("tbody");
   for (const other of heads) other.ariaSort = other === head ? way : "none";
   const key = (row) => {
-    const at = place.get(Number(row.dataset.row)), cell = row.cells[column], value = cell?.dataset.value;
+    const at = place.get(Number(row.dataset.row)), cell = row.cells[head?.cellIndex], value = cell?.dataset.value;
     if (!head) return at && 2 * at.g - at.one.mean[at.i];
     return value !== undefined ? Number(value) : head.dataset.kind === "text" ? cell.textContent : undefined;
   };

@@ -201,6 +201,13 @@ def test_a_column_is_hidden_and_its_place_is_in_the_address(here: Here) -> None:
     assert "Tie" not in here.heads()
 
 
+@pytest.mark.parametrize("said", ["tab=zz&standin.sort0=length+up", "tab=99&standin.sort0=99+descending", "nothing=1",
+                                  "kib=abc&standin.set=no+such+set"])
+def test_an_address_that_says_nothing_sensible_does_no_harm(here: Here, said: str) -> None:
+    here.run("location.hash = `#standin.${arguments[0]}`; restore()", said)
+    assert set(here.rows()) == set(SKILLS) and here.said() == [] and "Mean of 4" in here.heads()
+
+
 def test_data_sets_are_shown_as_points_below_the_best_of_each(here: Here) -> None:
     here.click("#standin input[name=apart]")
     here.click("#standin [role=tab]:nth-child(2)")
