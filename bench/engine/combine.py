@@ -27,11 +27,12 @@ from datasets import registry
 from datasets.images import split_hash
 from methods import weights
 from methods.base import Adapter
+from methods.grammar import MethodError
 from methods.weights import StoredError
 from results.schema import RunResult, RunSpec
 
 from .build import Built
-from .evaluate import Predictions, from_probabilities, predict
+from .evaluate import Found, Predictions, from_probabilities, metrics_of, predict
 from .loaders import TuneData
 from .session import Session
 from .where import Where
@@ -74,17 +75,18 @@ def trained(parts: Sequence[Ingredient], like: RunSpec, where: Where, data: Tune
         yield run, one.times / sum(p.times for p in parts)
 
 
-def tested(models: Iterator[tuple[Built, float]], where: Where, data: TuneData) -> tuple[Predictions, str]:
+def tested(models: Iterator[tuple[Built, float]], where: Where, data: TuneData) -> tuple[Found, str]:
     """(mean predictions on test, hash of its items); the split is read once, for all the models."""
     images = data.test()
     total, label = None, None
     for run, share in models:
         told = predict(run.method, run.judged(), run.splits.of(images), probabilities=True)
-        assert isinstance(told, Predictions) and told.probabilities is not None
-        part = share * told.probabilities.astype(np.float64)
-        total, label = part if total is None else total + part, told.label
         if share == 1.0:  # one model: its own margins, from its logits
             return told, split_hash(images.items, where.data_root)
+        if not isinstance(told, Predictions) or told.probabilities is None:
+            raise MethodError("answers that are numbers and no classes have no probabilities to average")
+        part = share * told.probabilities.astype(np.float64)
+        total, label = part if total is None else total + part, told.label
     assert total is not None and label is not None
     return from_probabilities(total, label), split_hash(images.items, where.data_root)
 
@@ -132,11 +134,13 @@ class Soup:
         return self.run
 
     def val(self, mixed: Weights) -> float:
-        """Top-1 on the validation images."""
+        """Top-1 on the validation images, or the data set's own score."""
         run = self.put(mixed)
         assert self.data.val is not None
         found = predict(run.method, run.judged(), run.splits.of(self.data.val))
-        return float((found.pred == found.label).mean())
+        told = metrics_of(found, "val", metric=run.card.metric)
+        value = told.get("val.score", told.get("val.top1"))
+        return -1.0 if value is None else value
 
 
 def _digest(tensor: Tensor) -> str:

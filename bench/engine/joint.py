@@ -35,7 +35,7 @@ from . import env
 from .build import Built
 from .combine import Ingredient, Soup, model_stock, opened, tested, trained, uniform
 from .describe import method_info
-from .evaluate import Predictions, metrics_of
+from .evaluate import Found, metrics_of
 from .loaders import TuneData
 from .outcome import content_hash, params_of
 from .record import classify, stored_file
@@ -51,7 +51,7 @@ def execute(spec: RunSpec, parts: Sequence[Ingredient], passed: dict[str, Scalar
     started, began = env.now(), time.perf_counter()
     status: Status = "ok"
     failure: Failure | None = None
-    found: Predictions | None = None
+    found: Found | None = None
     artifacts: tuple[Artifact, ...] = ()
     params: Params | None = None
     facts: DatasetInfo | None = None
@@ -87,13 +87,14 @@ def mixed(spec: RunSpec, parts: Sequence[Ingredient], where: Where, data: TuneDa
     return soup.put(model_stock(soup.all, soup.start) if spec.combined == "model_stock" else uniform(soup.all))
 
 
-def _metrics(spec: RunSpec, where: Where, found: Predictions | None) -> dict[str, float | None]:
+def _metrics(spec: RunSpec, where: Where, found: Found | None) -> dict[str, float | None]:
     assert found is not None
-    own = registry.get(spec.dataset, where.data_root).group == "own"
-    return {k: finite(v) for k, v in metrics_of(found, "test", f1=own).items()}
+    card = registry.get(spec.dataset, where.data_root)
+    told = metrics_of(found, "test", f1=card.group == "own", metric=card.metric)
+    return {k: finite(v) for k, v in told.items()}
 
 
-def _dataset(parts: Sequence[Ingredient], data: TuneData, where: Where, found: Predictions) -> DatasetInfo:
+def _dataset(parts: Sequence[Ingredient], data: TuneData, where: Where, found: Found) -> DatasetInfo:
     """The data set as a final run of it knows it, so that both are cells of one column; `train` is what the ingredient
     that saw fewest images has trained on."""
     seen = [p.record.dataset for p in parts if p.record.dataset is not None]
@@ -121,7 +122,7 @@ def _told(parts: Sequence[Ingredient]) -> dict[str, float | None]:
             "combined.runs_on_train": float(sum(p.spec.phase == "tune" for p in parts))}
 
 
-def _store(spec: RunSpec, found: Predictions, items: str, soup: Built | None, first: Ingredient, root: Path
+def _store(spec: RunSpec, found: Found, items: str, soup: Built | None, first: Ingredient, root: Path
            ) -> tuple[Artifact, ...]:
     record = store.path_of(spec, root)
     made = [stored_file("predictions", record.with_suffix(".npz"), lambda path: found.save(path, items))]

@@ -19,7 +19,7 @@ from ..planning.held import settled
 from ..planning.plan import Plan
 from ..planning.request import UsageError
 from . import ensembles
-from .rules import candidates, ranked
+from .rules import candidates, ranked, score_of
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ def weights_of(record: RunResult, runs: Path) -> Path | None:
 
 def ensemble(pool: Pool, runs: Path) -> Combination:
     """Chosen among those that stored probabilities. Raises UsageError where fewer than two did."""
+    if all("val.top1" not in r.metrics for r in pool.runs):
+        raise UsageError([f"{pool.where}: its answers are numbers and no classes, so there are no probabilities to "
+                          "average; `soup` averages weights"])
     held = [(r, p) for r in pool.runs if (p := ensembles.stored(r, runs)) is not None]
     if len(held) < 2:
         raise UsageError([f"{pool.where}: {len(held)} of {len(pool.runs)} runs stored probabilities; "
@@ -92,7 +95,8 @@ def ensemble(pool: Pool, runs: Path) -> Combination:
     labels = held[0][1][1]
     if any(p[1].tolist() != labels.tolist() for _, p in held):
         raise UsageError([f"{pool.where}: its runs were scored on different validation images"])
-    taken, val = ensembles.choose([p[0] for _, p in held], labels)
+    facts = held[0][0].dataset
+    taken, val = ensembles.choose([p[0] for _, p in held], labels, metric=facts.metric if facts else "top1")
     members = [(held[i][0], times) for i, times in sorted(taken.items(), key=lambda one: (-one[1], one[0]))]
     return combination("ensemble", replace(pool, runs=tuple(r for r, _ in held)), members, val)
 
@@ -101,7 +105,7 @@ def combination(kind: Kind, pool: Pool, members: Sequence[tuple[RunResult, int]]
                 ) -> Combination:
     """What is written down: the first member's settings, in phase final, and who takes part how often."""
     first = members[0][0].spec
-    best = max((r.metrics.get("val.top1") or 0.0 for r in pool.runs), default=None) if val is not None else None
+    best = max((score_of(r) or 0.0 for r in pool.runs), default=None) if val is not None else None
     spec = settled(replace(first, phase="final", fold="", select="last", until=0, also_test=(), combined=kind,
                            ingredients=tuple(f"{times}*{r.run_id}" for r, times in members)))
     return Combination(kind, pool.of, pool.stage, pool.method,

@@ -1,8 +1,9 @@
 """Greedy ensembles: which trials of a search are averaged, chosen on the probabilities they stored for validation.
 
 Caruana, Niculescu-Mizil, Crew & Ksikes, ICML 2004: start from nothing, add the run that makes the mean of probabilities
-best, again and again, the same run more than once if it helps; keep the best of all these ensembles. Equal top-1 goes
-to the lower NLL, then to the run that was given first; of equal ensembles the smallest is kept. No torch.
+best, again and again, the same run more than once if it helps; keep the best of all these ensembles. Best is by top-1,
+or by the data set's own score where it has one; equals go to the lower NLL, then to the run that was given first; of
+equal ensembles the smallest is kept. No torch.
 """
 
 from __future__ import annotations
@@ -40,23 +41,27 @@ def stored(record: RunResult, runs: Path) -> tuple[Array, Array] | None:
         return held["probabilities"], held["label"]
 
 
-def judged(mean: Array, label: Array) -> tuple[float, float]:
-    """(top-1, minus NLL) of (N, C) mean probabilities."""
+def judged(mean: Array, label: Array, metric: str = "top1") -> tuple[float, float]:
+    """(top-1 or the metric's score, minus NLL) of (N, C) mean probabilities."""
     import numpy as np
 
-    own = np.maximum(mean[np.arange(len(label)), label], LEAST)
-    return float((mean.argmax(1) == label).mean()), float(np.log(own).mean())
+    from results import scores
+
+    own, pred = np.maximum(mean[np.arange(len(label)), label], LEAST), mean.argmax(1)
+    value = scores.values(metric, pred, label)["score"] if scores.scored(metric) else float((pred == label).mean())
+    return (-1.0 if value is None else value), float(np.log(own).mean())
 
 
-def choose(found: Sequence[Array], label: Array, rounds: int = ROUNDS) -> tuple[dict[int, int], float]:
-    """(position -> how often it is taken, top-1 of their mean on validation)."""
+def choose(found: Sequence[Array], label: Array, rounds: int = ROUNDS, metric: str = "top1"
+           ) -> tuple[dict[int, int], float]:
+    """(position -> how often it is taken, score of their mean on validation)."""
     import numpy as np
 
     total = np.zeros(found[0].shape)
     taken: list[int] = []
-    best, size = -1.0, 0
+    best, size = -2.0, 0  # below every score: a correlation may be -1
     for count in range(1, rounds + 1):
-        scores = [judged((total + one) / count, label) for one in found]
+        scores = [judged((total + one) / count, label, metric) for one in found]
         pick = max(range(len(found)), key=lambda i: (scores[i], -i))
         total += found[pick]
         taken.append(pick)

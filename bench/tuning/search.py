@@ -160,7 +160,8 @@ def _stage(going: Sequence[tuple[Search, list[Tried]]], stage: int, runs: Path, 
 def _bare(planned: Planned, members: str) -> bool:
     """Whether a finished whole run lacks what an ensemble is to be chosen from."""
     record = planned.record
-    if planned.state != "done" or record is None or record.dataset is None or planned.spec.until:
+    if planned.state != "done" or record is None or record.dataset is None or planned.spec.until \
+            or "val.top1" not in record.metrics:  # numbers have no probabilities
         return False
     return keeps_members(members, record.dataset.classes) and all(a.kind != "probabilities" for a in record.artifacts)
 

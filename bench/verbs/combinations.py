@@ -109,7 +109,7 @@ def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) ->
                 claims.release(one.spec.id)
         failures += [record] if record.status != "ok" else []
         rows.append((one.method, one.spec.dataset, one.text(), _percent(one.best), _percent(one.val),
-                     _percent(record.metrics.get("test.top1"))))
+                     _percent(_score(record))))
     print(tabulate(rows, ("method", "data set", "what", "best alone, val", "val", "test"), disable_numparse=True))
     here.tell_failures(failures)
     return 1 if failures else 0
@@ -119,6 +119,12 @@ def _passed(suite: str, one: Combination) -> dict[str, Scalar]:
     told: dict[str, Scalar] = {"suite": f"{suite}-ladder", "method": one.method, "combined.of": one.of,
                                "combined.stage": one.stage, "combined.pool": one.pool}
     return told | ({"combined.val.top1": one.val} if one.val is not None else {})
+
+
+def _score(record: RunResult) -> float | None:
+    """The data set's own score on test, else top-1."""
+    own = record.metrics.get("test.score")
+    return record.metrics.get("test.top1") if own is None else own
 
 
 def _percent(value: float | None) -> str:

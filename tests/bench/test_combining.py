@@ -88,6 +88,18 @@ def _nll(some: tuple[int, ...], found: list[np.ndarray], label: np.ndarray) -> f
     return round(-float(np.log(mean[np.arange(len(label)), label]).mean()), 12)
 
 
+def test_a_set_with_a_score_of_its_own_is_combined_by_that_score() -> None:
+    """Few images of class 1: answering 0 always is right most often, and has no correlation with the truth."""
+    label = np.array([0] * 8 + [1] * 2)
+    idle = np.tile([0.9, 0.1], (10, 1))
+    sees = np.array([[0.2, 0.8]] * 3 + [[0.9, 0.1]] * 5 + [[0.1, 0.9]] * 2)
+    assert 0 in ensembles.choose([idle, sees], label, rounds=1)[0]
+    taken, val = ensembles.choose([idle, sees], label, rounds=1, metric="mcc")
+    (tp, fp, fn, tn) = (2, 3, 0, 5)
+    mcc = (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    assert taken == {1: 1} and val == pytest.approx(mcc)
+
+
 def test_of_equal_runs_one_is_enough() -> None:
     (one,), label = _random(1, 20, 3)
     assert ensembles.choose([one, one, one], label)[0] == {0: 1}
