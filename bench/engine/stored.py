@@ -79,6 +79,8 @@ def open_run(path: Path, file: Path | None = None) -> Stored:
     if record.status != "ok" or spec.phase != "final" or record.dataset is None or record.backbone is None:
         raise StoredError(f"run {record.run_id} is {record.status}, phase {spec.phase}; only a finished final run has "
                           "weights to load")
+    if spec.text_length:
+        raise StoredError(f"run {record.run_id} reads texts; what asks or exports a stored run knows images alone")
     adapter = _adapter(path, record)
     plain = backbones.find_weights(spec.model, file, spec.weights == "random")
     if plain.sha256 != spec.weights:

@@ -76,10 +76,12 @@ def line(text: str, backbone: str, classes: int) -> str:
 
     from ..engine import backbones
     from ..engine.forecast import forecast
+    from ..engine.wording import LONGEST
     from ..suites.base import VTAB
 
     method = parse(text)
-    fields = VTAB | {"drop_path": 0.0, "image_size": backbones.image_size(backbone), "threads": 1}
+    fields = VTAB | {"drop_path": 0.0, "image_size": backbones.image_size(backbone), "threads": 1,
+                     "text_length": LONGEST if backbones.family(backbone) == backbones.TEXT else 0}
     spec = RunSpec(dataset="", model=backbone, method=method.name, options=method.options, seed=0, phase="final",
                    select="last", data="", weights="random", **fields)  # type: ignore[arg-type]
     found = forecast(spec, classes)

@@ -15,12 +15,14 @@ from datasets.card import Card, DataError
 from methods.catalog import PartInfo, aliases, broken_part, catalog
 from methods.faults import lacking
 from methods.grammar import FEATURES, parse
+from methods.on_text import refusals
 from results import store
 from results.schema import RunResult
 
 from .. import checkout
-from ..engine.backbones import KNOWN, BackboneError, check_name, family, image_size, other_size
+from ..engine.backbones import KNOWN, TEXT, BackboneError, check_name, family, image_size, other_size
 from ..engine.packaged import ABOUT
+from ..engine.wording import LONGEST
 from ..planning.again import again
 from ..planning.request import UsageError
 from ..suites import SUITES, find
@@ -134,6 +136,9 @@ def _count(text: str, backbone: str) -> str:
     from ..engine.count import trained_weights
 
     check_name(backbone)
+    texts = family(backbone) == TEXT
+    if texts and (refused := refusals(parse(text))):
+        raise BackboneError(refused[0])
     problems = [] if backbone in KNOWN else carry.problems(backbone, [parse(text)], image_size(backbone))
     if problems:
         raise BackboneError(problems[0])
@@ -141,7 +146,7 @@ def _count(text: str, backbone: str) -> str:
     from ..planning.memory import line
 
     return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
-            f"images of {_pixels(backbone)}\n"
+            + (f"texts of {LONGEST} tokens\n" if texts else f"images of {_pixels(backbone)}\n")
             + _wrap(line(text, backbone, classes=100)))
 
 

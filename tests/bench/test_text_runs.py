@@ -17,7 +17,7 @@ from bench.engine import backbones
 from bench.engine.forecast import forecast
 from bench.engine.record import execute
 from bench.engine.session import Session
-from bench.engine.wording import Wording, usual_length
+from bench.engine.wording import Wording, file_hash, usual_length
 from datasets import registry
 from datasets.card import DataError, Item, Text
 from methods.grammar import MethodError
@@ -149,6 +149,54 @@ def test_a_folder_that_does_not_fit_is_a_sentence(at: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match="is no tokenizer"):
         Wording(other / "tokenizer.json", 0)
     assert backbones.load(MODEL, backbones.find_weights(MODEL, at)).adjusted == ""
+
+
+def test_a_folder_is_named_planned_and_priced_and_what_does_not_run_is_said(at: Path, tmp_path: Path) -> None:
+    from bench.planning.plan import make
+    from bench.planning.request import Request, UsageError
+
+    asked = Request(datasets=("sst2",), data="standin", methods=("lora", "sherl(reduction=4)"), backbones=("bert",),
+                    weights=at, seeds=(0,), epochs=1, sets=("text_length=24",))
+    plan = make(asked, tmp_path)
+    assert {r.spec.model for r in plan.runs} == {MODEL}
+    spec = plan.runs[0].spec
+    assert (spec.text_length, spec.image_size, spec.normalise, spec.augment) == (24, 0, "none", "none")
+    assert spec.tokenizer == file_hash(at / "tokenizer.json") and plan.runs[0].weights == at / "model.safetensors"
+    with pytest.raises(UsageError) as told:
+        make(replace(asked, methods=("vpt", "ssf"), datasets=("sst2", "svhn")), tmp_path)
+    assert any("its prompts lengthen the sequence" in p for p in told.value.problems)
+    assert any("'svhn' holds images" in p for p in told.value.problems)
+
+
+def test_a_card_of_a_method_on_a_text_tower_tells_its_bytes_or_why_it_does_not_run() -> None:
+    from bench.verbs.show import _count
+
+    told = _count("lora", "bert_l2_d32_h4_v60_n128")
+    assert "texts of 128 tokens" in told and "2,048 trained weights" in told.replace("\n", " ")
+    with pytest.raises(backbones.BackboneError, match="its prompts lengthen"):
+        _count("vpt_deep", "minilm")
+
+
+def test_what_asks_a_stored_run_about_images_says_that_this_one_reads_texts(at: Path, tmp_path: Path) -> None:
+    from bench.engine.stored import open_run
+    from methods.weights import StoredError
+
+    spec = tiny_texts.spec("linear", at, epochs=1)
+    run(spec, at, tmp_path)
+    with pytest.raises(StoredError, match="reads texts"):
+        open_run(store.path_of(spec, tmp_path / "runs"))
+
+
+def test_a_finished_run_is_tested_again_from_its_stored_weights(at: Path, tmp_path: Path) -> None:
+    for dataset in ("tiny_film", "tiny_score"):
+        spec = tiny_texts.spec("lora", at, dataset=dataset, epochs=1)
+        found = run(spec, at, tmp_path)
+        path = store.path_of(spec, tmp_path / "runs")
+        adapter = next(a.path for a in found.artifacts if a.kind == "adapter")
+        again, _ = Session(spec, registry.get(dataset), tiny_texts.where(at, tmp_path)).test_again(
+            path.with_name(adapter))
+        held = np.load(path.with_suffix(".npz"))
+        np.testing.assert_allclose(again.pred, held["pred"], atol=1e-6)
 
 
 def test_images_and_texts_are_kept_apart(at: Path, tmp_path: Path) -> None:
