@@ -22,7 +22,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "brackets": (["--methods", "(" * 5000], "a method has at most 2000 characters, not 5000: '(((("),
     "signs in a method": (["--methods", f"lora(rank={'-' * 1900}1)"], "lora(rank=---"),
     "deep method": (["--methods", f"lora(rank={DEEP})"], "lora(rank=(((("),
-    "a long choice": (["--set", "precision=" + "x" * 9000], "precision must be one of fp32, bf16, not 'xxx"),
+    "a long choice": (["--set", "precision=" + "x" * 9000], "precision must be one of fp32, bf16, tf32, not 'xxx"),
     "a long suite": (["--suite", "x" * 9000], "no suite is called 'xxx"),
     "a long backbone": (["--suite", "vtab1k", "--backbones", "x" * 9000], "'xxx"),
     "a long word": (["--sweet", "x" * 9000], "unrecognized arguments: --sweet xxx"),

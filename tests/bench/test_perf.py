@@ -120,9 +120,9 @@ def test_three_forecasts_answer_every_budget(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[int] = []
     real = fit.ledger_bytes
 
-    def counting(spec: RunSpec, batch: int) -> int | None:
+    def counting(spec: RunSpec, batch: int, classes: int) -> int | None:
         asked.append(batch)
-        return real(spec, batch)
+        return real(spec, batch, classes)
 
     monkeypatch.setattr(fit, "ledger_bytes", counting)
     one = _variant("lora(rank=3)")
@@ -133,7 +133,7 @@ def test_three_forecasts_answer_every_budget(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_bytes_that_grow_with_the_square_of_the_batch_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "ledger_bytes", lambda spec, batch: 1000 + 10 * batch + batch * batch)
+    monkeypatch.setattr(fit, "ledger_bytes", lambda spec, batch, *_: 1000 + 10 * batch + batch * batch)
     one = _variant("lora(rank=5)")
     assert fit.from_ledger(one, 1000 + 10 * 70 + 70 * 70).batch == 70
     assert fit.from_ledger(one, 1000 + 10 * 70 + 70 * 70 - 1).batch == 69
