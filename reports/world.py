@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from results.pools import ADAPTS, POOLS, Pool, told
+from results.pools import ADAPTS, ENSEMBLED, POOLS, Pool, told
 from results.suites import Column, Row
 
 from . import rules
@@ -68,10 +68,12 @@ class World:
     @cached_property
     def _pools(self) -> dict[RowKey, Pool]:
         return {key_of(row): ADAPTS if self.words("method.adapts_at_test", row) else
+                ENSEMBLED if self.words("spec.combined", row) else
                 row.pool or told(row.budget, row.note) for row in self.rows}
 
     def pool(self, row: Row) -> Pool:
-        """A row's pool; that its weights moved on test images is what its records say, whatever the suite does."""
+        """A row's pool; that weights moved on test images, or that several runs were put together, is what its records
+        say, whatever the suite does."""
         return self._pools[key_of(row)]
 
     def league(self, row: Row) -> str:

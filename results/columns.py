@@ -19,9 +19,9 @@ from .strict import short_hash
 
 TEXT = (
     "run_id", "cell_id", "phase", "status", "spec.dataset", "spec.model", "spec.method", "spec.data", "spec.precision",
-    "spec.weights", "method.text", "method.source_hash", "method.ours", "method.adapts_at_test", "failure.kind",
-    "failure.message", "failure.stage", "dataset.split_hash", "dataset.content_hash", "throughput.source",
-    "provenance.commit", "provenance.device", "provenance.cpu",
+    "spec.weights", "spec.combined", "method.text", "method.source_hash", "method.ours", "method.adapts_at_test",
+    "failure.kind", "failure.message", "failure.stage", "dataset.split_hash", "dataset.content_hash",
+    "throughput.source", "provenance.commit", "provenance.device", "provenance.cpu",
 )
 NUMBER = (
     "spec.seed", "spec.epochs", "spec.until", "spec.batch_size", "spec.image_size", "spec.lr", "spec.weight_decay",

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 Pool = Literal["plain", "tuned for all sets", "tuned per set", "adapts at test", "ensembled"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 ADAPTS: Pool = "adapts at test"
+ENSEMBLED: Pool = "ensembled"
 MEANS: dict[Pool, str] = {
     "plain": "settings that no search chose for the row: a common or a published recipe, or typed by hand",
     "tuned for all sets": "one setting for all data sets, chosen on validation images of some of them",

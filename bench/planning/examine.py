@@ -148,13 +148,17 @@ def _seeds(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, s
 
 
 def _pools(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, str]:
-    """Rows that the suite calls plain although their settings were searched; that one adapts its records say."""
-    tuned = {r.run_id: (row_of(r), told) for r in records if (told := _budget(r))}
-    plain = {(r.method, r.backbone) for r in (suite.rows if suite else ())
-             if (r.pool or pools.told(r.budget, r.note)) == "plain"}
-    return {row: f"false pool: the suite calls the row plain, its runs say that {told} were tried"
-            for e in (suite.entries if suite else ()) if (e.method, e.backbone) in plain and e.run_id in tuned
-            for row, told in (tuned[e.run_id],)}
+    """Rows of another pool than their runs say; that one adapts at test is told of each record."""
+    shown = {(r.method, r.backbone): r.pool or pools.told(r.budget, r.note) for r in (suite.rows if suite else ())}
+    rows_of = {e.run_id: shown[e.method, e.backbone] for e in (suite.entries if suite else ())}
+    found = {}
+    for record in records:
+        pool, tried = rows_of.get(record.run_id), _budget(record)
+        if record.spec.combined and pool not in (None, pools.ENSEMBLED):
+            found[row_of(record)] = f"false pool: the suite calls the row {pool}, its runs put several together"
+        elif tried and pool == "plain":
+            found[row_of(record)] = f"false pool: the suite calls the row plain, its runs say that {tried} were tried"
+    return found
 
 
 def _budget(record: RunResult) -> str:

@@ -16,6 +16,7 @@ import pytest
 from bench import checkout, cli
 from bench.engine.record import execute
 from bench.engine.where import Where
+from bench.planning import examine
 from bench.verbs import judge
 from results import archive, received, store
 from results.schema import RunResult
@@ -239,6 +240,17 @@ def test_a_tuned_row_that_its_suite_calls_plain_is_refused(runs: Path) -> None:
         assert {one.judged.verdict for one in found.values()} == {verdict}, pool
     assert all("calls the row plain, its runs say that 4 of 4 settings (grid) were tried" in one.judged.why
                for one in found.values())
+
+
+def test_several_runs_put_together_are_no_row_of_single_runs(runs: Path) -> None:
+    record = store.load(_first(runs))
+    record = replace(record, spec=replace(record.spec, combined="seeds", ingredients=("1*aaaaaaaaaaaa",)))
+    suite = _suite(runs, (0,))
+    entry = replace(suite.entries[0], run_id=record.run_id)
+    for pool, words in (("plain", "the suite calls the row plain, its runs put several together"), ("ensembled", "")):
+        told = replace(suite, entries=(entry,), rows=(replace(suite.rows[0], pool=pool),))
+        assert examine.rows([record], told).get((record.method.text, tiny.MODEL), "").endswith(words)
+        assert bool(examine.rows([record], told)) is bool(words)
 
 
 def test_the_commands(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

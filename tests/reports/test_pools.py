@@ -92,6 +92,17 @@ def test_every_export_says_the_pool(root: Path) -> None:
     assert '"across":true' in told_so and 'name="across" value="yes" checked>' in told_so
 
 
+def test_a_row_whose_runs_put_several_together_is_an_ensemble_whatever_its_suite_says(tmp_path: Path) -> None:
+    specs = [replace(fakes.spec(c.name, "lora"), combined="seeds", ingredients=("1*aaaaaaaaaaaa", "1*bbbbbbbbbbbb"))
+             for c in SETS]
+    for spec in specs:
+        fakes.scored(tmp_path / "runs", spec, 0.6)
+    save_suite(fakes.suite(specs, SETS, ["lora"], rows=(Row("lora", fakes.BACKBONE, pool="plain"),)),
+               tmp_path / "suites")
+    (line,) = table((built(tmp_path) / "LEADERBOARD.md").read_text(), "#### Accuracy (STAND-IN").values()
+    assert line["Pool"] == "ensembled"
+
+
 def test_a_part_is_compared_with_its_adapter_inside_a_pool_alone(root: Path) -> None:
     page = (built(root) / "LEADERBOARD.md").read_text()
     assert "Adapter × added part" not in page, "the adapters were tuned, with the part they were not"
