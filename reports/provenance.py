@@ -39,4 +39,5 @@ def fields(world: World, row: Row) -> list[Field]:
     cells = [world.grid.cell(row, column).runs for column in world.columns]
     count = sum(any(world.grid.records.get_text("verdict", run) for run in runs) for runs in cells)
     worst = "".join(of(world, row)[-1:])
-    return [Field(f"{count}/{len(cells)}", count), Field(worst or "own", mark=worst)]
+    # a refused run is shown on a site alone; the word has another meaning among the marks of cells
+    return [Field(f"{count}/{len(cells)}", count), Field(worst or "own", mark=worst if worst in LEGEND else "")]

@@ -105,7 +105,7 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
     runs: list[tuple[Source, str, Path]] = []
     for source in given:
         if source.records not in read_already:
-            read_already[source.records] = read(source.records, index=source.origin == "own")
+            read_already[source.records] = _records(source)
         columns = read_already[source.records]
         by_run = columns.by_run()
         wanted = [e.run_id for e in source.suite.entries if e.run_id in by_run]
@@ -134,6 +134,15 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
     written.append(put(out / sheet.STYLE, sheet.style()))
     written.append(put(out / "index.html", _index(site, methods, sets)))
     return len(written)
+
+
+def _records(source: Source) -> Columns:
+    """With the verdicts of received ones, which a page shows and filters by; what was not checked here is a claim."""
+    columns, verdicts = read(source.records, index=source.origin == "own"), source.verdicts if source.judged else {}
+    if source.judged:
+        columns.text["verdict"] = [verdicts[run].verdict if run in verdicts else "claimed"
+                                   for run in columns.text.get("run_id", [])]
+    return columns
 
 
 def _gather(site: Site, source: Source, by_run: Mapping[str, int], sections: Sequence[Section],

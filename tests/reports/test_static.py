@@ -139,6 +139,11 @@ def test_a_run_is_told_in_words(site: Path, zoo: Zoo) -> None:
 def test_what_was_received_says_what_its_check_found(site: Path) -> None:
     index = " ".join(_Page((site / "index.html").read_text(encoding="utf-8")).words)
     assert "received from elsewhere; not checked here: " in index
+    (page,) = (site / "suites").glob("received-*.html")
+    text = page.read_text(encoding="utf-8")
+    assert '"verdict":"claimed"' in text and "claimed: numbers that nothing supports" in text
+    (own,) = (site / "suites").glob("own-*.html")
+    assert '"verdict":"own"' in own.read_text(encoding="utf-8") and '"verdict":"claimed"' not in own.read_text()
     run = next((site / "runs" / "received-01234567").iterdir()).read_text(encoding="utf-8")
     assert "verdict of this checkout" in run and "not checked here" in run
 
