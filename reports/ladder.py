@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from results.ladder import DEFAULT, SUFFIX, before, label, parted
 from results.selections import Trials
@@ -11,6 +12,7 @@ from results.suites import Row
 from . import fields
 from .pairs import Against, Predictions, against
 from .table import Field, Table
+from .tuning import Scores, studies_of
 from .world import World, several_backbones, title_of
 
 
@@ -18,7 +20,7 @@ def table(world: World, predictions: Predictions, trials: Trials | None) -> Tabl
     """A line for each row; None for other suites."""
     if not world.grid.suite.name.endswith(SUFFIX):
         return None
-    body, of_runs = [], False
+    body, of_runs, tried = [], False, studies_of(world, trials)
     for row in world.rows:
         step, method = parted(row.method)
         base = _base(world, row)
@@ -32,6 +34,7 @@ def table(world: World, predictions: Predictions, trials: Trials | None) -> Tabl
         backbone = [Field(row.backbone, code=True)] if several_backbones(world) else []
         body.append((Field(method, code=True), *backbone, Field(step, hint=row.note),
                      fields.mean_of(world.grid, row, world.columns), added, against_,
+                     _tried(tried.get((method, row.backbone), [])) if step == "tuned" else Field(""),
                      *_costs(world, row, method, step, trials)))
     if not body:
         return None
@@ -39,13 +42,23 @@ def table(world: World, predictions: Predictions, trials: Trials | None) -> Tabl
     words = ("added: points against the step named beside it, on the data sets that both have, with 95 % intervals "
              "over " + ("test items alone where no row has two seeds" if of_runs else "test items (paired) and seeds")
              + "; not corrected for their number",
+             "val of all tried: the worst and the best setting of the search on validation, mean over data sets; a "
+             "pruned search has none",
              "search: seconds of all the trials that the step rests on; training: of the row's own runs; weights: "
              "trained ones that must be kept, of all members together", "–: not known, or nothing to compare with")
     return Table(f"{world.key}-ladder", title_of(world, "What tuning bought each method"),
                  f"Top-1 in percent, mean of {len(world.columns)}.",
                  ("Method", *(["Backbone"] if several_backbones(world) else []), "Step", "Top-1", "Added", "Against",
-                  "Search, s", "Training, s", "Weights"), tuple(body), words, (),
-                 frozenset(range(first, first + 2)) | frozenset(range(first + 3, first + 6)))
+                  "Val of all tried", "Search, s", "Training, s", "Weights"), tuple(body), words, (),
+                 frozenset(range(first, first + 2)) | frozenset(range(first + 3, first + 7)))
+
+
+def _tried(studies: Sequence[Scores]) -> Field:
+    """The range over the configurations of a search, mean over its studies."""
+    if not studies:
+        return Field("–")
+    low, high = fmean(min(val) for val, _, _ in studies), fmean(max(val) for val, _, _ in studies)
+    return Field(f"{fields.percent(low)}–{fields.percent(high)}", None, 100 * low, 100 * high)
 
 
 def _base(world: World, row: Row) -> Row | None:

@@ -54,6 +54,7 @@ def _done(run: RunResult) -> list[str]:
         found.append("These data are not what the card of the set promises.")
     bits = [f"{spec.epochs} epochs in batches of {spec.batch_size} by {spec.optimizer}, learning rate {spec.lr:g} "
             f"({spec.schedule}), weight decay {spec.weight_decay:g}"]
+    bits += [f"stopped after {spec.until} of them by its search"] if spec.until else []
     bits += [f"epochs of warm-up: {spec.warmup_epochs}"] if spec.warmup_epochs else []
     bits += [f"drop path {spec.drop_path:g}"] if spec.drop_path else []
     bits += [f"label smoothing {spec.label_smoothing:g}"] if spec.label_smoothing else []

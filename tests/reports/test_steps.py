@@ -32,7 +32,7 @@ def _lines(folder: Path, name: str = "demo-ladder") -> dict[str, list[str]]:
     trials = []
     for number in range(2):
         run = fakes.spec("svhn", "lora", phase="tune", lr=0.1 + number)
-        fakes.store(folder, replace(fakes.record(run, None), metrics={"val.top1": 0.5}))
+        fakes.store(folder, replace(fakes.record(run, None), metrics={"val.top1": 0.5 + number / 10, "val.n": 9.0}))
         trials.append(Trial(number, {"lr": run.lr}, (run.id,)))
     entries = tuple(Entry(run, "svhn", method, fakes.BACKBONE, seed) for method, runs in specs.items()
                     for seed, run in enumerate(runs))
@@ -62,10 +62,14 @@ def test_each_step_stands_beside_what_it_added_to_the_one_before(lines: dict[str
         assert low < gain < high
 
 
+def test_a_tuned_row_says_how_far_its_configurations_lay_apart(lines: dict[str, list[str]]) -> None:
+    assert [line[5] for line in lines.values()] == ["", "", "50.0–60.0", ""]
+
+
 def test_the_search_is_a_cost_of_every_step_that_rests_on_it(lines: dict[str, list[str]]) -> None:
-    assert [line[5] for line in lines.values()] == ["–", "–", "4.80", "4.80"], "two trials of 2.4 s"
-    assert [line[6] for line in lines.values()] == ["4.00", "4.00", "4.00", "2.00"], "seconds of training"
-    assert all(line[7] == "4,490" for line in lines.values())
+    assert [line[6] for line in lines.values()] == ["–", "–", "4.80", "4.80"], "two trials of 2.4 s"
+    assert [line[7] for line in lines.values()] == ["4.00", "4.00", "4.00", "2.00"], "seconds of training"
+    assert all(line[8] == "4,490" for line in lines.values())
 
 
 def test_other_suites_have_no_ladder(tmp_path: Path) -> None:
