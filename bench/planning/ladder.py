@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from methods.grammar import canonical, parse
-from results.combined import Combination
+from results.combined import KINDS, Combination
 from results.combined import load as load_combined
 from results.ladder import DEFAULT, SUFFIX, label, of_combination
 from results.pools import Pool
@@ -80,7 +80,7 @@ def view(request: Request, folder: Path | None = None) -> SuiteView:
         rows[name, backbone] = Row(name, backbone, budget, first.note if first else _recipe(step, text),
                                    parse(text).source_hash, pool)
         entries.setdefault((one.spec.id, name), Entry(one.spec.id, dataset, name, backbone, seed))
-    for made in taken:
+    for made in sorted(taken, key=lambda c: list(KINDS).index(c.kind)):
         _stand(made, taken, rows, entries)
     cards = ordered(sets)
     title, part = named(suite, [c.name for c in cards], known)
