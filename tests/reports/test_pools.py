@@ -73,6 +73,11 @@ def test_asking_again_without_the_option_builds_again(root: Path) -> None:
     assert cli.main(args) == 0 and not ranks(out)["full"]
 
 
+def test_the_committed_tables_rank_each_pool_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["build", "--reference", "--rank-across-pools"]) == 2
+    assert "rank each pool for itself" in capsys.readouterr().err
+
+
 def test_every_export_says_the_pool(root: Path) -> None:
     out, wanted = built(root), {
         "linear": "tuned for all sets", "lora": "tuned for all sets", "linear+pace": "plain", "lora+pace": "plain",
