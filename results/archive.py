@@ -162,6 +162,8 @@ def _taken_out(stream: BinaryIO, home: Path, where: str) -> Path:
 def _opened(path: Path) -> tuple[BinaryIO, str]:
     try:
         stream = door.opened(path, ALL_BYTES)
+    except FileNotFoundError:
+        raise PackError(f"{path.name}: there is no such file") from None
     except OSError as error:
         raise PackError(f"{path.name}: cannot be read ({type(error).__name__})") from None
     digest = sha256()

@@ -169,6 +169,11 @@ def test_larger_weights_and_lost_predictions_are_told_and_others_than_stored_ref
     assert not (tmp_path / "no.zip").exists()
 
 
+def test_a_file_that_is_not_there_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(archive.PackError, match=r"gone\.zip: there is no such file"):
+        archive.unpack(tmp_path / "gone.zip", tmp_path / "received")
+
+
 def test_two_who_take_out_the_same_archive_at_once_both_have_it(made: Path, tmp_path: Path,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     whole = archive._take_out
