@@ -51,6 +51,10 @@ def test_what_lives_at_once_is_counted_to_the_byte() -> None:
 def fit_of(each: int, once: int) -> Any:
     """A model whose pass keeps `each` numbers per image and `once` numbers at one moment."""
     class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(()))  # says which device it is on
+
         def forward(self, x: Tensor) -> Tensor:
             kept = [x.new_zeros(once), x.new_zeros(len(x), each)]
             return x.new_zeros(len(x), 1) + len(kept)
