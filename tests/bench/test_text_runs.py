@@ -199,6 +199,27 @@ def test_a_finished_run_is_tested_again_from_its_stored_weights(at: Path, tmp_pa
         np.testing.assert_allclose(again.pred, held["pred"], atol=1e-6)
 
 
+class Killed(BaseException):
+    """What `execute` does not catch."""
+
+
+@pytest.mark.parametrize("method", ["sherl(reduction=4)", "lora+pace"])
+def test_a_killed_run_goes_on_to_the_same_bits(method: str, at: Path, tmp_path: Path) -> None:
+    spec, root = tiny_texts.spec(method, at), tmp_path / "killed"
+    whole = run(spec, at, tmp_path / "whole")
+
+    def kill(done: int, steps: int) -> None:
+        if done == steps - 2:
+            raise Killed
+
+    where = tiny_texts.where(at, root, checkpoints=root / "checkpoints", checkpoint_every_epochs=1)
+    with pytest.raises(Killed):
+        execute(spec, {}, where, root / "runs", kill)
+    found = execute(spec, {}, where, root / "runs")
+    assert found.status == "ok" and [a.resumed_from_step for a in found.attempts][-1] > 0
+    assert (found.metrics, found.history, found.diagnostics) == (whole.metrics, whole.history, whole.diagnostics)
+
+
 def test_images_and_texts_are_kept_apart(at: Path, tmp_path: Path) -> None:
     from bench.engine.forms import check_input
     from methods.grammar import parse
