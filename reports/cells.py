@@ -85,7 +85,7 @@ class Grid:
         """
         key = (row.backbone, tuple(weights.items()))
         columns = [c for c in self.suite.columns if c.name in weights]
-        if any(c.metric != "top1" for c in columns):
+        if not all(c.answered for c in columns):
             return _scored(self, row, columns, weights)
         if key not in self._means:
             rows = [r for r in self.suite.rows if r.backbone == row.backbone
@@ -126,16 +126,20 @@ def _scored(found: Grid, row: Row, columns: Sequence[Column], weights: Mapping[s
 
 
 def _part(cell: Cell, column: Column, weight: float) -> means.Part:
-    return means.Part(cell.values, cell.items, cell.luck, weight, column.run_dataset or column.name,
-                      column.family or column.name)
+    known = column.metric == "top1" or cell.error is not None  # a mean over classes needs their sizes
+    return means.Part(cell.values, cell.items if known else None, cell.luck, weight,
+                      column.run_dataset or column.name, column.family or column.name, cell.error)
 
 
-def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
-         luck: Callable[[Sequence[int], str], float | None] | None = None) -> Grid:
+Luck = Callable[[Sequence[int], Column], tuple[float | None, float | None]]
+
+
+def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int], luck: Luck | None = None) -> Grid:
     """Every cell of a suite, also those that no run fills; runs on other data or weights in rows of their own.
 
-    `luck` knows of runs and a split how much of the variance over seeds the items' chance makes (from predictions);
-    without it intervals err to the wide side.
+    `luck` knows from the predictions of runs what the items' chance makes of the variance over seeds, and for a mean
+    over classes its standard error over items; without it intervals err to the wide side, those of means over classes
+    are unknown.
     """
     names = identities(records)
     suite = apart(suite, records, by_run, names)
@@ -144,19 +148,17 @@ def grid(suite: SuiteView, records: Columns, by_run: Mapping[str, int],
         wanted.setdefault(((entry.method, entry.backbone), entry.dataset), []).append(entry)
     good = _good(records)
     cells: dict[tuple[RowKey, str], Cell] = {}
-    splits = {c.name: c.split for c in suite.columns}
-    kinds = {(c.split, c.metric != "top1") for c in suite.columns}
-    lenses = {kind: _lens(records, *kind) for kind in kinds}
+    lenses = {kind: _lens(records, *kind) for kind in {(c.split, rules.number_of(c)) for c in suite.columns}}
     for column in suite.columns:
-        lens = replace(lenses[column.split, column.metric != "top1"], column=column, good=good[column.standin])
+        lens = replace(lenses[column.split, rules.number_of(column)], column=column, good=good[column.standin])
         for row in suite.rows:
             key = (row.method, row.backbone)
             entries = wanted.get((key, column.run_dataset or column.name), [])
-            cells[key, column.name] = _cell(row, lens, entries, by_run)
-    if luck is not None:
-        cells = {key: replace(cell, luck=luck(cell.runs, splits[key[1]]))
-                 if len(cell.runs) > 1 and cell.error is None else cell
-                 for key, cell in cells.items()}
+            cell = _cell(row, lens, entries, by_run)
+            if luck is not None and cell.runs and column.answered and (len(cell.runs) > 1 or column.metric != "top1"):
+                chance, error = luck(cell.runs, column)
+                cell = replace(cell, luck=chance, error=error)
+            cells[key, column.name] = cell
     found = Grid(suite, records, cells, names)
     return replace(found, cells={(row, name): _bounded(found, cell, row, name) for (row, name), cell in cells.items()})
 
@@ -176,7 +178,7 @@ class _Lens:
     """What cells of one test split read of every record, looked up once; then pointed at a column."""
 
     records: Columns
-    top1: Sequence[float]  # or the score
+    top1: Sequence[float]  # or the mean over classes, or the score
     error: Sequence[float]  # of the score
     items: Sequence[float]
     majority: Sequence[float]
@@ -190,7 +192,7 @@ class _Lens:
     good: Sequence[bool] = ()
 
 
-def _lens(records: Columns, split: str, scored: bool = False) -> _Lens:
+def _lens(records: Columns, split: str, name: str) -> _Lens:
     nothing = [math.nan] * len(records)
 
     def numbers(name: str) -> Sequence[float]:
@@ -199,11 +201,11 @@ def _lens(records: Columns, split: str, scored: bool = False) -> _Lens:
     items = numbers(f"metrics.{split}.n")
     if split == "test":  # records say the size of the test split twice; either will do
         items = [a if a == a else b for a, b in zip(items, numbers("dataset.test"), strict=True)]
-    scores = numbers(f"metrics.{split}.{'score' if scored else 'top1'}")
+    scores = numbers(f"metrics.{split}.{name}")
     contradicted, unproven = (records.text.get(f"{kind}.{split}", []) for kind in (CONTRADICTED, UNPROVEN))
     if contradicted:  # a score that its own predictions contradict is none
         scores = [math.nan if why else v for v, why in zip(scores, contradicted, strict=True)]
-    errors = numbers(f"metrics.{split}.score_se") if scored else nothing
+    errors = numbers(f"metrics.{split}.score_se") if name == "score" else nothing
     return _Lens(records, scores, errors, items, numbers(f"metrics.{split}.majority"),
                  numbers(f"metrics.{split}.chance"), numbers("dataset.classes"),
                  records.text.get("method.source_hash", [""] * len(records)), numbers("provenance.dirty"),
@@ -261,10 +263,12 @@ def spread_of(values: Sequence[float]) -> float:
 
 def _chance(lens: _Lens, run: int) -> float | None:
     """The better of guessing and of the most frequent class, as far as the record knows; of a correlation 0."""
-    if lens.column is not None and lens.column.metric != "top1":
+    if lens.column is not None and not lens.column.answered:
         return None if lens.column.metric == "f1_acc" else 0.0
     classes = lens.classes[run]
     if classes != classes:
         classes = (lens.column.classes if lens.column else None) or 0
+    if lens.column is not None and lens.column.metric == "class_mean":  # one class all right, the others all wrong
+        return 1 / classes if classes else None
     known = [v for v in (lens.majority[run], lens.chance[run], 1 / classes if classes else math.nan) if v == v]
     return max(known) if known else None

@@ -41,7 +41,7 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
     columns = world.columns
     protocols: list[dict[str, int]] = [{} for _ in columns]
     blocks = _Blocks(world, predictions)
-    cells = [[_cell(world.grid.cell(row, column),
+    cells = [[_cell(world.grid.cell(row, column), column,
                     protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])),
                     blocks.of(k, d) if column.metric == "top1" else -1)
               for d, column in enumerate(columns)] for k, row in enumerate(world.rows)]
@@ -68,16 +68,17 @@ def _row(world: World, row: Row) -> dict[str, Any]:
             "ms": 1000 / speed if speed else None, "stays": max(merged) if merged and every else None}
 
 
-def _cell(cell: Cell, protocol: int, block: int) -> dict[str, Any] | None:
+def _cell(cell: Cell, column: Column, protocol: int, block: int) -> dict[str, Any] | None:
     """`chance`: the part of its spread over seeds that is chance of the items; `error`: of its mean over new items;
     `smooth`: its mean away from 0 and 1; `block`: -1 where its answers are not known."""
     if not cell.values:
         return None
-    known = cell.items is not None and cell.error is None
+    known = cell.items is not None and (cell.error is None or column.answered)
     return {"values": cell.values, "seeds": cell.seeds, "mean": cell.mean, "chance": cell.luck,
             "whole": cell.complete, "protocol": protocol, "block": block,
             "signs": "".join(rules.SIGNS[s] for s in cell.signs if s != "chance"),
-            "error": means.item_error(cell.values, cell.items or 0, cell.luck) if known else cell.error,
+            "error": cell.error if cell.error is not None or not known
+            else means.item_error(cell.values, cell.items or 0, cell.luck),
             "smooth": stats.smoothed(cell.mean, cell.items or 0) if known else None}
 
 

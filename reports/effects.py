@@ -75,7 +75,7 @@ def _spread(world: World, predictions: Predictions, rows: Sequence[Row]) -> tupl
     if len(found) == len(rows) and all(ranked is found[0][0] for ranked, _ in found):
         return found[0][0].spread, [i for _, i in found]
     sets = answers_of(world.grid, predictions, rows, world.columns)
-    return None if sets is None else (spread_of(sets, [1 / len(sets)] * len(sets), len(rows)), list(range(len(rows))))
+    return None if sets is None else (spread_of(sets, [s.weight for s in sets], len(rows)), list(range(len(rows))))
 
 
 def two_way(adapters: tuple[str, ...], parts: tuple[str, ...], spread: Spread, places: Sequence[int]) -> Effects:

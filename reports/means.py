@@ -25,6 +25,7 @@ class Part:
     weight: float
     training: str
     items: str
+    error: float | None = None  # standard error over new items, where that is not of n answers that count alike
 
 
 def intervals(rows: Sequence[Sequence[Part]]) -> list[stats.Interval | None]:
@@ -74,7 +75,8 @@ def _items(row: Sequence[Part]) -> float:
     for p in row:
         if p.n is None:
             return float("nan")
-        errors[p.items] = errors.get(p.items, 0.0) + p.weight * item_error(p.values, p.n, p.chance)
+        own = p.error if p.error is not None else item_error(p.values, p.n, p.chance)
+        errors[p.items] = errors.get(p.items, 0.0) + p.weight * own
     return sum(e * e for e in errors.values())
 
 

@@ -18,6 +18,7 @@ from results.suites import Column, Row
 from . import stats
 from .answered import Answered
 from .cells import Grid, RowKey
+from .means import item_error
 from .spread import Answers, Spread, chance_of, spread_of
 
 Bools = NDArray[np.bool_]
@@ -57,6 +58,7 @@ class Predictions:
     problems: dict[str, None] = field(default_factory=dict)
     _known: dict[tuple[int, str], Scored | None] = field(default_factory=dict)
     _why: dict[tuple[int, str], str] = field(default_factory=dict)  # said wherever the run is asked for
+    _labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by the hash of the items
 
     def of(self, run: int, split: str = "test") -> Scored | None:
         key = (run, split)
@@ -70,18 +72,22 @@ class Predictions:
             self.problems[self._why[key]] = None
         return self._known[key]
 
-    def _load(self, run: int, split: str) -> Scored | None:
+    def _where(self, run: int, split: str) -> str:
+        """The predictions of a run, relative to the records' root; empty where none are stored."""
         kind = "artifact.predictions" if split == "test" else f"artifact.predictions:{split.partition(':')[2]}"
         name = self.records.get_text(kind, run)
-        if not name:
-            return None
         record = PurePosixPath(self.records.get_text("path", run))
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise PredictionError(f"{record}: field 'artifacts' leaves the folder of the record ({name})")
+        return f"{record.parent}/{name}" if name else ""
+
+    def _load(self, run: int, split: str) -> Scored | None:
+        where = self._where(run, split)
+        if not where:
+            return None
         for kind in (CONTRADICTED, UNPROVEN):
             if why := self.records.get_text(f"{kind}.{split}", run):
                 raise PredictionError(why)
-        where = f"{record.parent}/{name}"
         if self.answered is None:
             return load_scored(self.records.root / where, where)
         return Scored(*self.answered.of(where, lambda: _answer(load_scored(self.records.root / where, where))))
@@ -94,12 +100,40 @@ class Predictions:
             return None
         return scored[0].items, np.stack([s.correct for s in scored], axis=1)
 
-    def luck(self, runs: Sequence[int], split: str) -> float | None:
-        """What the items' chance makes of the variance over seeds of these runs' accuracy; None when unknown."""
+    def parts(self, runs: Sequence[int], column: Column) -> list[tuple[str, Bools, float]] | None:
+        """[(items, correct (n, runs), weight)] whose weighted means are the runs' numbers in this column.
+
+        One part for accuracy; for a mean over classes one for each class that the test set has.
+        """
+        found = self.matrix(runs, column.split)
+        if found is None or column.metric != "class_mean":
+            return None if found is None else [(*found, 1.0)]
+        items, correct = found
+        label = self._label(items, runs[0], column.split)
+        classes = np.unique(label)
+        return [(f"{items} of {c}", correct[label == c], 1 / len(classes)) for c in classes]
+
+    def _label(self, items: str, run: int, split: str) -> NDArray[np.int64]:
+        if items not in self._labels:
+            self._labels[items] = labels(self.records.root / self._where(run, split))
+        return self._labels[items]
+
+    def luck(self, runs: Sequence[int], column: Column) -> tuple[float | None, float | None]:
+        """What the items' chance makes of the variance over seeds of these runs' number; and, for a mean over classes,
+        its standard error over new items of each class. None when unknown.
+        """
         said = dict(self.problems)
-        found = self.matrix(runs, split)
+        found = self.parts(runs, column)
         self.problems = said  # of a comparison that fails, not of this
-        return None if found is None else chance_of(found[1])
+        if found is None:
+            return None, None
+        chances = [(chance_of(correct), weight) for _, correct, weight in found]
+        known = [weight**2 * chance for chance, weight in chances if chance is not None]
+        if column.metric != "class_mean":
+            return (known[0] if known else None), None
+        errors = [weight * item_error(tuple(map(float, correct.mean(0))), len(correct), chance)
+                  for (_, correct, weight), (chance, _) in zip(found, chances, strict=True)]
+        return (sum(known) if known else None), sum(e**2 for e in errors) ** 0.5
 
 
 def split(method: str) -> tuple[str, str]:
@@ -130,6 +164,11 @@ def load_scored(path: Path, where: str) -> Scored:
         raise PredictionError(f"{where}: 'pred' {pred.shape} and 'label' {label.shape} are no pair of lists")
     digest = sha256(items.encode() + b"|" + np.ascontiguousarray(label, dtype="<i8").tobytes()).hexdigest()
     return Scored(digest, pred == label)
+
+
+def labels(path: Path) -> NDArray[np.int64]:
+    """(n,) classes of the test items of one predictions file."""
+    return np.asarray(evidence.arrays(evidence.read_file(path), ("label",))["label"], np.int64)
 
 
 def _answer(scored: Scored) -> tuple[str, Bools]:
@@ -173,12 +212,12 @@ def _tests(grid: Grid, predictions: Predictions, rows: Sequence[Row], column: Co
     sets = answers_of(grid, predictions, rows, [column])
     if sets is None or len(rows) == 1:
         return []
-    spread = spread_of(sets, [1.0], len(rows))
+    spread = spread_of(sets, [s.weight for s in sets], len(rows))
     contrasts = np.eye(len(rows))[1:] - np.eye(len(rows))[0]
     runs = [np.flatnonzero(np.array(sets[0].owner) == k) for k in range(len(rows))]
     found = []
     for k, (gap, p) in enumerate(zip(contrasts @ spread.mean, spread.p_of(contrasts), strict=True), 1):
-        if spread.luck.alone:  # every row has one run
+        if spread.luck.alone and column.metric == "top1":  # every row has one run
             p = stats.mcnemar(sets[0].correct[:, runs[k][0]], sets[0].correct[:, runs[0][0]])
         found.append((float(gap), float(p)))
     return found
@@ -190,7 +229,7 @@ def _means(grid: Grid, predictions: Predictions, reference: Row, rows: Sequence[
     sets = answers_of(grid, predictions, [reference, *rows], columns)
     if sets is None:
         return {}
-    spread = spread_of(sets, [1 / len(sets)] * len(sets), 1 + len(rows))
+    spread = spread_of(sets, [s.weight for s in sets], 1 + len(rows))
     found = stats.effects(spread, np.eye(1 + len(rows))[1:] - np.eye(1 + len(rows))[0])
     return {(r.method, r.backbone): (effect, spread.luck.alone) for r, effect in zip(rows, found, strict=True)}
 
@@ -217,20 +256,21 @@ def rank(grid: Grid, predictions: Predictions, rows: Sequence[Row], columns: Seq
             continue
         sets = answers_of(grid, predictions, group, columns)
         if sets is not None and len(group) > 1:
-            spread = spread_of(sets, [1 / len(sets)] * len(sets), len(group))
+            spread = spread_of(sets, [s.weight for s in sets], len(group))
             found.append(Ranked(tuple((r.method, r.backbone) for r in group), stats.ranking(spread), spread))
     return found
 
 
 def answers_of(grid: Grid, predictions: Predictions, rows: Sequence[Row],
                columns: Sequence[Column]) -> list[Answers] | None:
-    """Every answer of some rows, or None where predictions are missing or of other items."""
+    """Every answer of some rows, weighted as in the mean over the columns; None where predictions are missing or of
+    other items."""
     sets = []
     for column in columns:
         runs = [(m, run) for m, row in enumerate(rows) for run in grid.cell(row, column).runs]
-        found = predictions.matrix([run for _, run in runs], column.split)
+        found = predictions.parts([run for _, run in runs], column)
         if found is None:
             return None
-        sets.append(Answers(column.name, found[0], found[1], tuple(m for m, _ in runs),
-                            column.run_dataset or column.name))
+        sets += [Answers(column.name, items, correct, tuple(m for m, _ in runs), column.run_dataset or column.name,
+                         weight / len(columns)) for items, correct, weight in found]
     return sets

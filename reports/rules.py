@@ -71,10 +71,15 @@ def state(records: Columns, row: int | None, column: Column) -> tuple[str, str]:
         return "wrong", "the record is of stand-in data" if standin else "the record is of real data"
     if why := records.get_text(f"contradicted.{column.split}", row):
         return "contradicted", why
-    name = f"{column.split}.{'top1' if column.metric == 'top1' else 'score'}"
+    name = f"{column.split}.{number_of(column)}"
     if records.get_number(f"metrics.{name}", row) is None:
         return "empty", f"the record holds no {name}"
     return "ok", ""
+
+
+def number_of(column: Column) -> str:
+    """Which metric of a split fills a column's cells."""
+    return column.metric if column.answered else "score"
 
 
 def _failure(records: Columns, row: int) -> str:

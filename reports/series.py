@@ -60,7 +60,7 @@ def stems(suites: Sequence[SuiteView]) -> dict[str, list[SuiteView]]:
 def points(suite: SuiteView, records: Columns) -> list[Point]:
     """The places of one suite, real data alone; those of equally many images and epochs also in the mean."""
     predictions = Predictions(records)
-    cells = grid(suite, records, records.by_run())
+    cells = grid(suite, records, records.by_run(), predictions.luck)
     columns = [c for c in cells.suite.columns if not c.standin]
     found = []
     for rows in _families(cells.suite.rows):
@@ -98,7 +98,7 @@ def _point(cells: Grid, predictions: Predictions, rows: Sequence[Row], columns: 
     sets = answers_of(cells, predictions, rows, columns)
     if sets is None:
         return None
-    spread = spread_of(sets, [1 / len(sets)] * len(sets), len(rows))
+    spread = spread_of(sets, [s.weight for s in sets], len(rows))
     found = stats.effects(spread, np.eye(len(rows))[1:] - np.eye(len(rows))[0])
     adapter = rows[0].method
     title = columns[0].title if len(columns) == 1 else f"mean of {len(columns)} data sets"

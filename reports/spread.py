@@ -41,6 +41,7 @@ class Answers:
     correct: NDArray[np.bool_]  # (n, runs)
     owner: tuple[int, ...]  # runs -> row
     training: str = ""  # further test sets of the same runs have the same; "" stands for `name`
+    weight: float = 1.0  # in the mean: of its data set, and of its class where that is a mean over classes
 
 
 class Luck(NamedTuple):

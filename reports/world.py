@@ -144,7 +144,7 @@ def worlds(grid: Grid, predictions: Predictions, across: bool = False) -> list[W
         rows = tuple(grid.rows(columns))
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns), across)
         apart = {*world.foreign, *world.stale}
-        if scored := [c.title for c in columns if c.metric != "top1"]:
+        if scored := [c.title for c in columns if not c.answered]:
             found.append(replace(world, problems=(f"no ranks and no comparisons: {', '.join(scored)} have scores that "
                                                   "no answer is right or wrong for",)))
             continue

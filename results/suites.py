@@ -43,7 +43,13 @@ class Column:
     split: str = "test"  # "test:imagenet_v2" for a further test set scored with the same weights
     family: str = ""  # few-shot: columns of one family form a curve ...
     shots: int | None = None  # ... over this many images per class
-    metric: str = field(default="top1", repr=False)  # a key of scores.PARTS: the cells are `.score`, with `.score_se`
+    # "class_mean": the cells are `.class_mean`; a key of scores.PARTS: they are `.score`, with `.score_se`
+    metric: str = field(default="top1", repr=False)
+
+    @property
+    def answered(self) -> bool:
+        """Whether a cell is a mean of right answers, over items or over classes: then rows are ranked by answers."""
+        return self.metric in ("top1", "class_mean")
 
 
 joins(Column, {"metric": "top1"})

@@ -131,15 +131,14 @@ def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple
         standin, further = card.name in standins, [registry.get(n) for n in suite.also_test.get(card.name, ())]
         shots = int(card.facts["shots"]) if suite.kind == "fewshot" else None
         family = card.name.partition("_")[0] if shots is not None else ""
-        metric = card.metric if scores.scored(card.metric) else "top1"
-        title = card.title if metric == "top1" else f"{card.title} ({scores.NAMES[metric]})"
-        columns.append(Column(card.name, title, "id" if further else card.group, standin, card.classes,
-                              family=family, shots=shots, metric=metric))
+        metric = card.metric if card.metric == "class_mean" or scores.scored(card.metric) else "top1"
+        columns.append(Column(card.name, _titled(card.title, metric), "id" if further else card.group, standin,
+                              card.classes, family=family, shots=shots, metric=metric))
         for other in further:
             mask = other.facts.get("mask")
-            title = f"{other.title}, of {card.title}" if several else other.title
+            title = _titled(f"{other.title}, of {card.title}" if several else other.title, metric)
             column = Column(f"{card.name}:{other.name}", title, "ood", standin, other.classes, card.name,
-                            f"test:{other.name}")
+                            f"test:{other.name}", metric=metric)
             if mask:  # the field scores these sets among the classes that they hold
                 columns.append(replace(column, name=f"{column.name}@", title=f"{title} (its 200 classes)",
                                        classes=200, split=f"test:{other.name}@{mask}"))
@@ -147,6 +146,11 @@ def columns_of(suite: Suite, cards: Sequence[Card], standins: set[str]) -> tuple
             columns.append(column)
     order = list(GROUPS)
     return tuple(sorted(columns, key=lambda c: order.index(c.group)))
+
+
+def _titled(title: str, metric: str) -> str:
+    """A column's head says what its numbers are, where that is not plain accuracy."""
+    return title if metric == "top1" else f"{title} ({scores.NAMES[metric]})"
 
 
 COUNTED = re.compile(r"(^| on )\d+ (stand-in|data set|architecture|method).*$")  # what a title counts

@@ -14,6 +14,7 @@ from bench.planning import inputs
 from bench.planning.plan import make
 from bench.planning.request import Request
 from bench.planning.resolve import Planned
+from bench.planning.standing import columns_of
 from bench.suites import SUITES
 from bench.suites.real import HEADS, LITE, VIT
 from datasets import registry, standins
@@ -59,6 +60,16 @@ def test_what_may_never_be_cut_is_there() -> None:
     assert {"lora", "lora+pace", "lora+ugr(objective='con')", "lora+ugr(objective='ent')"} <= set(regularizers.methods)
     assert [SUITES[f"real-regularizers{n}"]().protocol["epochs"] for n in ("-5", "", "-60")] == [5, 20, 60]
     assert len(SUITES["real-memory"]().methods) == 7 and len(SUITES["real"]().methods) >= 10
+
+
+def test_sets_of_uneven_classes_are_told_as_means_over_classes() -> None:
+    suite = SUITES["real-shift"]()
+    columns = columns_of(suite, [registry.get(name) for name in suite.datasets], set())
+    assert len(columns) == 4 and {c.metric for c in columns} == {"class_mean"}
+    assert all(c.title.endswith("(mean per class)") for c in columns)
+    cards = [registry.get(name) for name in ("digits", "elpv")]
+    plain = {c.name: c.metric for c in columns_of(SUITES["real"](), cards, set())}
+    assert plain == {"digits": "top1", "elpv": "class_mean"}
 
 
 @weights
