@@ -43,7 +43,7 @@ def facts(world: World, predictions: Predictions) -> dict[str, Any]:
     blocks = _Blocks(world, predictions)
     cells = [[_cell(world.grid.cell(row, column), column,
                     protocols[d].setdefault(world.grid.protocol(row, [column]), len(protocols[d])),
-                    blocks.of(k, d) if column.metric == "top1" else -1)
+                    *(blocks.of(k, d) if column.answered else (-1, 1)))
               for d, column in enumerate(columns)] for k, row in enumerate(world.rows)]
     return {
         "sets": [{"name": c.name, "title": visible(c.title), "run": c.run_dataset or c.name,
@@ -68,14 +68,15 @@ def _row(world: World, row: Row) -> dict[str, Any]:
             "ms": 1000 / speed if speed else None, "stays": max(merged) if merged and every else None}
 
 
-def _cell(cell: Cell, column: Column, protocol: int, block: int) -> dict[str, Any] | None:
+def _cell(cell: Cell, column: Column, protocol: int, block: int, span: int) -> dict[str, Any] | None:
     """`chance`: the part of its spread over seeds that is chance of the items; `error`: of its mean over new items;
-    `smooth`: its mean away from 0 and 1; `block`: -1 where its answers are not known."""
+    `smooth`: its mean away from 0 and 1; `block`: -1 where its answers are not known; `span`: how many
+    blocks from there on hold them, a class each of a mean over classes."""
     if not cell.values:
         return None
     known = cell.items is not None and (cell.error is None or column.answered)
     return {"values": cell.values, "seeds": cell.seeds, "mean": cell.mean, "chance": cell.luck,
-            "whole": cell.complete, "protocol": protocol, "block": block,
+            "whole": cell.complete, "protocol": protocol, "block": block, "span": span,
             "signs": "".join(rules.SIGNS[s] for s in cell.signs if s != "chance"),
             "error": cell.error if cell.error is not None or not known
             else means.item_error(cell.values, cell.items or 0, cell.luck),
@@ -83,39 +84,41 @@ def _cell(cell: Cell, column: Column, protocol: int, block: int) -> dict[str, An
 
 
 class _Blocks:
-    """Cells whose answers can be compared: of one backbone, on the same items."""
+    """Cells whose answers can be compared: of one backbone, on the same items (of one class, in a mean over classes).
+    """
 
     def __init__(self, world: World, predictions: Predictions) -> None:
         self.world, self.predictions = world, predictions
         self.members: dict[tuple[str, str], list[tuple[int, int]]] = {}  # (items, backbone) -> (row, set)
-        self.place: dict[tuple[int, int], int] = {}
+        self.place: dict[tuple[int, int], tuple[int, int]] = {}  # (row, set) -> first block, how many
+        self.shares: dict[tuple[str, int, int], Array] = {}  # (items, row, set) -> (n,) share of seeds that are right
         for d, column in enumerate(world.columns):
             for k, row in enumerate(world.rows):
                 found = self._answers(row, column)
-                if found is not None and len(found[1]) > 1:  # one item has no variance
-                    own = self.members.setdefault((found[0], row.backbone), [])
-                    own.append((k, d))
-                    self.place[k, d] = list(self.members).index((found[0], row.backbone))
+                if found and all(len(share) > 1 for _, share in found):  # one item has no variance
+                    for items, share in found:
+                        self.members.setdefault((items, row.backbone), []).append((k, d))
+                        self.shares[items, k, d] = share
+                    self.place[k, d] = list(self.members).index((found[0][0], row.backbone)), len(found)
         if sum(len(own) ** 2 for own in self.members.values()) > 2 * MOST:
             self.members, self.place = {}, {}
 
-    def of(self, row: int, column: int) -> int:
-        return self.place.get((row, column), -1)
+    def of(self, row: int, column: int) -> tuple[int, int]:
+        return self.place.get((row, column), (-1, 1))
 
-    def _answers(self, row: Row, column: Column) -> tuple[str, Array] | None:
-        """(items, (n,) share of the row's seeds that answer right)."""
+    def _answers(self, row: Row, column: Column) -> list[tuple[str, Array]]:
+        """[(items, (n,) share of the row's seeds that answer right)], one or one for each class; [] if unknown."""
         before = dict(self.predictions.problems)
-        found = self.predictions.matrix(self.world.grid.cell(row, column).runs, column.split)
+        found = self.predictions.parts(self.world.grid.cell(row, column).runs, column)
         self.predictions.problems = before  # told where tables are made
-        return None if found is None else (found[0], _share(found[1]))
+        return [(items, _share(correct)) for items, correct, _ in found or ()]
 
     def written(self) -> list[list[Any]]:
-        return [self._block(own) for own in self.members.values()]
+        return [self._block(items, own) for (items, _), own in self.members.items()]
 
-    def _block(self, own: Sequence[tuple[int, int]]) -> list[Any]:
+    def _block(self, items: str, own: Sequence[tuple[int, int]]) -> list[Any]:
         """[n, [row, set] of each, means, their variances, variances of differences (below the diagonal)]."""
-        shares = [self._answers(self.world.rows[k], self.world.columns[d]) for k, d in own]
-        each = np.stack([share for found in shares if found is not None for share in (found[1],)], axis=1)
+        each = np.stack([self.shares[items, k, d] for k, d in own], axis=1)
         n = len(each)
         centred = each - each.mean(0)
         moved = centred.T @ centred / max(n - 1, 1) / n

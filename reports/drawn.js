@@ -53,13 +53,14 @@ function drawTies(section, facts) { // rows by their mean, and a bar over those 
 function differences(facts, { chosen: { sets, seeds }, place }, a, b) {
   const ranked = place.get(a)?.one.rows, peers = ranked?.includes(b) ? ranked : [a, b];
   const found = sets.filter((d) => facts.cells[a][d] && facts.cells[b][d]).map((d) => {
-    const { block } = facts.cells[a][d], own = peers.filter((k) => facts.cells[k][d]?.block === block);
+    const { block, span } = facts.cells[a][d], own = peers.filter((k) => facts.cells[k][d]?.block === block);
     const [x, y] = [a, b].map((k) => cellOf(facts, k, d, seeds).mean), gap = x - y, { name, title } = facts.sets[d];
     const one = { name, title, x, y, gap, text: signed(gap), verdict: "not on the same items" };
     const spread = own.includes(b) && !seeds && spreadOf(facts, [d], own);
     if (!spread) return one;
     const parts = spread.parts(own.indexOf(a), own.indexOf(b)), half = halfWidth(parts), runs = spread.luck.alone;
-    const ends = [gap - half, gap + half], p = runs ? signTest(gap, parts[0], facts.blocks[block].n) : tail(gap, parts);
+    const ends = [gap - half, gap + half], exact = runs && span === 1;
+    const p = exact ? signTest(gap, parts[0], facts.blocks[block].n) : tail(gap, parts);
     return { ...one, ends, p, runs, text: `${one.text} ${bracket(ends, signed)}` };
   });
   const tested = found.filter((one) => one.ends), adjusted = holm(tested.map((one) => one.p));

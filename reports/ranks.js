@@ -120,19 +120,22 @@ function borrow(ratio, freedom, total) {
 function spreadOf(facts, sets, rows) {
   const weight = 1 / sets.length, blocks = new Map(); // block -> for each of its sets, where the rows' moments stand
   for (const d of sets) {
-    const cells = rows.map((k) => facts.cells[k][d]), block = facts.blocks[cells[0].block];
-    if (!block || cells.some((cell) => cell.block !== cells[0].block)) return null;
-    blocks.set(block, [...(blocks.get(block) || []), rows.map((k) => block.place[k][d])]);
+    const cells = rows.map((k) => facts.cells[k][d]), { block: first, span } = cells[0];
+    if (first < 0 || cells.some((cell) => cell.block !== first)) return null;
+    for (const block of facts.blocks.slice(first, first + span)) { // one, or one for each class
+      const at = Object.assign(rows.map((k) => block.place[k][d]), { share: weight / span });
+      blocks.set(block, [...(blocks.get(block) || []), at]);
+    }
   }
-  const double = (own, f) => weight ** 2 * sum(own.map((a) => sum(own.map((b) => f(a, b) / 2))));
+  const double = (own, f) => sum(own.map((a) => sum(own.map((b) => a.share * b.share * f(a, b) / 2))));
   const sizes = [...blocks].map(([{ one, apart }, own]) => sum(rows.map((_, i) =>
     double(own, (a, b) => one[a[i]] + one[b[i]] - apart(a[i], b[i])))));
   const freedom = sum(sizes) ** 2 / sum([...blocks.keys()].map(({ n }, i) => sizes[i] ** 2 / (n - 1)));
   const items = (i, j) => sum([...blocks].map(([{ apart }, own]) => Math.max(0, double(own, (a, b) =>
     apart(a[i], b[j]) + apart(a[j], b[i]) - apart(a[i], b[i]) - apart(a[j], b[j])))));
   const luck = luckOf(trainingsOf(facts, rows, new Map(sets.map((d) => [d, weight]))), true);
-  const answered = (i) => [...blocks].flatMap(([block, own]) => own.map((at) => block.mean[at[i]]));
-  const mean = rows.map((_, i) => weight * sum(answered(i)));
+  const answered = (i) => [...blocks].flatMap(([block, own]) => own.map((at) => at.share * block.mean[at[i]]));
+  const mean = rows.map((_, i) => sum(answered(i)));
   return { mean, luck, parts: (i, j) => [items(i, j), luck.shown[i] + luck.shown[j], luck.chance[i] + luck.chance[j],
     luck.freedom, freedom || Infinity] };
 }
