@@ -149,7 +149,7 @@ def _stage(going: Sequence[tuple[Search, list[Tried]]], stage: int, runs: Path, 
     """Train what is going as far as the stage wants it, and score it."""
     wanted = ("missing", "failed") if again else ("missing",)
     looked = [look_up(p, runs, set()) for one, wave in going for t in wave for p in _runs(one, t, stage)]
-    todo = list({p.spec.id: p for p in looked if p.state in wanted or _bare(p, members)}.values())
+    todo = list({p.spec.id: p for p in looked if p.state in wanted or _lacking(p, members)}.values())
     if todo:
         carry_out(todo)
     for one, wave in going:
@@ -157,7 +157,7 @@ def _stage(going: Sequence[tuple[Search, list[Tried]]], stage: int, runs: Path, 
             t.score = score([look_up(p, runs, set()).record for p in _runs(one, t, stage)])[0]
 
 
-def _bare(planned: Planned, members: str) -> bool:
+def _lacking(planned: Planned, members: str) -> bool:
     """Whether a finished whole run lacks what an ensemble is to be chosen from."""
     record = planned.record
     if planned.state != "done" or record is None or record.dataset is None or planned.spec.until \

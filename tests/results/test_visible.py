@@ -94,7 +94,7 @@ def test_html_and_pictures_show_them() -> None:
         fig.text(0.1, 0.5, HOSTILE.replace("\ud800", ""))
         drawn = draw.to_svg(fig, HOSTILE.replace("\ud800", ""))
     assert not hidden(drawn) and "u202e" in drawn
-    assert not hidden(draw.inline(drawn, "p", HOSTILE, {}))
+    assert not hidden(draw.inline(drawn, "p", HOSTILE, {}, {}))
 
 
 @pytest.mark.parametrize("word", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=", "-", "-1e",
