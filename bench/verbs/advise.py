@@ -175,8 +175,9 @@ def _printed(methods: Sequence[str], planned: Sequence[Planned], typed: Sequence
 
 def _head(planned: Sequence[Planned], classes: int, standin: bool) -> str:
     spec, sets = planned[0].spec, list(dict.fromkeys(one.spec.dataset for one in planned))
-    return (f"{spec.model}, images of {spec.image_size} pixels, {spec.precision}, {spec.optimizer}, {spec.epochs} "
-            f"epochs, a head of {classes} classes; {', '.join(sets) if len(sets) < 5 else f'{len(sets)} data sets'}"
+    reads = f"images of {spec.image_size} pixels" if spec.image_size else "texts"
+    return (f"{spec.model}, {reads}, {spec.precision}, {spec.optimizer}, {spec.epochs} epochs, a head of {classes} "
+            f"classes; {', '.join(sets) if len(sets) < 5 else f'{len(sets)} data sets'}"
             + (", as stand-ins where they are not shipped" if standin else ""))
 
 
