@@ -12,7 +12,7 @@ from pathlib import Path
 
 from results.received import LEAST, LEVELS, accepted
 from results.schema import RecordError
-from results.store import ROOT
+from results.store import ROOT, write_text
 from results.suites import SuiteView, load_suites
 from results.visible import bare, guarded
 
@@ -110,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--out", type=Path, required=True, help="folder to write to, for instance "
                          "results/reference/demo; its suite.json stays")
     packing.add_argument("--suite", type=Path, metavar="FILE", help="only the runs of this suite file")
+    packing.add_argument("--narrow", action="store_true", help="also write suite.json there: the rows and data sets "
+                         "of --suite of which a run is packed; its note says what is left out")
     packing.set_defaults(run=_pack)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
@@ -293,8 +295,10 @@ def _recompute(args: argparse.Namespace) -> int:
 def _pack(args: argparse.Namespace) -> int:
     from results.bundling import pack
     from results.store import record_files
-    from results.suites import load_suite
+    from results.suites import load_suite, narrowed, suite_to_json
 
+    if args.narrow and not args.suite:
+        raise UsageError("--narrow needs --suite FILE, the suite to be narrowed")
     _records(args.records)
     paths = record_files(args.records)
     if args.suite:
@@ -303,6 +307,9 @@ def _pack(args: argparse.Namespace) -> int:
     if not paths:
         raise UsageError(f"there is no record to pack in {_shown(args.records)}")
     records, files = pack(paths, args.out)
+    if args.narrow:
+        own = narrowed(load_suite(args.suite), {path.stem.rpartition("-")[2] for path in paths})
+        write_text(args.out / "suite.json", suite_to_json(own))
     print(f"{_shown(args.out)}: {records} records, {files} files of predictions")
     return 0
 

@@ -13,8 +13,8 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +97,21 @@ class SuiteView:
     schema: int = SUITE_SCHEMA
     # part of a method -> what it is, in lines; for readers alone: no table depends on it, and files may lack it
     about: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+
+def narrowed(suite: SuiteView, have: Container[str]) -> SuiteView:
+    """The rows and data sets of which some run is had; the note says how many were left out, and names the sets."""
+    got = [e for e in suite.entries if e.run_id in have]
+    rows, sets = {(e.method, e.backbone) for e in got}, {e.dataset for e in got}
+    columns = tuple(c for c in suite.columns if (c.run_dataset or c.name) in sets)
+    kept = tuple(r for r in suite.rows if (r.method, r.backbone) in rows)
+    entries = tuple(e for e in suite.entries if (e.method, e.backbone) in rows and e.dataset in sets)
+    left = [c.title for c in suite.columns if c not in columns]
+    said = [f"{len(suite.rows) - len(kept)} of its {len(suite.rows)} rows"] if len(kept) < len(suite.rows) else []
+    said += [f"the data sets {', '.join(left)}"] if left else []
+    note = f"{suite.note} Not run here, of the whole suite: {' and '.join(said)}." if said else suite.note
+    groups = {key: title for key, title in suite.groups.items() if any(c.group == key for c in columns)}
+    return replace(suite, columns=columns, groups=groups, rows=kept, entries=entries, note=note)
 
 
 def suite_to_json(suite: SuiteView) -> str:
