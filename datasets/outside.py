@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from errno import EINVAL
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,8 @@ def folders() -> tuple[Path, ...]:
 
 @cache
 def _folders(told: str) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(Path(one).expanduser().resolve() for one in told.split(os.pathsep) if one.strip()))
+    return tuple(dict.fromkeys(Path(os.path.realpath(Path(one).expanduser())) for one in told.split(os.pathsep)
+                               if one.strip()))
 
 
 def package(folder: Path) -> str:
@@ -40,7 +42,9 @@ def package(folder: Path) -> str:
 
 
 def source_hash(folder: Path, module: str) -> str:
-    """12 hex digits over a module's file, or over all files of the package that it is."""
+    """12 hex digits over a module's file, or over all files of the package that it is; OSError for what is no file."""
     place = folder / KIND / module
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    if odd := next((file for file in files if not file.is_file()), None):  # reading a pipe would wait for ever
+        raise OSError(EINVAL, "no plain file", str(odd))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -105,7 +105,7 @@ def _discover() -> None:
             try:
                 _origins[f"{package}.{found.name}"] = f"{folder.name} {outside.source_hash(folder, found.name)}"
                 importlib.import_module(f"{package}.{found.name}")
-            except Exception as error:  # whatever a user's file says while it is imported
+            except (Exception, SystemExit) as error:  # whatever a user's file says while it is imported
                 _set_aside(f"{package}.{found.name}", error)
 
 
@@ -123,7 +123,7 @@ def _siblings() -> None:
                 _set_aside(f"{package}.{module.name}", error)
 
 
-def _set_aside(module: str, error: Exception) -> None:
+def _set_aside(module: str, error: BaseException) -> None:
     """Forget what the module has registered so far, and remember why it went no further."""
     from . import __path__ as folder
 

@@ -312,7 +312,7 @@ def _taken(info: PartInfo, ours: set[str]) -> str:
 def _names_in(path: Path) -> tuple[str, ...]:
     """The names of the parts in a file that cannot be parsed: those of its decorators, and the file's own."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
         text = ""
     calls = re.findall(r"@part\(([^)]*)\)", text)

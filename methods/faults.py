@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_ISREG
 
 from .outside import HERE, above, home
 from .pointing import shown
@@ -58,7 +59,10 @@ def parsed(path: Path) -> ast.Module:
 
     Raises UnicodeDecodeError, SyntaxError, ValueError, OSError.
     """
-    return _parsed(path, path.stat().st_mtime_ns)
+    found = path.stat()
+    if not S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+        raise PartError("it is no plain file")
+    return _parsed(path, found.st_mtime_ns)
 
 
 @cache

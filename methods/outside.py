@@ -28,7 +28,9 @@ def folders() -> tuple[Path, ...]:
 
 @cache
 def _folders(told: str) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(Path(one).expanduser().resolve() for one in told.split(os.pathsep) if one.strip()))
+    # realpath: a link to itself is no folder, and no error of this line
+    return tuple(dict.fromkeys(Path(os.path.realpath(Path(one).expanduser())) for one in told.split(os.pathsep)
+                               if one.strip()))
 
 
 def package(folder: Path, kind: str) -> str:
@@ -57,12 +59,18 @@ def order(file: Path) -> tuple[bool, tuple[str, ...]]:
 
 
 def imported(module: str) -> ModuleType:
-    """The module of a part's file by its name below this package, `adapters.lora` or `x_mine_adapters.rest`."""
+    """The module of a part's file by its name below this package, `adapters.lora` or `x_mine_adapters.rest`.
+
+    Raises whatever the file raises, ImportError where it would end the program.
+    """
     for folder in folders():
         for kind in KINDS:
             if module.startswith(f"{package(folder, kind)}."):
                 _open(f"{__package__}.{package(folder, kind)}", str(folder / kind))
-    return import_module(f".{module}", __package__)
+    try:
+        return import_module(f".{module}", __package__)
+    except SystemExit:  # of a script that was meant to be run, not imported
+        raise ImportError("the file ends the program (exit) where it should only define a part") from None
 
 
 def _open(name: str, place: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import traceback
 from pathlib import Path
 from types import CodeType
@@ -20,7 +21,7 @@ FOLDERS = ("adapters", "regularizers", "constraints")
 
 def shown(path: Path) -> str:
     """The file as its author calls it."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # a link to itself has a name too
     if top := home(path):
         return path.relative_to(top[0].parent).as_posix()
     return path.relative_to(HERE.parent).as_posix() if path.is_relative_to(HERE.parent) else "/".join(path.parts[-3:])

@@ -7,6 +7,7 @@ takes a name that is taken, is broken: nothing of it is known, and the others go
 from __future__ import annotations
 
 import sys
+from errno import EINVAL
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -45,12 +46,14 @@ def _read(module: str, file: str, path: Path) -> None:
     before = dict(SUITES)
     why = ""
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise OSError(EINVAL, "no plain file", path.name)
         import_module(module)
         taken = [name for name, make in before.items() if SUITES[name] is not make]
         why = f"{taken[0]!r} is the name of another suite; take another one" if taken else ""
         for name in [n for n in SUITES if n not in before]:
             SUITES[name]()  # what it names is looked at when it is asked for; that it can be made, here
-    except Exception as error:  # of a user's file: whatever it says
+    except (Exception, SystemExit) as error:  # of a user's file: whatever it says
         line = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else ""
         why = line or f"{type(error).__name__}: {error}"
     if why:

@@ -18,7 +18,7 @@ from bench.verbs import skeletons
 from datasets import registry
 from methods.catalog import broken, broken_part, catalog
 from methods.compose import create
-from methods.grammar import parse
+from methods.grammar import MethodError, parse
 from results import store, suites
 from results.schema import from_json, to_json
 
@@ -274,3 +274,34 @@ def test_new_makes_the_first_part_of_a_folder_that_the_variable_names_already(
     status, _, err = said(capsys, "new", "constraint", "zz_one", "--into", str(tmp_path / "mine"))
     assert status == 2 and "'zz_one' is taken" in err
     monkeypatch.delenv(extra.VARIABLE)
+
+
+def test_pipes_and_links_to_themselves_are_told_and_the_others_go_on(mine: Path, capsys: pytest.CaptureFixture[str],
+                                                                      ) -> None:
+    for kind in ("adapters", "datasets", "suites"):
+        os.mkfifo(mine / kind / "zz_pipe.py")
+        (mine / kind / "zz_loop.py").symlink_to("zz_loop.py")
+    status, out, err = said(capsys, "list", "adapters", "--extra", str(mine))
+    assert status == 0 and "zz_mine" in out
+    assert "mine/adapters/zz_pipe.py cannot be used: it is no plain file" in err
+    assert "mine/adapters/zz_loop.py cannot be used: Too many levels of symbolic links" in err
+    assert said(capsys, "list", "datasets", "--extra", str(mine))[0] == 0
+    assert said(capsys, "list", "suites", "--extra", str(mine))[0] == 0
+
+
+def test_a_file_that_ends_the_program_is_told_as_any_other_fault(mine: Path, capsys: pytest.CaptureFixture[str],
+                                                                 ) -> None:
+    for kind, name in (("adapters", "zz_mine"), ("datasets", "zz_slides"), ("suites", "quick")):
+        with (mine / kind / f"{name}.py").open("a") as file:
+            file.write("\nimport sys\nsys.exit(0)\n")
+    with extra.named(str(mine)), pytest.raises(MethodError, match=r"mine/adapters/zz_mine.py is mended: .*ends the"):
+        create(parse("zz_mine"))
+    for kind in ("datasets", "suites"):
+        status, out, err = said(capsys, "list", kind, "--extra", str(mine))
+        assert status == 0 and "SystemExit" in err and ("svhn" in out or kind == "suites")
+
+
+def test_a_folder_that_is_a_link_to_itself_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "round").symlink_to("round")
+    status, _, err = said(capsys, "list", "adapters", "--extra", str(tmp_path / "round"))
+    assert status == 2 and "there is no such folder" in err
