@@ -150,7 +150,8 @@ def drawn(picture: Picture, world: World, inside: bool) -> str:
         axes = draw.plain_axes(fig, (0.1, 0.15, 0.51, 0.81 if inside else 0.71))
         _points(axes, picture)
         count = len(world.columns)
-        axes.set_ylabel(f"top-1, mean of {count}, %" if count > 1 else f"top-1 on {world.columns[0].title}, %")
+        unit = "top-1" if all(c.metric == "top1" for c in world.columns) else "score"
+        axes.set_ylabel(f"{unit}, mean of {count}, %" if count > 1 else f"{unit} on {world.columns[0].title}, %")
         if not inside:
             fig.text(0.09, 0.945, picture.title, fontsize=11, color=INK, fontweight="bold")
             kind = ("STAND-IN DATA: says nothing about the real data sets" if world.standin
