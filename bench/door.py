@@ -83,6 +83,7 @@ def words(verb: str, asked: Mapping[str, Word]) -> list[str]:
 
 def _planned(verb: str, asked: Mapping[str, Word]) -> Plan:
     from .planning.plan import make
+    from .verbs.here import check_device
     from .verbs.words import request_of
 
     parser = cli._parser()
@@ -92,6 +93,8 @@ def _planned(verb: str, asked: Mapping[str, Word]) -> Plan:
         raise ValueError(f"{verb} has no option {rest[0]}")
     try:
         with cli.parts_of(args):
+            if verb == "run":
+                check_device(args)
             return make(request_of(args), checkout.RUNS)
     except cli.MISTAKES as error:
         raise ValueError(str(error)) from None

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
     """(the suite's name, the runs of each method and data set that may be combined). Raises UsageError."""
+    here.check_device(args)
     request = words.request_of(args)
     if args.of == "seeds":
         plan = make(request)

@@ -33,6 +33,7 @@ def act(args: argparse.Namespace) -> int:
     from ..tuning.curve import scored, to_score
     from . import here, words
 
+    here.check_device(args)
     suite, studies = studies_of(words.request_of(args))
     status = 0
     if args.score:

@@ -60,23 +60,47 @@ def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callabl
     return run_all(jobs, checkout.RUNS, claims(), min(workers(args), len(jobs)), report, places=places)
 
 
-def places_of(args: argparse.Namespace, todo: Sequence[Planned], device: str) -> tuple[str, ...]:
-    """The GPUs that the runs get, each as often as runs may share it; none on the CPU.
+def check_device(args: argparse.Namespace) -> None:
+    """Refuse a device or GPUs that are not here, before it is known whether anything is left to run.
+
+    torch is asked only where something else than the default or the CPU is named. Raises UsageError.
+    """
+    if args.device not in ("auto", "cpu") or _named(args):
+        _gpus(args, device_of(args.device))
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    """The options for GPUs alone that were typed."""
+    return [f"--{word.replace('_', '-')}" for word in ("devices", "per_device")
+            if getattr(args, word, None) is not None]
+
+
+def _gpus(args: argparse.Namespace, device: str) -> tuple[int, ...]:
+    """The numbers of the GPUs that runs may be spread over; none where they have no choice.
 
     Raises UsageError for GPUs that are not there, or that the other options rule out.
     """
     from ..dispatch import devices
 
-    if args.per_device is not None and args.per_device < 1:
-        raise UsageError([f"--per-device must be 1 or more, not {args.per_device}"])
-    named = [word for word in ("devices", "per_device") if getattr(args, word) is not None]
+    each, named = getattr(args, "per_device", None), _named(args)
+    if each is not None and each < 1:
+        raise UsageError([f"--per-device must be 1 or more, not {each}"])
     if device != "cuda":
         if named:
-            option = f"--{named[0].replace('_', '-')}"
-            raise UsageError([f"{option} is for GPUs, and --device {args.device} means {device} here; leave one out"])
+            raise UsageError([f"{named[0]} is for GPUs, and --device {args.device} means {device} here; leave one "
+                              "out"])
+        return ()
+    told = getattr(args, "devices", None)
+    return devices.chosen("all" if told is None else told, len(devices.visible()), devices.VISIBLE in os.environ)
+
+
+def places_of(args: argparse.Namespace, todo: Sequence[Planned], device: str) -> tuple[str, ...]:
+    """The GPUs that the runs get, each as often as runs may share it; none on the CPU. Raises UsageError."""
+    from ..dispatch import devices
+
+    gpus = _gpus(args, device)
+    if device != "cuda":
         return () if device == "cpu" else (device,)
-    count = len(devices.visible())
-    gpus = devices.chosen(args.devices or "all", count, devices.VISIBLE in os.environ)
     each = args.per_device or _fitting(todo, gpus)
     places = devices.slots(gpus, each)
     print(f"{len(gpus)} GPU{'s' * (len(gpus) > 1)} ({', '.join(map(str, gpus))}), {each} "
@@ -140,13 +164,15 @@ def report(args: argparse.Namespace) -> int:
 
 
 def device_of(wanted: str) -> str:
+    """What `--device` means on this machine. Raises UsageError for a device that is not here."""
     import torch
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = wanted.partition(":")[0]
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        there = "cpu, cuda" if torch.cuda.is_available() else "cpu alone"
+    kind, _, number = wanted.partition(":")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= count:
+        there = ", ".join(["cpu", "cuda", *(f"cuda:{n}" for n in range(count))]) if count else "cpu alone"
         raise UsageError([f"there is no device {wanted!r} here; this machine has {there}"])
     return wanted
 

@@ -29,7 +29,7 @@ from ..planning.request import UsageError
 from ..planning.settings import whole
 from . import here
 from .verify import place, tested_again
-from .words import Verb
+from .words import Verb, on_device
 
 if TYPE_CHECKING:
     from ..engine.where import Where
@@ -45,7 +45,7 @@ def add(verb: Verb) -> None:
     judging.add_argument("--sample", type=whole, metavar="N", help="score N runs again, drawn by chance (default: all)")
     judging.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
     judging.add_argument("--weights", type=Path, help="the file of pre-trained weights")
-    judging.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    on_device(judging)
 
 
 def act(args: argparse.Namespace) -> int:

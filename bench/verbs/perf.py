@@ -16,7 +16,7 @@ from ..engine.backbones import EMBEDDED
 from ..planning.request import UsageError
 from ..planning.settings import whole
 from ..suites import CORE, SUITES
-from .words import Verb
+from .words import Verb, on_device
 
 if TYPE_CHECKING:
     from ..perf.measure import Found
@@ -54,7 +54,7 @@ def add(verb: Verb) -> None:
     way.add_argument("--fit", nargs="*", type=float, metavar="GB", help="the largest batch in so many GB (1e9 "
                      "bytes), and no timing; without a number: in this device's memory")
     where = parser.add_argument_group("where, and what is kept")
-    where.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    on_device(where)
     where.add_argument("--out", type=Path, default=measured.FOLDER, help="folder of the record (results/perf)")
     where.add_argument("--no-record", action="store_true", help="print only")
 

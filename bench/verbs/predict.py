@@ -17,7 +17,7 @@ from .. import checkout
 from ..planning import settings
 from ..planning.request import UsageError
 from . import here, recorded
-from .words import Verb
+from .words import Verb, on_device
 
 if TYPE_CHECKING:
     from ..engine.ask import Answer
@@ -34,7 +34,7 @@ def add(verb: Verb) -> None:
     asking.add_argument("--top", type=settings.whole, default=3, metavar="N", help="classes to name for each (3)")
     asking.add_argument("--json", action="store_true", help="a JSON object a line in place of a table")
     asking.add_argument("--weights", type=Path, help="the file of pre-trained weights")
-    asking.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    on_device(asking)
 
 
 def act(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .. import checkout
-from .here import carry_out, made, report, tell_failures, tell_received, tell_uncompiled
+from .here import carry_out, check_device, made, report, tell_failures, tell_received, tell_uncompiled
 from .plan import tell
 from .scores import table
 from .words import Verb, accepting, gpus, how, what, which, workers
@@ -28,6 +28,7 @@ def add(verb: Verb) -> None:
 
 
 def act(args: argparse.Namespace) -> int:
+    check_device(args)
     if args.dry_run:
         tell(made(args), checkout.RUNS, workers(args))
         return 0

@@ -47,21 +47,30 @@ def add(verb: Verb) -> None:
     tuning.add_argument("--sampler-seed", type=whole, default=0, metavar="N", help="of random and tpe (default: 0)")
 
 
-def act(args: argparse.Namespace) -> int:
-    from .. import checkout
+def meant(args: argparse.Namespace) -> tuple[str, list[Search], Effort]:
+    """(the suite, its searches, what each may spend). Raises UsageError for whatever is wrong with the words."""
     from ..planning import resolve
-    from ..progress import Bar
-    from ..tuning.search import run, searches
+    from ..tuning.search import searches
     from . import here, words
 
     request = words.request_of(args)
     chosen = resolve.suite_of(request).tuning
-    args.sampler = args.sampler or chosen.sampler
-    effort = _effort(args)
+    effort = _effort(args, args.sampler or chosen.sampler)
     words.workers(args)
-    if chosen.datasets and not request.datasets and args.per != "dataset":
-        args.per, request = "suite", replace(request, datasets=chosen.datasets)
-    suite, moving = searches(request, effort, args.per == "suite", args.sampler_seed)
+    here.check_device(args)
+    per = args.per
+    if chosen.datasets and not request.datasets and per != "dataset":
+        per, request = "suite", replace(request, datasets=chosen.datasets)
+    return *searches(request, effort, per == "suite", args.sampler_seed), effort
+
+
+def act(args: argparse.Namespace) -> int:
+    from .. import checkout
+    from ..progress import Bar
+    from ..tuning.search import run
+    from . import here
+
+    suite, moving, effort = meant(args)
     failures: list[Any] = []
     expected = sum(one.expected() for one in moving)
     before = 0.0
@@ -114,10 +123,10 @@ def _tell_bytes(moving: Sequence[Search]) -> None:
           f"{size(held['adapter'])} of trained weights")
 
 
-def _effort(args: argparse.Namespace) -> Effort:
+def _effort(args: argparse.Namespace, sampler: str) -> Effort:
     problems = [f"--budget must be 1 or more, not {args.budget}"] * (args.budget < 1)
     problems += [f"--folds must be 2 or more, not {args.folds}"] * (args.folds != 0 and args.folds < 2)
     if problems:
         raise UsageError(problems)
-    return Effort(args.budget, args.sampler, args.folds, tuple(dict.fromkeys(args.seeds)) or (0,),
+    return Effort(args.budget, sampler, args.folds, tuple(dict.fromkeys(args.seeds)) or (0,),
                   args.prune)

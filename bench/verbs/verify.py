@@ -19,7 +19,7 @@ from .. import checkout
 from ..planning.again import again
 from ..planning.request import UsageError
 from . import here, recorded
-from .words import Verb
+from .words import Verb, on_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def add(verb: Verb) -> None:
     verify.add_argument("runs", nargs="+", metavar="RUN", help="ids, or enough of their first digits; 'all'")
     verify.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
     verify.add_argument("--weights", type=Path, help="the file of pre-trained weights")
-    verify.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    on_device(verify)
 
 
 def act(args: argparse.Namespace) -> int:

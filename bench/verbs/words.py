@@ -74,7 +74,7 @@ def accepting(parser: argparse.ArgumentParser) -> None:
 def how(parser: argparse.ArgumentParser) -> None:
     """How runs are carried out: nothing of this changes their numbers."""
     group = parser.add_argument_group("how it is carried out; no number depends on it")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    on_device(group)
     group.add_argument("--no-cache", action="store_true", help="keep no decoded images and no stored prefixes on "
                        "disk")
     group.add_argument("--strict", action="store_true", help="on a GPU too: an operation without a deterministic form "
@@ -89,6 +89,18 @@ def how(parser: argparse.ArgumentParser) -> None:
                        "results/tensorboard; the package of that name must be installed")
     group.add_argument("--keep-weights", choices=("small", "all", "none"), default="small", help="store the trained "
                        "weights beside the record: those small beside the model (default), all, none")
+
+
+def on_device(group: argparse._ActionsContainer) -> None:
+    """Where it is computed."""
+    group.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda")
+
+
+def _device(text: str) -> str:
+    """The name of a device; whether it is here, only the machine that computes can say."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", text):
+        raise argparse.ArgumentTypeError(f"takes auto, cpu, cuda or one GPU such as cuda:1, not {text!r}")
+    return text
 
 
 TRAINING = ("checkpoint_every", "checkpoint_epochs", "time_limit", "follow", "keep_weights")  # of `how`

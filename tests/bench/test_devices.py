@@ -12,16 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import checkout, cli, door
 from bench.dispatch import devices, jobs, local, slurm, task
 from bench.dispatch.jobs import Array, Resources
 from bench.dispatch.local import Job, run_all
 from bench.dispatch.state import Claims
 from bench.engine import env, putback
 from bench.planning import memory
+from bench.planning.plan import make
 from bench.planning.request import Request, UsageError
 from bench.planning.resolve import resolve, specs_of
 from bench.verbs import here
+from results import store
 from results.schema import from_json, to_json
+from tests.reports import fakes
 
 from .submitted import jobs_for
 from .test_local import _jobs
@@ -168,6 +172,46 @@ def test_the_words_of_the_command_become_places(monkeypatch: pytest.MonkeyPatch,
     for wrong in ({"devices": "0", "device": "cpu"}, {"per_device": 2, "device": "cpu"}, {"per_device": 0}):
         with pytest.raises(UsageError):
             here.places_of(_typed(**wrong), (), "cpu")
+
+
+WRONG = [(["--devices", "wrong"], "--devices is"), (["--devices", "7"], "--devices is for GPUs"),
+         (["--devices", ""], "--devices is for GPUs, and --device auto means cpu here; leave one out"),
+         (["--per-device", "0"], "--per-device must be 1 or more, not 0"),
+         (["--per-device", "2"], "--per-device is for GPUs"),
+         (["--device", "cuda"], "there is no device 'cuda' here; this machine has cpu alone"),
+         (["--device", "cuda:1"], "there is no device 'cuda:1' here"),
+         (["--device", "gpu"], "takes auto, cpu, cuda or"),
+         (["--device", "cuda:x"], "takes auto, cpu, cuda or one GPU such as cuda:1, not 'cuda:x'")]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_devices_are_refused_though_nothing_is_left_to_run(words: list[str], said: str, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(checkout, "CLAIMS", tmp_path / "claims")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (planned,) = make(Request(suite="demo", datasets=("svhn",), methods=("lora",), seeds=(0,)), tmp_path / "runs").runs
+    store.save(fakes.record(planned.spec, 0.5), tmp_path / "runs")
+    asked = ["--suite", "demo", "--datasets", "svhn", "--methods", "lora", "--seeds", "0"]
+    assert cli.main(["run", *asked, "--no-report"]) == 0 and "nothing to run" in capsys.readouterr().out
+    for verb in (["run", "--no-report"], ["run", "--dry-run"], ["tune", "--budget", "1"], ["curve"], ["ensemble"],
+                 ["soup"]):
+        if verb[0] in ("ensemble", "soup") and words[0] != "--device":
+            continue
+        try:
+            status = cli.main([*verb, *asked, *words])
+        except SystemExit as error:  # argparse's own
+            status = int(str(error.code))
+        out, err = capsys.readouterr()
+        assert status == 2 and out == "" and said in err, verb
+
+
+def test_python_is_told_too_of_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="there is no device 'cuda' here"):
+        door.run(suite="demo", datasets="svhn", methods="lora", device="cuda")
 
 
 def test_the_largest_forecast_counts_and_an_unknown_one_is_unknown() -> None:
