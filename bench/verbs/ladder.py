@@ -54,6 +54,7 @@ def act(args: argparse.Namespace) -> int:
     from ..planning import ladder
     from . import ensemble, here, run, select, tune, words
 
+    tune.meant(_words(args, {"seeds": []}))  # what is wrong with the words is told before anything is run
     request = words.request_of(args)
     have, without = ladder.with_recipe(ladder.methods_of(request))
     for sentence in without:

@@ -197,7 +197,7 @@ def test_wrong_devices_are_refused_though_nothing_is_left_to_run(words: list[str
     asked = ["--suite", "demo", "--datasets", "svhn", "--methods", "lora", "--seeds", "0"]
     assert cli.main(["run", *asked, "--no-report"]) == 0 and "nothing to run" in capsys.readouterr().out
     for verb in (["run", "--no-report"], ["run", "--dry-run"], ["tune", "--budget", "1"], ["curve"], ["ensemble"],
-                 ["soup"]):
+                 ["soup"], ["ladder", "--budget", "1"]):
         if verb[0] in ("ensemble", "soup") and words[0] != "--device":
             continue
         try:

@@ -349,6 +349,8 @@ def test_what_peeking_gains_is_the_best_epoch_over_the_last(tmp_path: Path) -> N
     (["tune", "--budget", "0"], "--budget must be 1 or more, not 0"),
     (["tune", "--budget", "4", "--folds", "1"], "--folds must be 2 or more, not 1"),
     (["tune", "--budget", "4", "--methods", "loora"], "did you mean lora"),
+    (["ladder", "--budget", "0"], "--budget must be 1 or more, not 0"),
+    (["ladder", "--budget", "4", "--methods", "loora"], "did you mean lora"),
     (["select", "--suite", "vtab1k"], "nothing has been tuned in suite 'vtab1k'; `python -m bench tune --suite vtab1k"),
     (["curve", "--suite", "vtab1k"], "nothing has been tuned in suite 'vtab1k'"),
     (["run", "--tuned", "--suite", "vtab1k"], "nothing has been selected in suite 'vtab1k'"),
@@ -360,7 +362,8 @@ def test_the_commands_answer_a_mistake_with_a_sentence(words: list[str], answer:
 
     monkeypatch.setattr(selections, "FOLDER", tmp_path)
     assert cli.main(words) == 2
-    assert answer in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert answer in told.err and told.out == "", "nothing is begun before"
 
 
 def test_options_hold_their_values() -> None:
