@@ -39,6 +39,7 @@ def act(args: argparse.Namespace) -> int:
     if args.score:
         todo = [p for p in to_score(words.request_of(args), studies, checkout.RUNS) if p.state == "missing"]
         if todo:
+            here.tell_graphs(todo, here.device_of(args.device))
             with Bar(len(todo), f"{suite}: configurations on test") as bar:
                 tally = here.carry_out(args, todo, bar.to)
             here.tell_failures(tally.failures)

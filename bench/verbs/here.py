@@ -134,6 +134,17 @@ def check_precision(todo: Sequence[Planned], device: str) -> None:
             print(f"regatta: {told}", file=sys.stderr)
 
 
+def tell_graphs(runs: Sequence[Planned], device: str = "") -> None:
+    """One line where recorded steps are wanted of a CPU; `device` empty: it is not known yet where they will run."""
+    count = sum(r.spec.compiled == "graph" for r in runs)
+    if count and device in ("cpu", ""):
+        where = "so" if device else "and there"
+        some = f"{count} run falls back to plain steps and says so in its record" if count == 1 else (
+            f"{count} runs fall back to plain steps and say so in their records")
+        print(f"regatta: compiled=graph: a CPU has no CUDA graphs, {where} {some} (diagnostics: compiled 0)",
+              file=sys.stderr)
+
+
 def tell_failures(failures: Sequence[RunResult]) -> None:
     """A line for each run that did not end well, on stderr."""
     for record in failures:
@@ -146,11 +157,13 @@ def tell_uncompiled(runs: Sequence[Planned]) -> None:
     """One line when runs that were to be compiled could not be."""
     from results import store
 
-    paths = [store.path_of(r.spec, checkout.RUNS) for r in runs if r.spec.compiled]
-    count = sum(store.load(p).diagnostics.get("compiled") == 0 for p in paths if p.exists())
-    if count:
-        print(f"regatta: torch.compile failed in {count} of {len(paths)} runs, which went on uncompiled and say so in "
-              "their records (diagnostics: compiled 0)", file=sys.stderr)
+    for graph, how in ((False, "torch.compile"), (True, "recording the step as a CUDA graph")):
+        paths = [store.path_of(r.spec, checkout.RUNS) for r in runs if r.spec.compiled
+                 and (r.spec.compiled == "graph") == graph]
+        count = sum(store.load(p).diagnostics.get("compiled") == 0 for p in paths if p.exists())
+        if count:
+            print(f"regatta: {how} failed in {count} of {len(paths)} runs, which went on uncompiled and say so in "
+                  "their records (diagnostics: compiled 0)", file=sys.stderr)
 
 
 def report(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from ..planning.plan import Plan
 from ..planning.price import lines, past, price, refuse
 from ..planning.profile import Profile
 from ..planning.request import UsageError
-from .here import made, tell_received
+from .here import made, tell_graphs, tell_received
 from .words import Verb, accepting, request_of, what, which, workers
 
 ORDER = 30  # in the list of commands
@@ -85,6 +85,7 @@ def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
     tell_received(plan)
     todo = plan.to_do()
+    tell_graphs(todo)
     if todo:
         columns = past(runs)
         gpu = bool(profile and profile.gpus)

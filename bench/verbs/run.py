@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 
 from .. import checkout
-from .here import carry_out, check_device, made, report, tell_failures, tell_received, tell_uncompiled
+from .here import (
+    carry_out,
+    check_device,
+    device_of,
+    made,
+    report,
+    tell_failures,
+    tell_graphs,
+    tell_received,
+    tell_uncompiled,
+)
 from .plan import tell
 from .scores import table
 from .words import Verb, accepting, gpus, how, what, which, workers
@@ -47,6 +57,7 @@ def act(args: argparse.Namespace) -> int:
     todo = [r for r in plan.runs if r.state in wanted]
     status = 0
     if todo:
+        tell_graphs(todo, device_of(args.device))
         with Bar(len(todo), f"{plan.view.name}: runs") as bar:
             tally = carry_out(args, todo, bar.to)
         print(f"suite {plan.view.name}: " + ", ".join(f"{n} {s}" for s, n in sorted(tally.done.items()))

@@ -58,6 +58,7 @@ def act(args: argparse.Namespace) -> int:
         device = args.device if args.device != "auto" else "cuda" if wanted.gpus else "cpu"
         if device == "cpu" and any(p.spec.precision == "tf32" for p in todo):  # a task's own processor is not this one
             raise UsageError(["precision=tf32 exists on GPUs alone and these runs are for the CPU; add --gpus 1"])
+        here.tell_graphs(todo, device)
         where = here.where_of(args, Path(), device)
         ready = [jobs.job_of(p, where, again=p.record is not None) for p in todo]
         if not args.dry_run:

@@ -71,6 +71,7 @@ def act(args: argparse.Namespace) -> int:
     from . import here
 
     suite, moving, effort = meant(args)
+    here.tell_graphs([p for one in moving for p in one.base], here.device_of(args.device))
     failures: list[Any] = []
     expected = sum(one.expected() for one in moving)
     before = 0.0

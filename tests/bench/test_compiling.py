@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +18,15 @@ import timm
 import torch
 from timm.models.vision_transformer import Block
 
-from bench import checkout
+from bench import checkout, cli
 from bench.engine import checkpoint, compiling, forms, regions
 from bench.engine.checkpoint import Interrupted
 from bench.engine.outcome import Trained
 from bench.engine.record import execute
 from bench.engine.session import Session
 from bench.perf.rig import Rig
+from bench.planning.plan import make
+from bench.planning.request import Request
 from bench.verbs import here
 from datasets import registry
 from methods.catalog import catalog
@@ -245,6 +248,21 @@ def test_what_cannot_be_goes_on_as_it_is_and_says_so(how: str, method: str, why:
     assert found.diagnostics["compiled"] == 0.0
     assert found.history == plain.history and found.metrics == plain.metrics
     assert why in capfd.readouterr().err
+
+
+def test_that_a_cpu_has_no_graphs_is_told_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--suite", "demo", "--datasets", "svhn", "--methods", "lora", "--seeds", "0", "--set"]
+    assert cli.main(["plan", *words, "compiled=graph"]) == 0
+    assert "regatta: compiled=graph: a CPU has no CUDA graphs, and there 1 run falls back" in capsys.readouterr().err
+    todo = make(Request(suite="demo", datasets=("svhn",), methods=("lora",), seeds=(0, 1),
+                        sets=("compiled=graph",))).runs
+    here.tell_graphs(todo, "cuda")
+    here.tell_graphs([replace(p, spec=replace(p.spec, compiled=True)) for p in todo], "cpu")
+    assert not capsys.readouterr().err
+    here.tell_graphs(todo, "cpu")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("a CPU has no CUDA graphs, so 2 runs fall back to plain steps and say so in their records "
+                         "(diagnostics: compiled 0)")
 
 
 def test_other_forms_are_refused_for_the_same_parts() -> None:
