@@ -3,11 +3,12 @@
 No number depends on it. What is written is the record's own: the history after each epoch, the metrics at the end,
 under results/tensorboard, a folder for each run. An epoch's number is the step, so that runs of several batch sizes lie
 over one another. A run that goes on from a checkpoint takes back what was written of later epochs. A follower that
-cannot write stops writing; the run goes on.
+cannot write says so and stops writing; the run goes on.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,5 +70,7 @@ class Follower:
     def _try(self, act: Callable[[], Any]) -> None:
         try:
             self.writer = act()
-        except OSError:  # a full disk, a lost folder: curves are not worth a run
+        except OSError as error:  # a full disk, a lost folder: curves are not worth a run
             self.writer = None
+            print(f"regatta: no more curves of run {self.spec.id}, which goes on: {error.strerror or error}",
+                  file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,19 @@ def where_of(args: argparse.Namespace, root: Path, device: str) -> Any:
                  checkpoint_every_s=max(0.0, args.checkpoint_every), checkpoint_every_epochs=args.checkpoint_epochs,
                  time_limit_s=args.time_limit, keep_weights=args.keep_weights,
                  keep_members=getattr(args, "members", "none"),
-                 follow=checkout.RUNS.parent / args.follow if args.follow else None)
+                 follow=_writable(checkout.RUNS.parent / args.follow) if args.follow else None)
+
+
+@cache
+def _writable(folder: Path) -> Path | None:
+    """The folder, where curves can be written there; else nothing, which is told once: curves are not worth a run."""
+    there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return folder
+    place = f"{folder.parent.name}/{folder.name}"
+    why = "may not be written" if there.is_dir() else f"cannot be a folder: {there.name} is a file"
+    print(f"regatta: --follow {folder.name}: {place} {why}; the runs go on and write no curves", file=sys.stderr)
+    return None
 
 
 def checkpoints() -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench import checkout, cli
 from bench.engine.record import execute
+from bench.verbs import here
 from results import store
 from results.schema import RunResult
 
@@ -96,11 +99,32 @@ def test_two_runs_have_two_folders_and_a_killed_one_goes_on_in_its_own(tmp_path:
         agree(told(store.path_of(record.spec, tmp_path / "tensorboard").with_suffix("")), record)
 
 
-def test_a_follower_that_cannot_write_takes_no_run_with_it(tmp_path: Path) -> None:
+def test_a_follower_that_cannot_write_takes_no_run_with_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard")
     (tmp_path / "tensorboard").write_text("a file in its way")
     where = tiny.where(tmp_path, checkpoints=None, follow=tmp_path / "tensorboard")
     assert execute(tiny.spec("linear"), {}, where, tmp_path / "runs").status == "ok"
+    assert f"no more curves of run {tiny.spec('linear').id}, which goes on: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("made", "why"), [("file", "results/tensorboard cannot be a folder: tensorboard is a file"),
+                                           ("shut", "results/tensorboard may not be written")])
+def test_curves_that_cannot_be_written_are_told_once_before_anything_runs(
+        made: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(checkout, "RUNS", tmp_path / "results" / "runs")
+    place = tmp_path / "results" / "tensorboard"
+    if made == "file":
+        place.parent.mkdir()
+        place.write_text("a file in its way")
+    else:
+        place.mkdir(parents=True)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    args = argparse.Namespace(no_cache=True, strict=False, checkpoint_every=1.0, checkpoint_epochs=0, time_limit=None,
+                              keep_weights="none", follow="tensorboard")
+    assert here.where_of(args, tmp_path, "cpu").follow is None and here.where_of(args, tmp_path, "cpu").follow is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"regatta: --follow tensorboard: {why}; the runs go on and write no curves"
 
 
 @pytest.mark.parametrize(("word", "sentence"), [("wandb", "knows tensorboard alone"),
