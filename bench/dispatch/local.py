@@ -23,20 +23,17 @@ from typing import Any
 from methods.outside import VARIABLE
 from results import store
 from results.schema import (
-    Attempt,
     Failure,
-    Provenance,
     RecordError,
     RunResult,
     RunSpec,
     Scalar,
     Status,
-    Throughput,
-    Time,
 )
 
 from ..engine.where import Where
 from .devices import free
+from .ending import died, leave, oom_kills, unbegun
 from .state import HEARTBEAT_S, Claims, _birth
 
 PRELOAD = ["bench.dispatch.preload", "bench.dispatch.warm"]  # what the server of all runs imports
@@ -158,7 +155,18 @@ def run_all(jobs: Sequence[Job], root: Path, claims: Claims, workers: int, repor
                     finished += 1
                 else:
                     here = free(places, (r.job.where.device for r in running.values()))
-                    running[job.spec.id] = begun = _start(context, _placed(job, here), root, child or _child)
+                    try:
+                        begun = _start(context, _placed(job, here), root, child or _child)
+                    except (EOFError, ConnectionError):  # of the server that was to fork it
+                        claims.release(job.spec.id)
+                        finished += 1
+                        try:
+                            tally.failures.append(unbegun(job, root))
+                            tally.add(job.spec.id, "failed")
+                        except OSError as error:
+                            lost.append(OSError(error.errno, error.strerror, _named(job)))
+                        continue
+                    running[job.spec.id] = begun
                     if crew.how is not None:  # asked to stop while the process was being started
                         with contextlib.suppress(OSError):
                             os.kill(begun.process.pid or 0, crew.how)
@@ -271,15 +279,6 @@ def _sweep(root: Path) -> None:
                 path.unlink()
 
 
-def oom_kills() -> int:
-    """How often the kernel has killed a process for memory since it started; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
 def _listen(one: _Running) -> None:
     try:
         while one.pipe.poll():
@@ -343,20 +342,6 @@ def _end_of(one: _Running) -> str:
                                          else f"with exit status {code}")
 
 
-def died(job: Job, status: Status, failure: Failure) -> RunResult:
-    """The record of a run that could not write its own."""
-    from bench.engine import env
-    from bench.engine.describe import method_info
-
-    commit, dirty, diff = env.code_state()
-    here = Provenance(commit, dirty, diff, env.versions(), job.where.device, env.cpu_name(), os.cpu_count() or 1, None,
-                      False, env.now(), env.snapshot())
-    attempt = Attempt(env.now(), env.now(), status, 0, env.job_id())
-    return RunResult(job.spec, job.passed, status, failure, (attempt,), None, None,
-                     method_info(job.spec), {}, 0, None, None, Time(None, None, None, None, None),
-                     Throughput(None, None), {}, (), here)
-
-
 def _note_interrupted(one: _Running, root: Path) -> None:
     """An interrupted run goes to scratch: it is no finding."""
     result = died(one.job, "cancelled", Failure("killed", "interrupted by the user", "train"))
@@ -387,8 +372,7 @@ def _child(job: Job, root: Path, pipe: Connection) -> None:
     result = execute(job.spec, job.passed, job.where, root, progress)
     pipe.send(("outcome", result.status))
     pipe.close()
-    sys.stdout.flush()
-    os._exit(0)  # everything is stored: tearing the interpreter down would take as long as starting the next run
+    leave()
 
 
 def _die_with_parent() -> None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bench.dispatch.local import Job, _die_with_parent, died, run_all
+from bench.dispatch.ending import died
+from bench.dispatch.local import Job, _die_with_parent, run_all
 from bench.dispatch.state import Claims
 from bench.engine import env
 from bench.engine.where import Where

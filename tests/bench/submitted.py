@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.dispatch.local import Job, died
+from bench.dispatch.ending import died
+from bench.dispatch.local import Job
 from bench.engine.where import Where
 from methods.grammar import parse
 from results import store

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.dispatch import local
 from bench.dispatch.local import Crew, Job, run_all
 from bench.dispatch.state import STALE_S, Claims
 from bench.engine.where import Where
@@ -232,3 +233,18 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_server_that_ends_before_it_starts_a_run_is_one_sentence_that_names_the_run(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(local, "_start", ended)
+    jobs = _jobs(tmp_path, ("linear",), (0, 1))
+    claims = Claims(tmp_path / "claims")
+    tally = run_all(jobs, tmp_path / "runs", claims, 1, lambda done, label: None)
+    assert tally.done == {"failed": 2} and claims.living() == set()
+    for job, found in zip(jobs, tally.failures, strict=True):
+        assert found == store.load(store.path_of(job.spec, tmp_path / "runs")) and found.failure is not None
+        assert found.failure.kind == "killed" and "ended before it could start this one" in found.failure.message

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.dispatch import packing, slurm
+from bench.dispatch.ending import died
 from bench.dispatch.jobs import Array, Resources
-from bench.dispatch.local import Job, died
+from bench.dispatch.local import Job
 from bench.planning.profile import Profile
 from results.schema import Failure
 
