@@ -104,7 +104,8 @@ def _discover() -> None:
         for found in pkgutil.iter_modules([str(folder / outside.KIND)]):
             try:
                 _origins[f"{package}.{found.name}"] = f"{folder.name} {outside.source_hash(folder, found.name)}"
-                importlib.import_module(f"{package}.{found.name}")
+                with outside.staying():
+                    importlib.import_module(f"{package}.{found.name}")
             except (Exception, SystemExit) as error:  # whatever a user's file says while it is imported
                 _set_aside(f"{package}.{found.name}", error)
 

@@ -11,10 +11,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 VARIABLE = "REGATTA_EXTRA"
 HERE = Path(__file__).resolve().parent
@@ -58,6 +62,23 @@ def order(file: Path) -> tuple[bool, tuple[str, ...]]:
     return top is not None, file.relative_to(top[0].parent if top else HERE.parent).parts
 
 
+@contextmanager
+def staying() -> Iterator[None]:
+    """In here `os._exit` of this thread raises SystemExit, as `sys.exit` does: importing a file ends no program."""
+    leave, ours = os._exit, (os.getpid(), threading.get_ident())
+
+    def stay(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != ours:
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = stay
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
 def imported(module: str) -> ModuleType:
     """The module of a part's file by its name below this package, `adapters.lora` or `x_mine_adapters.rest`.
 
@@ -68,7 +89,8 @@ def imported(module: str) -> ModuleType:
             if module.startswith(f"{package(folder, kind)}."):
                 _open(f"{__package__}.{package(folder, kind)}", str(folder / kind))
     try:
-        return import_module(f".{module}", __package__)
+        with staying():
+            return import_module(f".{module}", __package__)
     except SystemExit:  # of a script that was meant to be run, not imported
         raise ImportError("the file ends the program (exit) where it should only define a part") from None
 

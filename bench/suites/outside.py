@@ -48,7 +48,8 @@ def _read(module: str, file: str, path: Path) -> None:
     try:
         if not path.is_file():  # reading a pipe would wait for ever
             raise OSError(EINVAL, "no plain file", path.name)
-        import_module(module)
+        with outside.staying():
+            import_module(module)
         taken = [name for name, make in before.items() if SUITES[name] is not make]
         why = f"{taken[0]!r} is the name of another suite; take another one" if taken else ""
         for name in [n for n in SUITES if n not in before]:

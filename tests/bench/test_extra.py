@@ -289,11 +289,12 @@ def test_pipes_and_links_to_themselves_are_told_and_the_others_go_on(mine: Path,
     assert said(capsys, "list", "suites", "--extra", str(mine))[0] == 0
 
 
-def test_a_file_that_ends_the_program_is_told_as_any_other_fault(mine: Path, capsys: pytest.CaptureFixture[str],
-                                                                 ) -> None:
+@pytest.mark.parametrize("end", ["import sys\nsys.exit(0)", "import os\nos._exit(0)", "from os import _exit\n_exit(3)"])
+def test_a_file_that_ends_the_program_is_told_as_any_other_fault(end: str, mine: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     for kind, name in (("adapters", "zz_mine"), ("datasets", "zz_slides"), ("suites", "quick")):
         with (mine / kind / f"{name}.py").open("a") as file:
-            file.write("\nimport sys\nsys.exit(0)\n")
+            file.write(f"\n{end}\n")
     with extra.named(str(mine)), pytest.raises(MethodError, match=r"mine/adapters/zz_mine.py is mended: .*ends the"):
         create(parse("zz_mine"))
     for kind in ("datasets", "suites"):
