@@ -116,8 +116,8 @@ def parts_of(args: argparse.Namespace) -> Iterator[None]:
 
     Raises UsageError with a sentence for each that cannot be.
     """
-    told = extra.joined([*args.extra_first, *args.extra], getattr(args, "into", None)) if args.parts else ""
     try:
+        told = extra.joined([*args.extra_first, *args.extra], getattr(args, "into", None)) if args.parts else ""
         with extra.named(told):
             suites_outside.settle()
             yield

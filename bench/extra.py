@@ -49,16 +49,23 @@ def _problem(folder: Path) -> str:
         return f"there is no such folder ({folder})"
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         return "is no folder" if not folder.is_dir() else "this folder may not be read"
+    if folder == Path(folder.anchor):
+        return f"is the whole file system; name the folder that holds {_listed('or')}"
     root = checkout.ROOT
     if folder == root or any(folder == root / p or folder.is_relative_to(root / p)
                              for p in ("bench", "datasets", "methods", "results", "reports")):
         return "is of the checkout itself, whose parts are known without it; name a folder of your own"
     if not any((folder / kind).is_dir() for kind in KINDS):
-        return (f"holds none of {', '.join(f'{kind}/' for kind in KINDS)}; `python -m bench new adapter NAME --into "
+        return (f"holds none of {_listed('or')}; `python -m bench new adapter NAME --into "
                 f"{folder.name}` writes a first part")
     if sum(file.stat().st_size for file in files(folder).values()) > MOST_BYTES:
-        return f"{' and '.join(f'{kind}/' for kind in KINDS)} hold more than 64 MiB; keep images and weights elsewhere"
+        return f"{_listed('and')} hold more than 64 MiB; keep images and weights elsewhere"
     return ""
+
+
+def _listed(word: str) -> str:
+    """The folders of parts, in words."""
+    return f"{', '.join(f'{kind}/' for kind in KINDS[:-1])} {word} {KINDS[-1]}/"
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -78,7 +85,12 @@ def below(snapshot: Path) -> str:
 
 
 def joined(words: Sequence[str], into: Path | None = None) -> str:
-    """The variable with what was typed behind what it holds; without a folder that is about to get its first part."""
+    """The variable with what was typed behind what it holds; without a folder that is about to get its first part.
+
+    Raises FolderError for a word that names nothing.
+    """
+    if any(not word.strip() for word in words):
+        raise FolderError(["--extra names no folder, its text is empty; give --extra DIR, or leave it out"])
     told = os.pathsep.join(filter(None, (os.environ.get(VARIABLE, ""), *words)))
     if into is None or not _problem(into.resolve()):
         return told

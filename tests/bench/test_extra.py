@@ -132,6 +132,17 @@ def test_a_folder_that_cannot_be_is_one_sentence(made: str | None, sentence: str
     assert status == 2 and not out and len(err.splitlines()) == 1 and sentence in err, err
 
 
+@pytest.mark.parametrize(("word", "sentence"), [
+    ("/", "--extra /: is the whole file system; name the folder that holds adapters/, regularizers/, constraints/, "
+          "datasets/ or suites/"),
+    ("", "--extra names no folder, its text is empty; give --extra DIR, or leave it out"), (" ", "names no folder")])
+def test_a_word_that_names_no_folder_of_parts_is_one_sentence(word: str, sentence: str,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("list", "adapters", "--extra", word), ("--extra", word, "list", "adapters")):
+        status, out, err = said(capsys, *words)
+        assert status == 2 and not out and len(err.splitlines()) == 1 and sentence in err, err
+
+
 def test_names_of_ours_are_refused_and_ours_stay(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(mine, adapters__lora=ADAPTER.replace('"zz_mine"', '"lora"'), suites__demo=SUITE.replace("zz_quick", "demo"),
         datasets__digits=CARD.replace('name="zz_slides"', 'name="digits"'))
