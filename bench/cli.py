@@ -37,9 +37,14 @@ MISTAKES = (UsageError, MethodError, DataError, RecordError, BackboneError)  # o
 
 class _Parser(argparse.ArgumentParser):
     asked = False  # by a program, which wants an exception
+    typed: Sequence[str] = ()  # the words that it was given
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.typed = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        message = short(message)
+        message = short(self._dashed(message))
         if self.asked:
             raise ValueError(message)
         if re.match("unrecognized arguments: [^-]", message):
@@ -50,6 +55,20 @@ class _Parser(argparse.ArgumentParser):
             message += f"; did you mean {near[0]}?" if near else ""
         print(f"regatta: {message} (see `{self.prog} --help`)", file=sys.stderr)
         raise SystemExit(2)
+
+    def _dashed(self, message: str) -> str:
+        """The message; where an option's value begins with - and was taken for an option, what is wrong with it."""
+        found = re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message)
+        names = found[1].split("/") if found else []
+        action = next((a for a in self._actions if names and names[0] in a.option_strings), None)
+        after = [self.typed[at + 1] for at, word in enumerate(self.typed[:-1]) if word in names]
+        if action is None or not after or not re.match("-[^-]", after[-1]):
+            return message
+        try:
+            self._get_value(action, after[-1])
+        except argparse.ArgumentError as error:
+            return str(error)
+        return f"argument {names[0]}: a value that begins with - is written {names[0]}={after[-1]}"
 
     def of(self, verb: str) -> _Parser:
         """The parser of a command."""

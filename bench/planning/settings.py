@@ -51,10 +51,10 @@ def sets(request: Request, suite: Suite, problems: list[str]) -> tuple[dict[str,
             problems.append(f"--set knows no {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else
                                                             f"there are: {', '.join(SETTABLE)}, and part.option"))
         else:
-            values[key] = _typed(key, _value(raw), suite, problems)
+            _take(key, _value(raw), values, problems)
     for key in ("epochs", "batch_size"):
         if getattr(request, key) is not None:
-            values[key] = _typed(key, getattr(request, key), suite, problems)
+            _take(key, getattr(request, key), values, problems)
     if values.get("warmup_epochs", 0) >= values.get("epochs", suite.protocol["epochs"]):
         problems.append(f"warmup_epochs={values['warmup_epochs']} must be below the number of epochs")
     return values, overrides
@@ -92,8 +92,16 @@ def fit_warmup(protocol: dict[str, Any], chosen: Mapping[str, Any], typed: Mappi
         protocol["warmup_epochs"] = min(protocol["warmup_epochs"], protocol["epochs"] // 5)
 
 
-def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
-    """A spec field's value, of its type and in its range."""
+def _take(key: str, value: Scalar, values: dict[str, Any], problems: list[str]) -> None:
+    """Take a field's value, if it is one: what follows from a wrong one would be a second sentence of one mistake."""
+    before = len(problems)
+    typed = _typed(key, value, problems)
+    if len(problems) == before:
+        values[key] = typed
+
+
+def _typed(key: str, value: Scalar, problems: list[str]) -> Any:
+    """A spec field's value, of its type and in its range; what is wrong is added to the problems."""
     kind = {f.name: str(f.type) for f in fields(RunSpec)}[key]
     if value is None and kind.endswith(" | None"):
         return None
@@ -117,7 +125,7 @@ def _typed(key: str, value: Scalar, suite: Suite, problems: list[str]) -> Any:
         wanted = "a whole number" if kind == "int" else "a number"
         bound = f" and at most {high}" if high < 1 or (number and value > high) else ""  # type: ignore[operator]
         problems.append(f"{key} must be {wanted} of {low:g} or more{bound}, not {shown(value)}")
-        return suite.protocol.get(key, 1)
+        return None
     return int(value) if kind == "int" else float(value)  # type: ignore[arg-type]
 
 

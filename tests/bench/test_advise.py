@@ -167,6 +167,22 @@ def test_what_cannot_be_is_one_sentence(words: tuple[str, ...], sentence: str, n
     assert status == 2 and sentence in told.err and "Traceback" not in told.err and not told.out, told.err
 
 
+@pytest.mark.parametrize(("words", "sentence"), [
+    (("--set", "image_size=0"), "regatta: image_size must be a whole number of 1 or more, not 0"),
+    (("--params", "-1k"), "regatta: argument --params: takes a number of weights as 0.3M, 300k or 300000, not '-1k'"),
+    (("--params=-1k",), "regatta: argument --params: takes a number of weights as 0.3M, 300k or 300000, not '-1k'"),
+    (("--root", "-x"), "regatta: argument --root: a value that begins with - is written --root=-x")])
+def test_one_mistake_is_one_sentence(words: tuple[str, ...], sentence: str, nothing: Path,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = cli.main([*EMPTY, "--memory", "8GB", *words])
+    except SystemExit as left:
+        status = int(str(left.code))
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert status == 2 and line.startswith(sentence) and not told.out
+
+
 def test_bounds_leave_out_and_say_why(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("advise", "--datasets", "digits", "--methods", "lora", "vpt", "full", "--memory", "12GiB", "--merged",
              "--params", "20k")
