@@ -86,8 +86,19 @@ class File(NamedTuple):
     bytes: int
 
 
+def shown(text: str) -> str:
+    """A foreign name, or a sentence that holds one, on one line: signs that print nothing are spelled out, as \\n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class DataError(Exception):
-    """The user's data is missing or broken: the message says which file, what was expected, and what to do."""
+    """The user's data is missing or broken: the message says which file, what was expected, and what to do.
+
+    It is one line, whatever a file is called.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(shown(text))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,9 @@ class Tree:
     def fault(self, relative: str) -> str:
         """Why this path cannot be used, or an empty text."""
         pure = PurePosixPath(relative)
-        if not pure.parts or "\\" in relative or any(ord(sign) < 32 for sign in relative):
+        if any(ord(sign) < 32 or ord(sign) == 127 for sign in relative):
+            return "has a control character in its name; rename it"
+        if not pure.parts or "\\" in relative:
             return "is not a path"
         if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
             return "leaves the folder of the data set"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from datasets.card import Card, DataError
+from datasets.card import Card, DataError, shown
 from datasets.own import note
 from datasets.own.scan import Found, Known, Photo, scan
 
@@ -46,7 +46,9 @@ def named(datasets: Sequence[str], tell: Tell, partial: bool = False, seed: int 
 
 
 def read(place: Path, partial: bool = False, seed: int = 0) -> tuple[Card, list[Photo], list[str]]:
-    """Look at a folder, divide it, note it: (its card, its images, what is worth telling). Raises DataError.
+    """Look at a folder, divide it, note it: (its card, its images, what is worth telling, each on one line).
+
+    Raises DataError.
 
     `partial`: images that cannot be read are left aside in place of standing in the way.
     """
@@ -60,7 +62,7 @@ def read(place: Path, partial: bool = False, seed: int = 0) -> tuple[Card, list[
         found.problems.append("mend or remove them, or give --partial to leave them aside")
     os.environ[note.PLACE] = str(checkout.FOLDERS)  # for the processes that run what is planned here
     card, photos = note.settle(found, seed, checkout.FOLDERS)
-    return card, photos, found.remarks
+    return card, photos, [shown(remark) for remark in found.remarks]
 
 
 def looked(place: Path) -> Found:
@@ -70,7 +72,7 @@ def looked(place: Path) -> Found:
     kept = checkout.CACHE.parent / "lists" / f"own-{sha256(str(place.absolute()).encode()).hexdigest()[:16]}.json"
     known = _known(kept)
     before = len(known)
-    with Bar(max(1, before), f"reading {place.name}") as bar:
+    with Bar(max(1, before), f"reading {shown(place.name)}") as bar:
         found = scan(place, known, lambda: bar.one_more(""))
     if len(known) != before or before == 0:
         with contextlib.suppress(OSError):  # a disk that takes nothing costs time alone

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import registry
-from datasets.card import Card, DataError, Group
+from datasets.card import Card, DataError, Group, shown
 from datasets.packages import package_of
 
 from .. import checkout
@@ -95,7 +95,7 @@ def _own(args: argparse.Namespace) -> int:
         keep.write_split(place if place.is_dir() else place.parent, photos)
         print(f"written: {keep.SPLIT_FILE} in {card.title}/; folder:PATH/{keep.SPLIT_FILE} reads it")
     else:
-        print(f"run it: python -m bench run --datasets {own.PREFIX}{place}")
+        print(f"run it: python -m bench run --datasets {shown(f'{own.PREFIX}{place}')}")
     return 0
 
 

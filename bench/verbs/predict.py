@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets.card import shown
+
 from .. import checkout
 from ..planning import settings
 from ..planning.request import UsageError
@@ -85,17 +87,17 @@ def images_of(given: Sequence[Path]) -> list[Path]:
 
 def _name(label: int, names: Sequence[str]) -> str:
     """The class in words where they are known, else its number."""
-    return names[label] if label < len(names) else f"class {label}"
+    return shown(names[label]) if label < len(names) else f"class {label}"
 
 
 def _line(answer: Answer, names: Sequence[str], wide: int) -> str:
     """Percent in a table, as everywhere where people read."""
     shares = "   ".join(f"{_name(label, names)} {100 * share:.1f} %" for label, share in answer.shares)
-    return f"{answer.image!s:<{wide}}   {shares}"
+    return f"{shown(str(answer.image)):<{wide}}   {shares}"
 
 
 def _json(answer: Answer, names: Sequence[str]) -> str:
     """Fractions, and the class's number beside its name."""
-    classes = [{"class": label, "name": _name(label, names) if label < len(names) else None,
+    classes = [{"class": label, "name": names[label] if label < len(names) else None,
                 "probability": round(share, 6)} for label, share in answer.shares]
     return json.dumps({"image": str(answer.image), "classes": classes}, ensure_ascii=False)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import door
-from ..card import Card, DataError, Item
+from ..card import Card, DataError, Item, shown
 from ..images import FORMATS
 from .divide import divide
 from .scan import Found, Photo, content
@@ -70,8 +70,8 @@ def settle(found: Found, seed: int, notes: Path) -> tuple[Card, list[Photo]]:
     name = f"{known}{MARK}{content(photos, classes)}"
     # by content within a split: the same images in the same order, whatever the files are called
     rows = sorted(photos, key=lambda p: (p.split, p.sha256))
-    told = {"name": name, "title": found.name, "place": str(found.base.resolve()), "seed": seed, "classes": classes,
-            "images": [[p.path, p.split, label[p.label], p.sha256] for p in rows]}
+    told = {"name": name, "title": shown(found.name), "place": str(found.base.resolve()), "seed": seed,
+            "classes": classes, "images": [[p.path, p.split, label[p.label], p.sha256] for p in rows]}
     notes.mkdir(parents=True, exist_ok=True)
     part = notes / f".{name}.part"
     part.write_text(json.dumps(told, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

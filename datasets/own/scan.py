@@ -53,6 +53,7 @@ class Found:
     unreadable: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # folders whose names begin with a dot
 
     @property
     def classes(self) -> list[str]:
@@ -79,6 +80,10 @@ def scan(place: Path, known: Known | None = None, tell: Callable[[], None] = lam
     else:
         raise DataError(f"folder:{place} is neither a folder nor a file; expected: {FORMS}")
     _read(found, list(rows), {} if known is None else known, tell)
+    if found.hidden:
+        names = sorted(dict.fromkeys(found.hidden))
+        found.remarks.append(f"hidden by the dot that {'their names begin' if len(names) > 1 else 'its name begins'} "
+                             f"with, and left aside: {_some(names)}")
     if not found.photos and not found.problems:
         found.problems.append(f"no image ({', '.join(SUFFIXES)}) was found in {found.name}/; expected there: {FORMS}")
     return found
@@ -89,7 +94,7 @@ Row = tuple[str, str, str]  # path below the folder, label, split
 
 def _folders(found: Found) -> Iterator[Row]:
     """The images of class folders, or of the splits' folders of class folders."""
-    tops = _below(found.base)
+    tops = _below(found, found.base)
     splits = {name: SPLITS[name.lower()] for name in tops if name.lower() in SPLITS}
     if "train" in splits.values():
         if len(set(splits.values())) < len(splits):
@@ -97,7 +102,7 @@ def _folders(found: Found) -> Iterator[Row]:
         if aside := sorted(tops.keys() - splits.keys()):
             found.remarks.append(f"left aside beside the splits: {_some([f'{name}/' for name in aside])}")
         for top, split in sorted(splits.items()):
-            for name in sorted(_below(tops[top])):
+            for name in sorted(_below(found, tops[top])):
                 yield from ((path, name, split) for path in _images(found, tops[top] / name))
         return
     lists = sorted(p.name for p in found.base.iterdir() if p.suffix.lower() in LISTS and not p.name.startswith("."))
@@ -113,15 +118,19 @@ def _folders(found: Found) -> Iterator[Row]:
         yield from ((path, name, "") for path in _images(found, tops[name]))
 
 
-def _below(folder: Path) -> dict[str, Path]:
-    """The folders directly below; hidden ones are the system's."""
-    return {p.name: p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))}
+def _below(found: Found, folder: Path) -> dict[str, Path]:
+    """The folders directly below; hidden ones are told, and left aside with the system's."""
+    names = {p.name: p for p in folder.iterdir() if p.is_dir() and p.name != "__MACOSX"}
+    found.hidden += [f"{p.relative_to(found.base).as_posix()}/" for name, p in names.items() if name.startswith(".")]
+    return {name: p for name, p in names.items() if not name.startswith(".")}
 
 
 def _images(found: Found, folder: Path) -> Iterator[str]:
     """The images anywhere below a class's folder, as paths below the base."""
     others = []
     for at, folders, files in os.walk(folder):
+        found.hidden += [f"{Path(at, name).relative_to(found.base).as_posix()}/" for name in folders
+                         if name.startswith(".")]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(at, name).relative_to(found.base).as_posix()

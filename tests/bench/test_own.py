@@ -85,3 +85,27 @@ def test_the_split_is_shown_and_written_on_demand(fruits: Path, capsys: pytest.C
     assert said(["data", "split", str(fruits), "--write"], capsys)[0] == 0
     status, _, err = said(["plan", "--datasets", f"folder:{fruits}/regatta-split.csv"], capsys)
     assert status == 0 and "10 train" in err
+
+
+def test_names_of_files_and_folders_are_told_on_one_line_with_hidden_signs_spelled_out(
+        fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = [fruits / "apple" / "a\nb.png", fruits / "pe\x1bar\tx" / "0.png"]
+    for number, file in enumerate(odd):
+        draw(file, 50 + number)
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}"], capsys)
+    assert status == 2 and len(err.splitlines()) == 1
+    assert "apple/a\\nb.png has a control character in its name; rename it" in err and "pe\\x1bar\\tx/0.png has" in err
+    for file in odd:
+        file.unlink()
+    rows = "".join(f'apple/{i}.png,"re\nd"\npear/{i % 6}.png,green\n' * (i < 6) for i in range(10))
+    (fruits / "my.csv").write_text(f"path,label\n{rows}apple/9.png,\"o\nne\"\n")
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}/my.csv"], capsys)
+    assert status == 2 and len(err.splitlines()) == 1 and "fewer than three images" in err and "o\\nne" in err
+
+
+def test_folders_that_are_hidden_are_left_aside_and_told(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("..c", ".git", "pear/.old"):
+        draw(fruits / name / "0.png", 60)
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}"], capsys)
+    assert status == 0 and "16 images of 2 classes" in err
+    assert "hidden by the dot that their names begin with, and left aside: ..c/, .git/, pear/.old/" in err
