@@ -27,7 +27,7 @@ from . import extra
 from .engine.backbones import BackboneError
 from .planning.request import UsageError
 from .suites import outside as suites_outside
-from .telling import few, short
+from .telling import few, missing, short
 
 VERSION = "0.1.0"  # as pyproject.toml has it; a test compares them
 EXTRA = ("a folder outside the checkout with methods, data sets and suites of your own, beside those of the variable "
@@ -125,6 +125,9 @@ def _main(words: Sequence[str] | None) -> int:
         if error.errno == ENAMETOOLONG:  # only a user writes such names
             print(f"regatta: {what}", file=sys.stderr)
             return 2
+        away = missing(error)
+        if away is not None:
+            what = short(f"{str(away)!r} is missing; put it back")
         print(f"regatta: {what}; what was stored before stays, the same command goes on from here", file=sys.stderr)
         return 1
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 LONG, KEPT = 160, 80  # characters of one quoted text or word: beyond the first, only so many are repeated
 ALIKE, LINES = 5, 40  # problems that are told of one kind, and in all
@@ -27,3 +29,16 @@ def few(problems: Sequence[str]) -> list[str]:
             for line in [*map(short, alike[:ALIKE]), *[f"and {len(alike) - ALIKE} more like this"][:len(alike) - ALIKE]]
             if line]
     return told if len(told) <= LINES else [*told[:LINES], f"and {len(told) - LINES} more"]
+
+
+def missing(error: OSError) -> Path | None:
+    """What is not there any more: the uppermost folder of the file's path that is gone, or the file.
+
+    None where the error says something else.
+    """
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR) or not isinstance(error.filename, str | Path):
+        return None
+    path = Path(error.filename)
+    while path.parent != path and not path.parent.is_dir():
+        path = path.parent
+    return path

@@ -30,6 +30,7 @@ from results.schema import (
     finite,
 )
 
+from ..telling import missing
 from . import env
 from .checkpoint import UNFINISHED, Checkpoints, Interrupted, key_of
 from .course import Diverged
@@ -116,6 +117,10 @@ def classify(error: BaseException, session: Session | None) -> tuple[Status, Fai
         return "failed", Failure("node", DISK[errno.ENOSPC], stage, step)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "oom", Failure("memory", f"{text} (batch {session.spec.batch_size})" if session else text, stage, step)
+    if isinstance(error, OSError) and stage == "data" and (away := missing(error)) is not None:
+        own = f" of {session.spec.dataset}" if session else ""
+        return "failed", Failure("data", f"{away.name!r}{own} is missing, though it was there when the run was planned",
+                                 stage, step)
     if isinstance(error, DataError):
         return "failed", Failure("data", text, stage, step)
     if isinstance(error, MethodError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bench import checkout
 from bench.cli import main
+from bench.engine.record import classify
+from bench.planning import own
 from datasets.own import note
 from tests.datasets.test_own import draw
 
@@ -109,3 +113,19 @@ def test_folders_that_are_hidden_are_left_aside_and_told(fruits: Path, capsys: p
     status, _, err = said(["plan", "--datasets", f"folder:{fruits}"], capsys)
     assert status == 0 and "16 images of 2 classes" in err
     assert "hidden by the dot that their names begin with, and left aside: ..c/, .git/, pear/.old/" in err
+
+
+def test_a_folder_that_goes_away_under_a_command_is_named(fruits: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    def gone(place: Path, *rest: object) -> None:
+        shutil.rmtree(place)
+        (place / "apple" / "0.png").stat()
+
+    monkeypatch.setattr(own, "scan", gone)
+    status, out, err = said(["plan", "--datasets", f"folder:{fruits}"], capsys)
+    assert status == 1 and not out
+    assert err == (f"regatta: {str(fruits)!r} is missing; put it back; what was stored before stays, the same command "
+                   "goes on from here\n")
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", str(fruits / "apple" / "0.png"))
+    status_, failure = classify(error, None)
+    assert (status_, failure.kind) == ("failed", "data") and failure.message.startswith("'my fruits' is missing")
