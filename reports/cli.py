@@ -34,8 +34,11 @@ def _main(argv: Sequence[str]) -> int:
     args = parser.parse_args(list(argv))
     try:
         return int(args.run(args))
-    except (UsageError, RecordError) as error:
+    except UsageError as error:
         print(f"reports: {error}", file=sys.stderr)
+        return 2
+    except RecordError as error:
+        print(f"reports: {error}{_mend(error, args.verb)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
@@ -43,6 +46,16 @@ def _main(argv: Sequence[str]) -> int:
     except OSError as error:
         print(f"reports: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _mend(error: RecordError, verb: str) -> str:
+    """What to do about a record's file; nothing where the error is of another kind."""
+    from .leaderboard import RUN
+
+    if not RUN.match(str(error)):
+        return ""
+    return ("; mend that file, or move it away and `python -m bench run` makes the run again"
+            + (", or leave it out with --keep-going" if verb == "build" else ""))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,11 +239,15 @@ def _serve(args: argparse.Namespace) -> int:
 def _site(args: argparse.Namespace) -> int:
     from . import static
 
-    given = static.sources(args.records, args.suites, args.reference, args.received)
+    problems: list[str] = []
+    given = static.sources(args.records, args.suites, args.reference, args.received, problems.append)
     wanted = {s.name for s in chosen([one.suite for one in given], args.suite, args.suites)}
-    files = static.build([one for one in given if one.suite.name in wanted], args.out)
-    print(f"{_shown(args.out / 'index.html')}: {len(wanted)} suites, {files} files")
-    return 0
+    files = static.build([one for one in given if one.suite.name in wanted], args.out, on_error=problems.append)
+    for problem in problems:
+        print(f"unreadable: {problem}")
+    print(f"{_shown(args.out / 'index.html')}: {len(wanted)} suites, {files} files"
+          + (", without what is unreadable" if problems else ""))
+    return 1 if problems else 0
 
 
 def _series(args: argparse.Namespace) -> int:

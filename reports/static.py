@@ -13,7 +13,7 @@ judged anew here: what a page says of a method is what the suites' own tables sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from results import received, store
 from results.columns import Columns
 from results.index import read
+from results.schema import RecordError
 from results.suites import Column, Row, SuiteView, load_suite, load_suites
 
 from . import fields, pictures, sheet, story
@@ -31,6 +32,7 @@ from .sheet import Cell, Link, Several
 from .suite import build_suite
 from .world import World
 
+Tell = Callable[[str], None]  # of what cannot be read and is left out
 RUNS = 5000  # pages of runs at most; suites behind that have none, and the index says so
 WHOSE = {"own": "made in this checkout", "reference": "the repository's own published runs",
          "received": "received from elsewhere"}
@@ -89,25 +91,47 @@ class Site:
     ours: dict[str, set[str]] = field(default_factory=dict)
     pages: int = 0
     untold: list[str] = field(default_factory=list)  # suites whose runs have no pages
+    unreadable: list[str] = field(default_factory=list)  # what is left out, and why
 
 
-def sources(own: Path, own_suites: Path, reference: Path, others: Path) -> list[Source]:
-    """Every suite that is there; folders that are not there have none."""
+def sources(own: Path, own_suites: Path, reference: Path, others: Path,
+            on_error: Tell = lambda told: None) -> list[Source]:
+    """Every suite that is there; folders that are not there have none. A received one that cannot be read is told."""
     found = [Source("own", suite, own) for suite in load_suites(own_suites)] if own.is_dir() else []
     found += [Source("reference", load_suite(path), path.parent) for path in sorted(reference.glob("*/suite.json"))]
-    return found + [Source(f"received-{path.parent.name[:8]}", load_suite(path), path.parent)
-                    for path in sorted(others.glob("*/suite.json"))]
+    for path in sorted(others.glob("*/suite.json")):
+        made = f"received-{path.parent.name[:8]}"
+        try:
+            received.verdicts(path.parent)
+            found.append(Source(made, load_suite(path), path.parent))
+        except RecordError as error:
+            on_error(f"{made}, the whole pack: {error}")
+    return found
 
 
-def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
-    """Write the site into a folder; returns how many files it has. Raises RecordError for what cannot be read."""
+def build(given: Sequence[Source], out: Path, docs: Path = DOCS, on_error: Tell = lambda told: None) -> int:
+    """Write the site into a folder; returns how many files it has.
+
+    Records that cannot be read are left out, named on the first page and told to `on_error`. Raises RecordError where
+    an own or a reference folder has two records of one run; a received one is left out.
+    """
     site, written, told, read_already = Site(), [], dict[str, set[str]](), dict[Path, Columns]()
     runs: list[tuple[Source, str, Path]] = []
     for source in given:
+        def tell(error: RecordError, whose: str = source.origin) -> None:
+            site.unreadable.append(f"{whose}: {error}")
+            on_error(site.unreadable[-1])
+
         if source.records not in read_already:
-            read_already[source.records] = _records(source)
+            read_already[source.records] = _records(source, tell)
         columns = read_already[source.records]
-        by_run = columns.by_run()
+        try:
+            by_run = columns.by_run()
+        except RecordError as error:
+            if not source.judged:
+                raise
+            tell(error)
+            continue
         wanted = [e.run_id for e in source.suite.entries if e.run_id in by_run]
         pages = told.setdefault(source.origin, set())
         fresh = [run for run in dict.fromkeys(wanted) if run not in pages]
@@ -136,10 +160,11 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS) -> int:
     return len(written)
 
 
-def _records(source: Source) -> Columns:
+def _records(source: Source, on_error: Callable[[RecordError], None]) -> Columns:
     """With the verdicts of received ones, which a page shows and filters by; what was not checked here is a claim."""
-    columns, verdicts = read(source.records, index=source.origin == "own"), source.verdicts if source.judged else {}
+    columns = read(source.records, index=source.origin == "own", on_error=on_error)
     if source.judged:
+        verdicts = source.verdicts
         columns.text["verdict"] = [verdicts[run].verdict if run in verdicts else "claimed"
                                    for run in columns.text.get("run_id", [])]
     return columns
@@ -244,6 +269,7 @@ def _index(site: Site, methods: Sequence[str], sets: Sequence[str]) -> str:
     count = {m: len({(r.source.key, r.column.name, r.row.backbone) for r in site.results if r.row.method == m})
              for m in methods}
     told = [f"The runs of {key} have no pages of their own: a site holds {RUNS:,} at most." for key in site.untold]
+    told += [f"Could not be read and is missing here: {one}" for one in site.unreadable]
     return sheet.page(at, "Regatta", [
         sheet.section("Suites", sheet.table(at, ("Suite", "Whose", "Data", "Runs", "Records"), site.suites),
                       sheet.listed(told)),

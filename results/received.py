@@ -137,7 +137,7 @@ def beside(own: Columns, counted: Mapping[str, Received]) -> Columns:
     found = own.rows([row for row, run in enumerate(text.get("run_id", [])) if run not in extra])
     for name in dict.fromkeys(one.pack for one in extra.values()):
         folder = next(one.path.parents[1] for one in extra.values() if one.pack == name)
-        columns = index.read(folder, index=False)
+        columns = index.read(folder, index=False, on_error=lambda error: None)  # what was accepted can be read
         wanted = [row for row, run in enumerate(columns.text["run_id"]) if run in extra and extra[run].pack == name]
         part = columns.rows(wanted)
         part.text["path"] = [f"{os.path.relpath(folder, own.root)}/{path}" for path in part.text["path"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -15,8 +16,9 @@ import pytest
 import yaml
 
 from reports import cli, sheet, static
-from results.suites import suite_to_json
-from tests.reports import browser
+from results.store import path_of
+from results.suites import Column, save_suite, suite_to_json
+from tests.reports import browser, fakes
 from tests.reports.conftest import Zoo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,3 +230,33 @@ def test_it_opens_from_a_disk_in_a_browser_with_its_style_and_fits_a_phone(site:
             assert shown.run("return document.documentElement.scrollWidth") <= 400, f"{name} is wider than a phone"
     finally:
         shown.close()
+
+
+@pytest.mark.parametrize("broken", ["record", "suite", "verdicts"])
+def test_what_cannot_be_read_of_a_pack_is_told_and_the_rest_is_built(broken: str, tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    column = Column("digits", "Digits", "real", False, 10)
+    specs = [fakes.spec("digits", method, data="real:digits") for method in ("linear", "lora")]
+    pack = tmp_path / "received" / "0123456789abcdef"
+    for root in (tmp_path / "runs", pack):
+        for run in specs:
+            fakes.store(root, fakes.record(run, 0.5))
+    suite = fakes.suite(specs, (column,), ["linear", "lora"])
+    save_suite(suite, tmp_path / "suites")
+    (pack / "suite.json").write_text(suite_to_json(suite), encoding="utf-8")
+    victim = path_of(specs[0], pack) if broken == "record" else pack / f"{broken}.json"
+    if broken == "record":
+        body = json.loads(victim.read_text())
+        body["metrics"]["test.top1"] = float("nan")
+        victim.write_text(json.dumps(body))
+    else:
+        victim.write_text("{")
+    assert cli.main(["site", "--out", str(tmp_path / "out"), "--records", str(tmp_path / "runs"), "--suites",
+                     str(tmp_path / "suites"), "--reference", str(tmp_path), "--received",
+                     str(tmp_path / "received")]) == 1
+    said = capsys.readouterr()
+    assert "unreadable: received-01234567" in said.out and victim.name in said.out and not said.err
+    assert (tmp_path / "out" / "runs" / "own" / f"{specs[0].id}.html").is_file()
+    if broken == "record":
+        assert (tmp_path / "out" / "runs" / "received-01234567" / f"{specs[1].id}.html").is_file()
+        assert victim.name in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
