@@ -15,6 +15,7 @@ from results.combined import Combination, Kind, Member
 from results.schema import RunResult, RunSpec
 from results.selections import Study
 
+from ..engine.where import keeps_members
 from ..planning.held import settled
 from ..planning.plan import Plan
 from ..planning.request import UsageError
@@ -30,6 +31,7 @@ class Pool:
     stage: str
     of: str  # "configurations" or "seeds"
     runs: tuple[RunResult, ...]
+    lacking: str = ""  # what to do where too few runs have stored what is combined
 
     @property
     def where(self) -> str:
@@ -48,7 +50,26 @@ def of_studies(studies: Sequence[Study], records: Mapping[str, RunResult]) -> It
         for dataset in study.datasets:
             runs = [records[run] for t in order for run in t.runs if records[run].spec.dataset == dataset]
             if runs:
-                yield Pool(study.method, "tuned", "configurations", tuple(runs))
+                yield Pool(study.method, "tuned", "configurations", tuple(runs), _lacking(study, runs))
+
+
+def _lacking(study: Study, runs: Sequence[RunResult]) -> str:
+    """What makes a search store what is combined: `runs` are its whole runs on one data set."""
+    facts, effort = runs[0].dataset, study.effort
+    if score_of(runs[0]) is not None and "val.top1" not in runs[0].metrics:
+        return "weights are stored with probabilities, and answers that are numbers have none; `--of seeds` averages " \
+               "final runs"
+    alone = len(runs) < 2
+    pruned = alone and effort.prune != "none"
+    members = "small" if facts is None or keeps_members("small", facts.classes) else "all"
+    words = [f"tune --budget {effort.budget if not alone or pruned else 8} --sampler {effort.sampler}"]
+    words += [f"--seeds {' '.join(map(str, effort.seeds))}"] * (effort.seeds != (0,))
+    words += ["--per suite"] * (len(study.datasets) > 1)
+    words += [f"--prune {effort.prune}"] * (effort.prune != "none" and not pruned)
+    told = f"`{' '.join(words)} --members {members}` with the same words"
+    if pruned:
+        return f"the search set the others aside; {told}, without --prune, trains all to the end and stores them"
+    return f"{told} {'tries more and ' * alone}stores them"
 
 
 def of_seeds(plan: Plan, stage: str) -> Iterator[Pool]:
@@ -68,11 +89,13 @@ def of_seeds(plan: Plan, stage: str) -> Iterator[Pool]:
         yield Pool(texts[cell], stage, "seeds", tuple(sorted(runs, key=lambda r: r.spec.seed)))
 
 
-def with_weights(pool: Pool, runs: Path, words: str) -> Pool:
-    """The runs of a pool whose trained weights are here. Raises UsageError where fewer than two are."""
+def with_weights(pool: Pool, runs: Path, words: str = "") -> Pool:
+    """The runs of a pool whose trained weights are here. Raises UsageError where fewer than two are, with `words`, or
+    what the pool says, as what to do."""
     kept = tuple(r for r in pool.runs if weights_of(r, runs) is not None)
     if len(kept) < 2:
-        raise UsageError([f"{pool.where}: {len(kept)} of {len(pool.runs)} runs have stored weights here; {words}"])
+        raise UsageError([f"{pool.where}: {len(kept)} of {len(pool.runs)} runs have stored weights here; "
+                          f"{words or pool.lacking}"])
     return replace(pool, runs=kept)
 
 
@@ -87,11 +110,10 @@ def ensemble(pool: Pool, runs: Path) -> Combination:
     """Chosen among those that stored probabilities. Raises UsageError where fewer than two did."""
     if all("val.top1" not in r.metrics for r in pool.runs):
         raise UsageError([f"{pool.where}: its answers are numbers and no classes, so there are no probabilities to "
-                          "average; `soup` averages weights"])
+                          "average; `soup --of seeds` averages weights"])
     held = [(r, p) for r in pool.runs if (p := ensembles.stored(r, runs)) is not None]
     if len(held) < 2:
-        raise UsageError([f"{pool.where}: {len(held)} of {len(pool.runs)} runs stored probabilities; "
-                          "`tune --members small` with the same words stores them"])
+        raise UsageError([f"{pool.where}: {len(held)} of {len(pool.runs)} runs stored probabilities; {pool.lacking}"])
     labels = held[0][1][1]
     if any(p[1].tolist() != labels.tolist() for _, p in held):
         raise UsageError([f"{pool.where}: its runs were scored on different validation images"])

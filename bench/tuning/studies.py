@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from results.selections import Study, load_trials
@@ -25,13 +26,19 @@ def meant(request: Request, studies: Sequence[Study]) -> list[Study]:
     return found
 
 
-def studies_of(request: Request) -> tuple[str, list[Study]]:
-    """(the suite's name, its studies that the request means). Raises UsageError where there is none."""
+def studies_of(request: Request, more: str = "") -> tuple[str, list[Study]]:
+    """(the suite's name, its studies that the request means). Raises UsageError where there is none.
+
+    `more`: options that a search needs for what is to be made of it.
+    """
     from ..planning.resolve import suite_of
 
     suite = suite_of(request).name
     tried = load_trials(suite)
     if tried is None or not tried.studies:
+        own = f"--suite {suite} " if request.suite or not request.datasets else ""
+        named = [f"--{name} {shlex.join(told)} " for name in ("datasets", "methods", "backbones")
+                 if (told := getattr(request, name))]
         raise UsageError([f"nothing has been tuned in suite {suite!r}; "
-                          f"`python -m bench tune --suite {suite} --budget 8` does it"])
+                          f"`python -m bench tune {own}{''.join(named)}--budget 8{more}` does it"])
     return suite, meant(request, tried.studies)

@@ -39,11 +39,11 @@ def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
         return suite_of(request).name, each(
             combining.of_seeds(plan, stage),
             lambda p: combining.with_weights(p, checkout.RUNS, "`run --keep-weights all --again all` stores them"))
-    suite, studies = studies_of(request)
+    suite, studies = studies_of(request, " --members small")
     records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
     return suite, each(
         combining.of_studies(studies, records),
-        lambda p: combining.with_weights(p, checkout.RUNS, "`tune --members small` with the same words stores them"))
+        lambda p: combining.with_weights(p, checkout.RUNS))
 
 
 def each(some: Iterable[Pool], act: Callable[[Pool], T]) -> list[T]:

@@ -25,9 +25,10 @@ from bench.engine.joint import execute as execute_combined
 from bench.engine.loaders import FinalData, SealedTest, TuneData
 from bench.engine.record import execute
 from bench.planning.again import again
-from bench.planning.request import UsageError
+from bench.planning.request import Request, UsageError
 from bench.tuning import combining, ensembles, rules
 from bench.tuning.combining import Pool
+from bench.tuning.studies import studies_of
 from bench.verbs import combinations, verify
 from bench.verbs.soup import _chosen
 from methods.weights import StoredError
@@ -35,6 +36,7 @@ from results import combined, selections, store
 from results.schema import RunResult, from_json, to_json
 from results.selections import Effort, Study, Trial
 from results.strict import sound
+from tests.reports import fakes
 
 from . import tiny
 
@@ -173,6 +175,34 @@ def test_runs_best_first_and_what_cannot_be_combined_is_refused(searched: Path) 
     study = Study("linear", tiny.MODEL, (tiny.DATASET,), Effort(3, "grid", 5, (0,)), {}, ())
     with pytest.raises(UsageError, match="was tuned on folds"):
         list(combining.of_studies([study], {}))
+
+
+@pytest.mark.parametrize(("prune", "seeds", "classes", "whole", "said"), [
+    ("none", (0,), 10, 3, "`tune --budget 4 --sampler grid --members small` with the same words stores them"),
+    ("none", (0, 1), 2000, 3, "`tune --budget 4 --sampler grid --seeds 0 1 --members all` with the same words stores"),
+    ("none", (0,), 10, 1, "`tune --budget 8 --sampler grid --members small` with the same words tries more and stores"),
+    ("halving", (0,), 10, 2, "`tune --budget 4 --sampler grid --prune halving --members small` with the same words st"),
+    ("halving", (0,), 10, 1, "the search set the others aside; `tune --budget 4 --sampler grid --members small` with "
+                             "the same words, without --prune, trains all to the end and stores them")])
+def test_what_to_do_where_weights_are_not_stored_follows_from_the_search(
+        prune: str, seeds: tuple[int, ...], classes: int, whole: int, said: str, tmp_path: Path) -> None:
+    runs = [fakes.record(fakes.spec("svhn", "linear", lr=10.0**-n, phase="tune"), None, classes=classes,
+                         metrics={"val.top1": 0.5, "val.n": 20.0}) for n in range(4)]
+    trials = tuple(Trial(n, {"lr": r.spec.lr}, (r.run_id,), 0 if n < whole else 2) for n, r in enumerate(runs))
+    study = Study("linear", "m", ("svhn",), Effort(4, "grid", 0, seeds, prune), {}, trials)
+    (pool,) = combining.of_studies([study], {r.run_id: r for r in runs})
+    with pytest.raises(UsageError) as caught:
+        combining.with_weights(pool, tmp_path)
+    assert f"linear on svhn: 0 of {whole} runs have stored weights here; {said}" in str(caught.value)
+
+
+def test_without_a_search_the_command_is_one_that_stores_what_is_combined(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selections, "FOLDER", tmp_path)
+    asked = Request(suite="demo", datasets=("svhn",), methods=("lora(rank=4)",))
+    with pytest.raises(UsageError, match=r"`python -m bench tune --suite demo --datasets svhn --methods 'lora.rank=4.' "
+                                         r"--budget 8 --members small` does it"):
+        studies_of(asked, " --members small")
 
 
 @pytest.fixture
