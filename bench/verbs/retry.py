@@ -14,7 +14,7 @@ from results.schema import RecordError
 from ..extra import joined, named
 from ..planning.existing import AGAIN
 from .sent import _many, check_cluster, hand_over, named_among, pack, to_whom
-from .words import Verb
+from .words import Verb, accepting
 
 if TYPE_CHECKING:
     from ..dispatch.jobs import Submission
@@ -38,6 +38,7 @@ def add(verb: Verb) -> None:
     again.add_argument("--only", type=_classes, default=None, metavar="CLASS,...", help="any of " + ", ".join(CLASSES)
                        + " (default: " + ", ".join(c for c in CLASSES if c in UNASKED) + "; cancelled too when "
                        "submissions are named)")
+    accepting(again)
     to_whom(again)
     again.add_argument("--pack", type=pack, default=1, metavar="N", help="runs in a task (default: 1, so that a run "
                        "that takes its task along takes no other)")
@@ -58,6 +59,7 @@ def act(args: argparse.Namespace) -> int:
     from .. import checkout
     from ..dispatch import jobs, queue
     from ..planning import profile
+    from . import here
 
     with jobs.locked(checkout.JOBS):
         every = jobs.read_all(checkout.JOBS)
@@ -65,7 +67,11 @@ def act(args: argparse.Namespace) -> int:
         chosen = named_among(args.submissions, every) if args.submissions else every
         chosen = [s for s in chosen if args.suite is None or s.suite == args.suite]
         only = args.only or (UNASKED | {"cancelled"} if args.submissions else UNASKED)
-        found = holes(chosen, held, only)
+        there = here.counted(args)
+        every_hole = holes(chosen, held, only)
+        found = [one for one in every_hole if one[0].spec.id not in there]
+        if len(found) < len(every_hole):
+            print(f"{_many(len(every_hole) - len(found), 'run')} not submitted again: received in a pack")
         if not found:
             print("nothing to submit again" + (f"; {_many(len(held), 'run')} queued or running" if held else ""))
             return 0

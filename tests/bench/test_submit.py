@@ -201,6 +201,16 @@ def test_retry_submits_what_was_lost_one_run_a_task_and_leaves_what_failed(sched
     assert jobs.read_all()[2].arrays[0].resources.mem_gb == 8
 
 
+def test_retry_leaves_alone_what_was_received(scheduler: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit("--seeds", "0", "1", "--pack", "1") == 0
+    first = jobs.jobs_of(jobs.read_all()[0])[0].spec.id
+    monkeypatch.setattr(here, "counted", lambda args: {first: None} if args.accept == ["all"] else {})
+    assert cli.main(["retry", "--accept", "all", "--at-least", "verified"]) == 0
+    assert "1 run not submitted again: received in a pack\nagain: 1 lost\n" in capsys.readouterr().out
+    assert [j.spec.id != first for j in jobs.jobs_of(jobs.read_all()[1])] == [True]
+
+
 def test_retry_leaves_alone_what_is_queued(scheduler: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit("--seeds", "0") == 0
     (scheduler / "squeue.txt").write_text(f"101|{jobs.read_all()[0].arrays[0].name}|PENDING||Priority\n")
