@@ -85,7 +85,9 @@ function drawPair(section, facts) {
   const figure = section.querySelector("[data-live=pair]");
   figure.hidden = !found.length;
   if (!found.length) return;
-  const [a, b] = two.map((k) => facts.rows[k].label), heads = [`${a} and ${b}`, "Data set", a, b];
+  const [a, b] = two.map((k) => facts.rows[k].label), [own, other] = two.map((k) => facts.rows[k].pool);
+  const apart = own === other || section.found.chosen.across ? "" : ` (${own}; ${other}: no comparison of methods)`;
+  const heads = [`${a} and ${b}${apart}`, "Data set", a, b];
   const reach = [0, ...found.flatMap(({ ends, gap }) => ends || [gap])].map((x) => 100 * x);
   const draw = (i, at, y) => {
     const { gap, ends, sure, title, text, verdict } = found[i];

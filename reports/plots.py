@@ -46,7 +46,8 @@ class Line:
 
 def heat_map(world: World) -> Plot | None:
     """Difference to the reference row in points, where both have a number."""
-    rows = [r for r in world.rows if world.reference(r) not in (None, r) and r not in world.foreign][:ROWS]
+    apart = {*world.foreign, *world.elsewhere}
+    rows = [r for r in world.rows if world.reference(r) not in (None, r) and r not in apart][:ROWS]
     if not rows or len(world.columns) < 2 or len(world.columns) > ROWS:
         return None
     values = np.full((len(rows), len(world.columns)), np.nan)

@@ -16,6 +16,7 @@ from statistics import median
 import numpy as np
 
 from results.columns import Columns
+from results.pools import told
 from results.suites import Column, Row, SuiteView
 
 from . import draw, fields, stats
@@ -75,12 +76,17 @@ def points(suite: SuiteView, records: Columns) -> list[Point]:
 
 
 def _families(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """An adapter alone, then the same with each of its parts, on one backbone."""
+    """An adapter alone, then the same with each of its parts, on one backbone and in one pool of entrants."""
     for plain in rows:
         adapter, part = split(plain.method)
-        others = [r for r in rows if r.backbone == plain.backbone and r != plain and split(r.method)[0] == adapter]
+        others = [r for r in rows if r.backbone == plain.backbone and r != plain and split(r.method)[0] == adapter
+                  and _pool(r) == _pool(plain)]
         if part == PLAIN and others:
             yield [plain, *others]
+
+
+def _pool(row: Row) -> str:
+    return row.pool or told(row.budget, row.note)
 
 
 def _place(cells: Grid, row: Row, column: Column) -> tuple[int, int]:

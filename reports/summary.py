@@ -13,7 +13,7 @@ from . import fields, provenance, rules, stats
 from .cells import RowKey
 from .pairs import PLAIN, split
 from .table import Field, Table, legend_of
-from .world import ASIDE, World, foreign, key_of, name_header, names, partial_of, title_of
+from .world import ASIDE, World, elsewhere, foreign, key_of, name_header, names, partial_of, title_of
 
 VTAB = ("natural", "specialized", "structured")
 
@@ -57,7 +57,8 @@ def summary(world: World) -> Table:
              **({last + 3: "whole"} if apart else {})}
     return Table(f"{world.key}-accuracy", title_of(world, "Accuracy"), caption(world), tuple(header), tuple(body),
                  (*summary_legend(world, body, bool(apart)), *pooled),
-                 (*notes(world, world.plain), *foreign(world), *world.problems), numeric, rows,
+                 (*notes(world, world.plain), *foreign(world), *elsewhere(world), *world.problems),
+                 numeric, rows,
                  {} if many else {first + 2: world.columns[0]}, roles,
                  {first + 2 + i: parts for i, (_, parts) in enumerate(means)} if many
                  else {first + 2: [world.columns]})

@@ -117,6 +117,12 @@ class World:
                      and self.grid.alike(row, other, self.columns) is False)
 
     @cached_property
+    def elsewhere(self) -> tuple[Row, ...]:
+        """Rows of another pool than their reference row's: not compared with it, unless pools are ranked together."""
+        return tuple(row for row in self.rows if (other := self.reference(row)) is not None
+                     and self.league(row) != self.league(other))
+
+    @cached_property
     def mixed(self) -> bool:
         """Whether complete rows of one backbone have different protocols: no line may join them."""
         found: dict[str, set[str]] = {}
@@ -143,7 +149,7 @@ def worlds(grid: Grid, predictions: Predictions, across: bool = False) -> list[W
         columns = tuple(c for c in every if c.group != ASIDE) or every
         rows = tuple(grid.rows(columns))
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns), across)
-        apart = {*world.foreign, *world.stale}
+        apart = {*world.foreign, *world.elsewhere, *world.stale}
         if scored := [c.title for c in columns if not c.answered]:
             found.append(replace(world, problems=(f"no ranks and no comparisons: {', '.join(scored)} have scores that "
                                                   "no answer is right or wrong for",)))
@@ -217,3 +223,10 @@ def foreign(world: World) -> list[str]:
     rows = list(dict.fromkeys(row.method for row in world.foreign))
     return [f"{', '.join(rows)}: not compared with {world.grid.suite.reference}, whose runs have another protocol"
             ] if rows else []
+
+
+def elsewhere(world: World) -> list[str]:
+    """Why rows of other pools than the reference row's have a dash there."""
+    rows = list(dict.fromkeys(row.method for row in world.plain if row in world.elsewhere))
+    return [f"{', '.join(rows)}: not compared with {world.grid.suite.reference}, whose row is of another pool; "
+            "build --rank-across-pools compares them"] if rows else []

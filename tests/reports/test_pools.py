@@ -47,9 +47,9 @@ def built(root: Path, *more: str) -> Path:
     return out
 
 
-def ranks(out: Path, name: str = "accuracy") -> dict[str, str]:
+def ranks(out: Path, name: str = "accuracy", column: str = "Rank") -> dict[str, str]:
     lines = csv.DictReader(io.StringIO((out / f"site/demo-standin-{name}.csv").read_text()))
-    return {line["Method"]: line["Rank"] for line in lines}
+    return {line["Method"]: line[column] for line in lines}
 
 
 def test_a_table_ranks_inside_a_pool_and_across_pools_when_told(root: Path) -> None:
@@ -63,6 +63,19 @@ def test_a_table_ranks_inside_a_pool_and_across_pools_when_told(root: Path) -> N
     assert together["linear"].endswith("7"), "the worst of all seven"
     for out, words in ((apart, "are among the rows of one pool"), (told_so, "over rows of all pools, as")):
         assert words in (out / "LEADERBOARD.md").read_text()
+
+
+def test_rows_of_other_pools_are_compared_with_the_reference_row_only_when_told(root: Path) -> None:
+    apart, told_so = built(root), built(root, "--rank-across-pools")
+    assert {method for method, cell in ranks(apart, column="Against linear").items() if cell} == {"lora"}
+    together = ranks(told_so, column="Against linear")
+    assert {method for method, cell in together.items() if cell} == together.keys() - {"linear"}
+    for out, there in ((apart, True), (told_so, False)):
+        text = (out / "LEADERBOARD.md").read_text()
+        assert ("linear+pace, lora+pace, bitfit, full: not compared with linear, whose row is of another pool"
+                in text) is there
+        page = (out / "site" / "demo.html").read_text()
+        assert 'data-name="lora on cifar100"' in page and ('data-name="bitfit on cifar100"' in page) is not there
 
 
 def test_asking_again_without_the_option_builds_again(root: Path) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from reports import cli, series
-from results.suites import Column, save_suite
+from results.index import read
+from results.suites import Column, load_suites, save_suite
 from tests.reports import fakes
 
 SETS = ("digits", "pets")
@@ -53,3 +54,12 @@ def test_suites_of_other_names_are_no_series(tmp_path: Path) -> None:
     named = [replace(view, name=name) for name in ("demo", "real", "real-5", "shift-16shot", "real-60")]
     assert {stem: [s.name for s in own] for stem, own in series.stems(named).items()} == {
         "real": ["real", "real-5", "real-60"]}
+
+
+def test_a_part_is_not_added_to_an_adapter_of_another_pool(tmp_path: Path) -> None:
+    written(tmp_path)
+    records = read(tmp_path / "runs")
+    for suite in load_suites(tmp_path / "suites"):
+        assert series.points(suite, records)
+        rows = tuple(replace(r, pool="tuned per set" if "+" in r.method else "plain") for r in suite.rows)
+        assert not series.points(replace(suite, rows=rows), records)
