@@ -46,8 +46,10 @@ def table(runs: Sequence[Planned]) -> str:
     if len(whole) < len(rows):
         lines.append(f"not on every data set yet: {', '.join(sorted(rows.keys() - whole.keys()))}")
     over = f"{len(sets)} data sets, " if len(sets) > WIDE else ""
-    own_score = any(r.metrics.get("test.score") is not None for r in found)
-    what = "scores (accuracy, MCC, ...)" if own_score else "accuracy"
+    kinds = {_kind(r) for r in found}
+    what = {frozenset({"top1"}): "accuracy", frozenset({"class_mean"}): "accuracy (mean per class)",
+            frozenset({"top1", "class_mean"}): "accuracy (mean per class where the data set's card says so)"
+            }.get(frozenset(kinds), "scores (accuracy, MCC, ...)")
     lines.append(f"test {what} in %, {over}{seeds} seed{'s' if seeds > 1 else ''}"
                  + (", ± their standard deviation" if seeds > 1 and len(sets) <= WIDE else "")
                  + "; which rows can be told apart stands in reports/LEADERBOARD.md")
@@ -62,9 +64,17 @@ def records(runs: Sequence[Planned]) -> list[RunResult]:
                                               or r.metrics.get("test.score") is not None)]
 
 
+def _kind(record: RunResult) -> str:
+    """The metric that the tables tell: its score where the data set has one of its own, the mean over classes where its
+    card says so, else the share of right answers."""
+    if record.metrics.get("test.score") is not None:
+        return "score"
+    metric = record.dataset.metric if record.dataset else ""
+    return metric if metric == "class_mean" and record.metrics.get("test.class_mean") is not None else "top1"
+
+
 def _score(record: RunResult) -> float:
-    """Its score where the data set has one of its own, else the share of right answers."""
-    return _of(record, "score" if record.metrics.get("test.score") is not None else "top1")
+    return _of(record, _kind(record))
 
 
 def _of(record: RunResult, name: str) -> float:
