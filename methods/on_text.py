@@ -16,6 +16,8 @@ PROMPTS = "its prompts lengthen the sequence, and neither the mask nor the pooli
 GRID = "it needs a grid of patches"
 WHY = {"vpt_deep": PROMPTS, "vpt_shallow": PROMPTS, "vpt_add": PROMPTS, "lora_mul_vpt_add": PROMPTS, "cvpt": PROMPTS,
        "e2vpt": PROMPTS, "vfpt": PROMPTS, "convpass": GRID, "dtl_plus": GRID, "ssf": "it scales the patch projection",
+       "sherl_t5": "it reads T5's decoder, as t5.decoder has it",
+       "lst_t5": "it reads T5's decoder, as t5.decoder has it",
        "gps": "it chooses filters of the patch projection", "side_tuning": "its side network reads pixels",
        "augment": "it turns and crops pictures", "ldifs": "it takes padding for tokens of a picture"}
 FITS_CLASSES = {"lp_ft": "its probe is fitted to classes", "tpgm": "its radii are learned by the classes of held-out "

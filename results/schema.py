@@ -63,7 +63,7 @@ class RunSpec:
     weights: str  # sha256 of the backbone's file, or "random"
     optimizer: str  # "adamw", "sgd" (momentum 0.9, Nesterov's), "sgd_plain" (momentum 0.9)
     schedule: str  # "cosine" (per step, from and to 1 %), "cosine_zero" (per step, from and to 0), "cosine_epoch" (per
-    # epoch, to 0), "cosine_timm" (per epoch, as the peers' code steps it), "constant"
+    # epoch, to 0), "cosine_timm" (per epoch, as the peers' code steps it), "linear" (per step, to 0), "constant"
     clip: float  # gradient norm; 0 for none
     drop_path: float
     head_lr_scale: float

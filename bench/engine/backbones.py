@@ -47,6 +47,7 @@ KNOWN = {
 
 
 TEXT = "text"  # the family of text towers, which are none of timm's
+DECODER = ".decoder"  # behind a T5's name: with its decoder, which answers in the labels' words
 
 
 class BackboneError(ValueError):
@@ -154,8 +155,13 @@ def _check_wanted(name: str, file: Path, random: bool) -> None:
 
 
 def plain(name: str) -> str:
-    """A name without the mark of a package."""
-    return packaged.plain(name)
+    """A name without the mark of a package, or of a decoder."""
+    return packaged.plain(name).removesuffix(DECODER)
+
+
+def decodes(name: str) -> bool:
+    """Whether a backbone answers by a decoder."""
+    return towers.is_tower(name) and name.endswith(DECODER)
 
 
 def _text_weights(name: str, given: Path | None) -> Path:
@@ -184,15 +190,16 @@ def completed(name: str, folder: Path | None) -> str:
 
     try:
         found = hf.described(folder if folder.is_dir() else folder.parent)
-        if name in towers.USUAL and name != found.kind:
-            raise towers.TowerError(f"{folder.name}/ holds a tower of kind {found.kind!r}, not {name!r}; say "
+        own, suffix = plain(name), DECODER if decodes(name) else ""
+        if own in towers.USUAL and own != found.kind:
+            raise towers.TowerError(f"{folder.name}/ holds a tower of kind {found.kind!r}, not {own!r}; say "
                                     f"--backbones {found.kind}")
-        if name not in towers.USUAL and towers.tower(name) != found:
-            raise towers.TowerError(f"{folder.name}/ holds {towers.spelled(found)!r}, not {name!r}; say --backbones "
-                                    f"{found.kind}, which takes what the folder says")
+        if own not in towers.USUAL and towers.tower(own) != found:
+            raise towers.TowerError(f"{folder.name}/ holds {towers.spelled(found)!r}, not {own!r}; say --backbones "
+                                    f"{found.kind}{suffix}, which takes what the folder says")
     except towers.TowerError as error:
         raise BackboneError(str(error)) from None
-    return towers.spelled(found)
+    return towers.spelled(found) + suffix
 
 
 def tokenizer_file(name: str, weights_file: Path | None) -> Path:
@@ -275,7 +282,8 @@ def check_name(name: str) -> None:
         return
     if towers.is_tower(name):
         try:
-            towers.tower(name)
+            if towers.tower(plain(name)).kind != "t5" and decodes(name):
+                raise towers.TowerError(f"only t5 has a decoder here, not {plain(name)!r}; leave {DECODER} out")
         except towers.TowerError as error:
             raise BackboneError(str(error)) from None
         return
@@ -301,7 +309,10 @@ def _text_state(name: str, file: Path, model: nn.Module) -> dict[str, Any]:
     from methods import hf
 
     try:
-        found = hf.renamed(hf.tensors(file), towers.tower(plain(name)))
+        from methods import t5
+
+        read = t5.renamed if decodes(name) else hf.renamed
+        found = read(hf.tensors(file), towers.tower(plain(name)))
     except towers.TowerError as error:
         raise BackboneError(f"{file.parent.name}/ does not fit backbone {name!r}: {error}") from None
     for key, own in model.state_dict().items():
@@ -332,10 +343,10 @@ def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
     from .heads import HeadError, one_linear
 
     if towers.is_tower(name):
-        from methods.text import built
+        from methods import t5, text
 
         check_name(name)
-        return built(towers.tower(plain(name)), drop_path)
+        return (t5.built if decodes(name) else text.built)(towers.tower(plain(name)), drop_path)
     if name in SHIPPED:
         from bench.embedded import model as _registers  # noqa: F401
     model = _for_size(name, size, {"drop_path_rate": drop_path} if drop_path else {})
@@ -408,6 +419,10 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
     if towers.is_tower(name):
         if weights.file is not None:
             model.load_state_dict(_text_state(name, weights.file, model))
+            if decodes(name):
+                from .wording import spoken
+
+                model.speak(spoken(tokenizer_file(name, weights.file)))  # type: ignore[operator]
         return Backbone(model, name, (0.0,) * 3, (1.0,) * 3, weights)
     if weights.file is not None:
         try:

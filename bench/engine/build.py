@@ -67,7 +67,7 @@ class Built:
         self.spec, self.card, self.where, self.device = spec, card, where, torch.device(where.device)
         self.method = compose.from_spec(spec.method, spec.options)
         self.task = TASKS[card.task]
-        forms.check_input(self.method.text, backbones.family(spec.model), card)
+        forms.check_input(self.method.text, backbones.family(spec.model), card, backbones.decodes(spec.model))
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):

@@ -94,6 +94,8 @@ class FirstLook:
             given = f"{logits.shape[1]} numbers" if logits.ndim == 2 else f"a tensor {tuple(logits.shape[1:])}"
             raise MethodError(f"{self.name}: the model gives {given} for each image, for {classes} classes; end build "
                               f"with return replace_head(backbone, classes){_build(self.adapter)}")
+        if getattr(model.get_classifier(), "fixed", False):  # type: ignore[operator]
+            return
         head = head_names(model)
         if not head or not all(model.get_parameter(n).requires_grad for n in head):
             raise MethodError(f"{self.name}: the head does not train; freeze first, then return "

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from methods import on_text
+from methods import on_decoder, on_text
 from methods.grammar import MethodError, MethodText
 
 from .backbones import FAMILIES, TEXT
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MIXING = {"convpass": "its convolution mixes neighbouring tokens",
           "peft": "a tuner of peft may draw for every token of the last block"}
 OWN_BLOCKS = ("vfpt", "e2vpt", "cvpt")  # whose blocks or attention have a forward of their own
-SIDE = ("sherl", "unipt", "lst", "side_tuning")
+SIDE = ("sherl", "unipt", "lst", "side_tuning", "sherl_t5", "lst_t5")
 ONE_PASS = ("l2_sp", "mars_sp", "ftp", "mars_pgm", "l2_pgm", "wise", "spd", "ema", "dare",
             "digrap")  # parts beside which a step is one plain pass
 
@@ -64,8 +64,11 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
     return problems
 
 
-def input_problems(text: MethodText, family: str, card: Card) -> list[str]:
-    """Why a method on such a backbone cannot read what the data set holds, or answer what it asks. No torch."""
+def input_problems(text: MethodText, family: str, card: Card, decodes: bool = False) -> list[str]:
+    """Why a method on such a backbone cannot read what the data set holds, or answer what it asks. No torch.
+
+    `decodes`: the backbone answers by a decoder.
+    """
     if card.input == "pair":
         return [f"{card.name!r} holds pictures with captions, which need two towers; there is no such backbone yet"]
     if card.input == "text" and family != TEXT:
@@ -74,12 +77,15 @@ def input_problems(text: MethodText, family: str, card: Card) -> list[str]:
         return []
     if card.input != "text":
         return [f"{card.name!r} holds images, which a text backbone does not read"]
-    return on_text.refusals(text, card.task)
+    if decodes and card.task != "classify":
+        return [f"{card.name!r} asks for a number, which is several tokens of T5's decoder; use t5, its encoder with a "
+                "head"]
+    return on_decoder.refusals(text) if decodes else on_text.refusals(text, card.task)
 
 
-def check_input(text: MethodText, family: str, card: Card) -> None:
+def check_input(text: MethodText, family: str, card: Card, decodes: bool = False) -> None:
     """Raises MethodError with the first of `input_problems`."""
-    if problems := input_problems(text, family, card):
+    if problems := input_problems(text, family, card, decodes):
         raise MethodError(problems[0])
 
 

@@ -38,6 +38,8 @@ def start_from(model: nn.Module, seed: int) -> None:
     from .seeds import derive
 
     head: Any = model.get_classifier()  # type: ignore[operator]
+    if getattr(head, "fixed", False):  # T5's table of words
+        return
     with isolated(torch.device("cpu"), derive(seed, "head")):
         fresh = head_like(head, head.in_features, head.out_features)
     with torch.no_grad():

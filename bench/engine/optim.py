@@ -20,14 +20,20 @@ PEAK_SHARE = 0.01  # the cosine ends, and the warm-up begins, at this share of t
 
 
 def warmup_steps(spec: RunSpec, per_epoch: int) -> int:
-    """How many steps the rate rises; a run too short for the spec's number of them warms up for a fifth of it."""
+    """How many steps the rate rises; a run too short for the spec's number of them warms up for a fifth of it.
+
+    With a linear decay it is the number as given, as where that is published: a short run may be all warm-up.
+    """
+    if spec.warmup_steps and spec.schedule == "linear":
+        return min(spec.warmup_steps, spec.epochs * per_epoch)
     if spec.warmup_steps:
         return min(spec.warmup_steps, spec.epochs * per_epoch // 5)
     return min(spec.warmup_epochs, spec.epochs) * per_epoch
 
 
 def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
-    """The rate of a step (from 0): linear warm-up, then cosine; `cosine_timm` moves once per epoch, one late."""
+    """The rate of a step (from 0): linear warm-up, then cosine, or a line to 0; `cosine_timm` moves once per epoch,
+    one late."""
     warm, total = warmup_steps(spec, per_epoch), spec.epochs * per_epoch
     low = PEAK_SHARE * spec.lr if spec.schedule == "cosine" else 0.0
     if spec.schedule == "constant":
@@ -40,6 +46,8 @@ def learning_rate(spec: RunSpec, step: int, per_epoch: int) -> float:
     if step < warm:
         return low + (spec.lr - low) * (step + 1) / warm
     share = (step - warm) / max(1, total - warm)
+    if spec.schedule == "linear":
+        return spec.lr * (1 - share)
     if spec.schedule == "cosine_epoch":  # torch's CosineAnnealingLR over epochs
         share = step // per_epoch / spec.epochs
     return low + 0.5 * (spec.lr - low) * (1 + math.cos(math.pi * share))

@@ -97,7 +97,8 @@ class Session:
         words = None
         if self.spec.text_length:
             file = backbones.tokenizer_file(self.spec.model, self.where.weights_file)
-            words = Wording(file, towers.tower(backbones.plain(self.spec.model)).pad)
+            asks = self.card.name if backbones.decodes(self.spec.model) else ""
+            words = Wording(file, towers.tower(backbones.plain(self.spec.model)).pad, asks)
         return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root), words)
 
     def _timed(self, name: str) -> Timer:

@@ -132,7 +132,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
                                    inputs, problems)
     problems += dict.fromkeys(problem for name in weights for card in cards for text, method in methods
                               if suite.shows(name, text)
-                              for problem in forms.input_problems(method, backbones.family(name), card))
+                              for problem in forms.input_problems(method, backbones.family(name), card,
+                                                                      backbones.decodes(name)))
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -192,16 +193,17 @@ def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, 
         file = backbones.tokenizer_file(model, found.weights[model].file)
         if found.standins and not length:  # how long the texts are must be known, so they are written now
             write_standin(card.name, found.data_root)
-        own = length or _length(card.name, card.place(found.data_root), file)
+        asks = card.name if backbones.decodes(model) else ""
+        own = length or _length(card.name, card.place(found.data_root), file, asks)
         return fixed | {"text_length": own, "tokenizer": file_hash(file)}
     except (backbones.BackboneError, DataError) as error:
         raise UsageError([str(error)]) from None
 
 
 @cache
-def _length(name: str, root: Path, file: Path) -> int:
+def _length(name: str, root: Path, file: Path, asks: str) -> int:
     """The usual length of a data set's training texts in a tokenizer's tokens."""
-    return usual_length(Wording(file, 0).lengths(registry.get(name).items(root, "trainval")))
+    return usual_length(Wording(file, 0, asks).lengths(registry.get(name).items(root, "trainval")))
 
 
 def _settings_of(request: Request, found: Resolved, method: MethodText, rates: dict[str, Mapping[str, Any]],

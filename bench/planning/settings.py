@@ -28,7 +28,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
     "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16", "tf32"),
     "optimizer": ("adamw", "sgd", "sgd_plain"),
-    "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "constant"), "attention": ("fused", "plain"),
+    "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "linear", "constant"),
+    "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all"),
     "batch_norm": ("method", "eval", "train")}
 AT_LEAST_ONE = ("epochs", "batch_size", "threads", "image_size", "text_length")

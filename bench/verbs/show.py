@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import registry
 from datasets.card import Card, DataError
+from methods import on_decoder
 from methods.catalog import PartInfo, aliases, broken_part, catalog
 from methods.faults import lacking
 from methods.grammar import FEATURES, parse
@@ -20,7 +21,7 @@ from results import store
 from results.schema import RunResult
 
 from .. import checkout
-from ..engine.backbones import KNOWN, TEXT, BackboneError, check_name, family, image_size, other_size
+from ..engine.backbones import KNOWN, TEXT, BackboneError, check_name, decodes, family, image_size, other_size
 from ..engine.packaged import ABOUT
 from ..engine.wording import LONGEST
 from ..planning.again import again
@@ -137,7 +138,7 @@ def _count(text: str, backbone: str) -> str:
 
     check_name(backbone)
     texts = family(backbone) == TEXT
-    if texts and (refused := refusals(parse(text))):
+    if texts and (refused := (on_decoder.refusals if decodes(backbone) else refusals)(parse(text))):
         raise BackboneError(refused[0])
     problems = [] if backbone in KNOWN else carry.problems(backbone, [parse(text)], image_size(backbone))
     if problems:
