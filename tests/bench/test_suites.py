@@ -31,6 +31,8 @@ def test_a_suite_of_real_data_has_a_miniature_that_runs_anywhere(name: str, tmp_
     needed = [TEXT_WHEELS[b] for b in SUITES[name]().backbones if b in TEXT_WHEELS]
     if any(wheel.path() is None for wheel in needed):
         pytest.skip(f"{needed[0].project} is not installed, and no text tower is embedded")
+    if name == "sherl-glue":
+        pytest.skip("no package brings T5: test_t5_runs plans this miniature with a folder")
     plan = make(Request(suite=name, data="standin"), tmp_path)
     assert plan.suite.name == name + SUFFIX and len(plan.runs) == len(SUITES[name]().datasets) * len(plan.view.rows)
     assert {r.spec.epochs for r in plan.runs} == {5}

@@ -173,8 +173,8 @@ def test_linear_decay_begins_behind_the_published_warm_up_and_a_short_run_is_all
     ("full", 128, 83.8), ("lora(rank=32)", 128, 63.1), ("lst_t5", 128, 18.7), ("sherl_t5(dropout=0.0)", 128, 8.5),
     ("full", 64, 40.4), ("lora(rank=32)", 64, 31.6), ("lst_t5", 64, 7.9), ("sherl_t5(dropout=0.0)", 64, 4.5)])
 def test_l8_what_a_step_keeps_of_a_text_on_t5_base(method: str, length: int, mib: float) -> None:
-    """Against the transformers classes, dropout 0, measured before this code was written: within 4 %, or by what their
-    second token of the decoder keeps, 0.4 MiB at any length."""
+    """Against the transformers classes, dropout 0, measured before this code was written: within 4 %, or 0.4 MiB
+    at any length: they have a second token of the decoder."""
     memory = forecast(replace(priced("t5_base.decoder", method), batch_size=4, text_length=length), 2).memory
     assert memory is not None and memory.saved_bytes_per_image is not None
     assert memory.saved_bytes_per_image / 2**20 == pytest.approx(mib, rel=0.04, abs=0.4)
