@@ -140,7 +140,8 @@ def _count(text: str, backbone: str) -> str:
     texts = family(backbone) == TEXT
     if texts and (refused := (on_decoder.refusals if decodes(backbone) else refusals)(parse(text))):
         raise BackboneError(refused[0])
-    problems = [] if backbone in KNOWN else carry.problems(backbone, [parse(text)], image_size(backbone))
+    known = backbone in KNOWN or decodes(backbone)
+    problems = [] if known else carry.problems(backbone, [parse(text)], image_size(backbone))
     if problems:
         raise BackboneError(problems[0])
     adapter, head = trained_weights(parse(text), backbone, classes=100)

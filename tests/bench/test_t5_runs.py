@@ -158,6 +158,14 @@ def test_the_suite_takes_a_folder_and_in_miniature_generated_tables(at: Path, tm
     assert {r.spec.schedule for r in plan.runs} == {"linear"}
 
 
+def test_a_card_of_a_method_on_t5_tells_its_weights_and_its_bytes() -> None:
+    from bench.verbs.show import _count
+
+    told = " ".join(_count("sherl_t5", "t5_base.decoder").split())
+    assert "1,907,236 trained weights without the head (a head for 100 classes adds 0)" in told
+    assert "texts of 128 tokens" in told
+
+
 def test_linear_decay_begins_behind_the_published_warm_up_and_a_short_run_is_all_warm_up() -> None:
     def rates(epochs: int, per_epoch: int) -> list[float]:
         one: Any = SimpleNamespace(warmup_epochs=0, warmup_steps=500, epochs=epochs, lr=3e-3, schedule="linear")
