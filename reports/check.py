@@ -64,6 +64,11 @@ def _record(result: RunResult, folder: Path) -> Iterator[str]:
 
 def _accuracy(result: RunResult, path: Path, split: str) -> Iterator[str]:
     told = result.metrics.get(f"{split}.top1")
+    if told is None and result.metrics.get(f"{split}.score") is not None:
+        own = [(a.kind, a.path, a.sha256) for a in result.artifacts if a.path == path.name]
+        yield from (why for _, why in evidence.faults(path.parent, result.spec.phase, result.metrics, own).values()
+                    if path.name in why)
+        return
     try:
         stored = float(load_scored(path, path.name).correct.mean())
     except PredictionError as error:

@@ -77,7 +77,8 @@ def arrays(content: bytes, names: Iterable[str] = ("pred", "label"), may: Iterab
     """Arrays of an .npz by name, those of `may` where they are, none of objects. Raises PredictionError for any damage.
 
     `pred` and `label` are checked to be lists of class numbers of one length, at least one; where the file has `task`,
-    which says that they are no classes, of finite numbers.
+    which says that they are no classes, of finite numbers. Of the task `match` `pred` is (N, 2), the ranks of a
+    caption's picture and of that picture's best caption.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -86,11 +87,15 @@ def arrays(content: bytes, names: Iterable[str] = ("pred", "label"), may: Iterab
                 raise PredictionError("holds an array twice")
             wanted = [*names, *(name for name in may if f"{name}.npy" in members)]
             found = {name: _array(_member(archive, f"{name}.npy")) for name in wanted}
+            second = _array(_member(archive, "rank_of_text.npy")) if str(found.get("task", "")) == "match" else None
     except PredictionError:
         raise
     except Exception as error:  # zipfile, zlib, struct and numpy have errors of their own, and none may stop a table
         raise PredictionError(f"cannot be read ({type(error).__name__})") from None
-    _check(found)
+    _check(found | ({} if second is None else {"rank_of_text": second}))
+    if second is not None:
+        _check_ranks(found["pred"], second, found["label"])
+        found["pred"] = _beside(found["pred"], second)
     return found
 
 
@@ -144,6 +149,23 @@ def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
     return found
 
 
+def _check_ranks(of_image: Array, of_text: Array, label: Array) -> None:
+    """Raises PredictionError for what no ranking of pictures numbered from 0 gives."""
+    import numpy as np
+
+    pictures = np.unique(label)
+    whole = all((one >= 0).all() and (one == np.floor(one)).all() for one in (of_image, of_text, label))
+    if not whole or len(pictures) != pictures[-1] + 1 or (of_image >= len(pictures)).any() or \
+            (of_text >= len(label)).any():
+        raise PredictionError("holds numbers that are no ranks")
+
+
+def _beside(first: Array, second: Array) -> Array:
+    import numpy as np
+
+    return np.stack([first, second], 1)
+
+
 def _scores(held: Mapping[str, Array], split: str, metrics: Mapping[str, float | None]) -> dict[str, float]:
     """The parts of a score that the record has for this split, the score, and the number of items."""
     own = scores.metric_of(key.removeprefix(f"{split}.") for key in metrics if key.startswith(f"{split}."))
@@ -186,7 +208,7 @@ def _head(head: bytes) -> tuple[Any, tuple[int, ...]]:
 
 
 def _check(found: Mapping[str, Array]) -> None:
-    lists = [found[name] for name in ("pred", "label") if name in found]
+    lists = [found[name] for name in ("pred", "label", "rank_of_text") if name in found]
     if "task" in found:  # numbers in the place of classes
         import numpy as np
 

@@ -60,6 +60,12 @@ def measured(pred: Array, label: Array, prefix: str, metric: str) -> dict[str, f
     return {f"{prefix}.{name}": value for name, value in (found | scores.values(metric, pred, label)).items()}
 
 
+def matched(pred: Array, label: Array, prefix: str) -> dict[str, float | None]:
+    """Of ranks in the place of classes: the six recalls, `.score` (their mean), `.score_se`, and `.n` captions."""
+    found: dict[str, float | None] = {"n": float(len(pred))}
+    return {f"{prefix}.{name}": value for name, value in (found | scores.values("rmean", pred, label)).items()}
+
+
 def _calibration_error(confidence: Array, right: Array) -> float:
     """Expected calibration error over equal-width bins of confidence."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
@@ -98,7 +104,7 @@ def recompute(root: Path, write: bool = False,
             if prefix:
                 try:
                     content = evidence.stored(path.parent, artifact.path, artifact.sha256)
-                    found |= _of(evidence.arrays(content, ARRAYS[:2], (*ARRAYS[2:], "task")), prefix, record)
+                    found |= of_file(evidence.arrays(content, ARRAYS[:2], (*ARRAYS[2:], "task")), prefix, record)
                 except evidence.PredictionError as error:
                     _tell(RecordError(f"{where}: the file of predictions {artifact.path} {error}"), on_problem)
         for split in evidence.unstored(record.spec.phase, record.metrics, [a.kind for a in record.artifacts]):
@@ -114,9 +120,11 @@ def recompute(root: Path, write: bool = False,
             store.write_text(path, to_json(replace(record, metrics=record.metrics | changed)))
 
 
-def _of(held: dict[str, Array], prefix: str, record: RunResult) -> dict[str, float | None]:
+def of_file(held: dict[str, Array], prefix: str, record: RunResult) -> dict[str, float | None]:
     """Every metric of one file of predictions. Raises PredictionError where it lacks an array."""
     metric = record.dataset.metric if record.dataset else "top1"
+    if str(held.get("task", "")) == "match":
+        return matched(held["pred"], held["label"], prefix)
     if "task" in held:
         return measured(held["pred"], held["label"], prefix, metric)
     if any(name not in held for name in ARRAYS):

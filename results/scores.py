@@ -1,14 +1,19 @@
-"""Scores beyond the share of right answers, from answers and labels: MCC, F1 with accuracy, Pearson with Spearman.
+"""Scores beyond the share of right answers: MCC, F1 with accuracy, Pearson with Spearman; the recalls of `recall`.
 
 A score is a fraction in [-1, 1]. Where a formula has no value (constant answers) it is 0, as GLUE's graders take it.
 `spread` says how far a score would move with other items: the deviation over a thousand seeded draws of the items with
-replacement (Efron's bootstrap), so a wrong score is mended from stored answers like any other metric. Needs numpy.
+replacement (Efron's bootstrap), so a wrong score is mended from stored answers like any other metric. Of recalls
+pictures are drawn, each with its captions: the answers are ranks (N, 2), of a caption's picture and of that picture's
+best caption, and the labels the pictures' numbers. Needs numpy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from . import recall
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,9 +22,10 @@ if TYPE_CHECKING:
 
 DRAWS, SEED = 1000, 20
 # A card's metric -> the columns that a record has beside it, and whose mean the score is.
-PARTS = {"mcc": ("mcc",), "f1_acc": ("f1", "accuracy"), "pearson_spearman": ("pearson", "spearman")}
+PARTS = {"mcc": ("mcc",), "f1_acc": ("f1", "accuracy"), "pearson_spearman": ("pearson", "spearman"),
+         "rmean": tuple(f"{side}_r{k}" for side in ("text", "image") for k in recall.AT)}
 NAMES = {"top1": "accuracy", "class_mean": "mean per class", "mcc": "MCC", "f1_acc": "F1/acc",
-         "pearson_spearman": "r/rho"}
+         "pearson_spearman": "r/rho", "rmean": "mean recall"}
 
 
 def scored(metric: str) -> bool:
@@ -36,6 +42,10 @@ def metric_of(names: object) -> str:
 def values(metric: str, pred: Array, label: Array) -> dict[str, float]:
     """The parts of a metric, its `score`, and `score_se`."""
     found = parts(metric, pred, label)
+    if metric == "rmean":
+        each = recall.each(ranks(pred, label))
+        return found | {"score": score(metric, pred, label),
+                        "score_se": spread(lambda rows: float(each[rows].mean()), len(each))}
     return {n: v for n, v in found.items() if n != "accuracy"} | {
         "score": score(metric, pred, label), "score_se": spread(lambda rows: score(metric, pred[rows], label[rows]),
                                                                len(pred))}
@@ -58,6 +68,22 @@ def spread(of: Callable[[Array], float], count: int) -> float:
 
     random = np.random.default_rng(SEED)
     return float(np.std([of(random.integers(0, count, count)) for _ in range(DRAWS)], ddof=1))
+
+
+def ranks(pred: Array, label: Array) -> recall.Ranks:
+    """Ranks (N, 2) by caption and the pictures' numbers (N,) -> the ranks by picture and by caption."""
+    import numpy as np
+
+    owner = label.astype(np.int64)
+    of_text = np.zeros(int(owner.max()) + 1, np.int64)
+    of_text[owner] = pred[:, 1]
+    return recall.Ranks(of_text, pred[:, 0].astype(np.int64), owner)
+
+
+def found_among(column: int, most: int, pred: Array, label: Array) -> float:
+    """The share of captions whose picture (column 0), or of pictures whose best caption, has a rank below `most`."""
+    found = ranks(pred, label)
+    return float(((found.of_text if column else found.of_image) < most).mean())
 
 
 def accuracy(pred: Array, label: Array) -> float:
@@ -110,5 +136,7 @@ def _ranks(values: Array) -> Array:
     return found
 
 
-FORMULAS: dict[str, Callable[[Any, Any], float]] = {"accuracy": accuracy, "mcc": mcc, "f1": f1, "pearson": pearson,
-                                                    "spearman": spearman}
+FORMULAS: dict[str, Callable[[Any, Any], float]] = {
+    "accuracy": accuracy, "mcc": mcc, "f1": f1, "pearson": pearson, "spearman": spearman,
+    **{f"{side}_r{k}": partial(found_among, column, k) for column, side in enumerate(("image", "text"))
+       for k in recall.AT}}

@@ -164,7 +164,7 @@ class Images:
             if not split or wanted is None or not path.with_name(artifact.path).exists():
                 continue
             held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256),
-                                   ("pred", "label", "items"))
+                                   ("pred", "label", "items"), ("task",))
             if str(held["items"]) != wanted:
                 return f"other images: the test list of {split} or its labels are others here"
         return ""

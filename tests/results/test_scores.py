@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from results import scores
+from results import recall, scores
 from results.metrics import metrics
 
 
@@ -34,6 +34,18 @@ def test_constant_answers_score_nothing() -> None:
         assert scores.mcc(pred, label) == scores.pearson(pred, label) == scores.spearman(pred, label) == 0
     assert scores.f1(np.zeros(4, int), label) == scores.f1(np.zeros(4, int), np.zeros(4, int)) == 0
     assert scores.pearson(np.array([np.nan, 1.0]), np.array([0.0, 1.0])) == 0
+
+
+def test_recalls_follow_from_ranks_by_caption_and_pictures_are_drawn_with_their_captions() -> None:
+    random = np.random.default_rng(3)
+    image, owner = random.normal(size=(30, 6)), np.repeat(np.arange(30), 5)
+    found = recall.ranks(image, np.repeat(image, 5, 0) + 1.5 * random.normal(size=(150, 6)), owner)
+    pred = np.stack([found.of_image, found.of_text[owner]], 1).astype(np.float32)
+    told, wanted = scores.values("rmean", pred, owner.astype(np.float32)), recall.recalls(found)
+    assert told["score"] == pytest.approx(wanted["rmean"]) and scores.metric_of(told) == "rmean"
+    assert {name: told[name] for name in scores.PARTS["rmean"]} == {n: v for n, v in wanted.items() if n != "rmean"}
+    each = recall.each(found)
+    assert told["score_se"] == pytest.approx(each.std() / 30 ** 0.5, rel=0.1)
 
 
 def test_the_bootstraps_error_of_an_accuracy_is_the_binomials() -> None:
