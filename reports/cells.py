@@ -32,6 +32,7 @@ class Cell:
     signs: tuple[str, ...] = ()  # keys of rules.SIGNS
     notes: tuple[tuple[str, str], ...] = ()  # (state, why) of runs without a number, or whose number nothing supports
     error: float | None = None  # standard error over items of a score that is no share of right answers
+    metric: str = "top1"  # of its column
     luck: float | None = None  # what chance of the items makes of the variance over seeds; None without predictions
 
     @cached_property
@@ -252,7 +253,8 @@ def _cell(row: Row, lens: _Lens, entries: list[Entry], by_run: Mapping[str, int]
         ("broken", any(lens.data[run].startswith(PARTIAL) for run in runs))) if holds]
     bad += [("unproven", lens.unproven[run]) for run in runs if lens.unproven[run]]
     return Cell("ok", runs, tuple(seed for seed, _ in good), values, len(entries), n, None, level,
-                tuple(signs), tuple(bad), error=math.fsum(errors) / len(errors) if errors else None)
+                tuple(signs), tuple(bad), error=math.fsum(errors) / len(errors) if errors else None,
+                metric=lens.column.metric if lens.column else "top1")
 
 
 def spread_of(values: Sequence[float]) -> float:
@@ -264,7 +266,7 @@ def spread_of(values: Sequence[float]) -> float:
 def _chance(lens: _Lens, run: int) -> float | None:
     """The better of guessing and of the most frequent class, as far as the record knows; of a correlation 0."""
     if lens.column is not None and not lens.column.answered:
-        return None if lens.column.metric == "f1_acc" else 0.0
+        return None if lens.column.metric in ("f1_acc", "rmean") else 0.0
     classes = lens.classes[run]
     if classes != classes:
         classes = (lens.column.classes if lens.column else None) or 0

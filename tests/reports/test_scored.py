@@ -68,3 +68,16 @@ def test_nobody_ranks_what_no_answer_is_right_for_and_the_page_holds_no_moments_
 def test_a_columns_metric_is_written_where_it_is_no_accuracy_and_read_again(suite: SuiteView) -> None:
     text = suite_to_json(suite)
     assert text.count('"metric"') == 1 and suite_from_json(text) == suite
+
+
+def test_a_mean_of_recalls_shows_their_sum_beside_it(suite: SuiteView, tmp_path: Path) -> None:
+    from reports import fields
+
+    run = fakes.spec("flickr30k", seed=0)
+    told = {"test.n": 200.0, "test.score": 0.5, "test.score_se": 0.01}
+    fakes.store(tmp_path, replace(fakes.record(run, 0.5), metrics=told))
+    column = Column("flickr30k", "Flickr30K (mean recall)", "natural", True, 1, metric="rmean")
+    one = replace(suite, columns=(column,), entries=(Entry(run.id, "flickr30k", "lora", fakes.BACKBONE, 0),))
+    records = read(tmp_path, index=False)
+    cell = grid(one, records, records.by_run()).cell(one.rows[0], column)
+    assert fields.accuracy(cell).text.startswith("50.0 [48.0, 52.0], RSUM 300.0") and cell.chance is None
