@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods import towers
 
-from . import packaged
+from . import halves, packaged
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +48,7 @@ KNOWN = {
 
 TEXT = "text"  # the family of text towers, which are none of timm's
 DECODER = ".decoder"  # behind a T5's name: with its decoder, which answers in the labels' words
+PAIR = "pair"  # of a tower for pictures with one for texts, as regatta_vit_64:minilm.package
 
 
 class BackboneError(ValueError):
@@ -67,6 +68,8 @@ def family(name: str) -> str:
 
     Told by the beginning of the name, at once; a test compares it with the classes that timm builds.
     """
+    if halves.is_pair(name):
+        return PAIR
     if towers.is_tower(name):
         return TEXT
     for known, beginning in FAMILIES.items():
@@ -78,8 +81,9 @@ def family(name: str) -> str:
 def image_size(name: str) -> int:
     """Pixels on a side, as timm's configuration of the name and its tag says; timm is imported unless we know it.
 
-    Raises BackboneError where timm states no size, or one that is not square.
+    Of a pair, its pictures'. Raises BackboneError where timm states no size, or one that is not square.
     """
+    name = halves.image_of(name)
     if towers.is_tower(name):
         return 0
     if name in KNOWN:
@@ -107,7 +111,15 @@ def _config(name: str) -> Any:
 
 
 def find_weights(name: str, file: Path | None = None, random: bool = False, download: bool = False) -> Weights:
-    """Locate the weights without loading them. Raises BackboneError saying where they should lie."""
+    """Locate the weights without loading them. Raises BackboneError saying where they should lie.
+
+    Of a pair `file` brings the text tower's, and the hash is that of both hashes.
+    """
+    if halves.is_pair(name):
+        if random and file is None:
+            return Weights(None, "random")
+        both = _both(name, file, random, download)
+        return Weights(both[1].file if file is not None else None, halves.hash_of(*(one.sha256 for one in both)))
     if file is not None:
         _check_wanted(name, file, random)
     if random:
@@ -134,6 +146,16 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
             "; give --weights FILE (safetensors, or a checkpoint of tensors), allow --download, or train on random "
             "weights with --no-pretrained")
     return Weights(path, _file_hash(path, path.stat().st_size, path.stat().st_mtime_ns))
+
+
+def _both(name: str, file: Path | None, random: bool = False, download: bool = False) -> tuple[Weights, Weights]:
+    """The weights of a pair's two towers."""
+    image, text = halves.parted(name)
+    if file is not None and not file.is_dir() and not (file.parent / "config.json").is_file():
+        raise BackboneError(f"--weights {str(file)!r} brings no text tower; of the pair {name!r} it is the text "
+                            "tower's folder, and the weights of the tower for pictures come from timm's cache or a "
+                            "package")
+    return find_weights(image, None, random, download), find_weights(text, file, random, download)
 
 
 def _check_wanted(name: str, file: Path, random: bool) -> None:
@@ -184,6 +206,9 @@ def completed(name: str, folder: Path | None) -> str:
 
     Raises BackboneError where name and folder contradict each other, or the folder's form is not built here.
     """
+    if halves.is_pair(name):
+        image, text = halves.parted(name)
+        return halves.joined(image, completed(text, folder))
     if not towers.is_tower(name) or folder is None or name in packaged.TEXT_WHEELS:
         return name
     from methods import hf
@@ -204,6 +229,7 @@ def completed(name: str, folder: Path | None) -> str:
 
 def tokenizer_file(name: str, weights_file: Path | None) -> Path:
     """tokenizer.json of a text tower: beside its weights; of random weights the package's. Raises BackboneError."""
+    name = halves.text_of(name)
     if weights_file is not None:
         return weights_file.parent / "tokenizer.json"
     if name not in packaged.TEXT_WHEELS:
@@ -220,6 +246,10 @@ def check_file(name: str, weights: Weights) -> None:
 
     Raises BackboneError saying what the file is and what to do.
     """
+    if halves.is_pair(name) and weights.sha256 != "random":
+        for half, found in zip(halves.parted(name), _both(name, weights.file), strict=True):
+            check_file(half, found)
+        return
     if weights.file is not None and (problem := _file_problem(name, weights.file, weights.sha256)):
         raise BackboneError(problem)
 
@@ -278,6 +308,14 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 def check_name(name: str) -> None:
     """Refuse a name or a tag that timm does not have. Imports timm unless the name is one we know."""
+    if halves.is_pair(name):
+        image, text = halves.parted(name)
+        if not image or towers.is_tower(image) or not towers.is_tower(text) or decodes(text):
+            raise BackboneError(f"{name!r} is no pair of towers: the first reads pictures, the second texts, as "
+                                "regatta_vit_64:minilm.package")
+        check_name(image)
+        check_name(text)
+        return
     if name in KNOWN or name in packaged.WHEELS or name in packaged.TEXT_WHEELS:
         return
     if towers.is_tower(name):
@@ -342,6 +380,10 @@ def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
     """
     from .heads import HeadError, one_linear
 
+    if halves.is_pair(name):
+        from methods.pair import Towers
+
+        return Towers(create(halves.image_of(name), drop_path, size), create(halves.text_of(name), drop_path))
     if towers.is_tower(name):
         from methods import t5, text
 
@@ -415,6 +457,8 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
     """
     from .pretrained import PretrainedError, fitted
 
+    if halves.is_pair(name):
+        return _load_both(name, weights, drop_path, size)
     model, adjusted = create(name, drop_path, size), ""
     if towers.is_tower(name):
         if weights.file is not None:
@@ -432,3 +476,15 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
         model.load_state_dict(state, strict=False)
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     return Backbone(model, name, tuple(cfg["mean"]), tuple(cfg["std"]), weights, adjusted)
+
+
+def _load_both(name: str, weights: Weights, drop_path: float, size: int) -> Backbone:
+    """A pair, each tower with its own weights. Raises BackboneError where they are not those that were planned."""
+    from methods.pair import Towers
+
+    found = (weights, weights) if weights.sha256 == "random" else _both(name, weights.file)
+    if weights.sha256 not in ("random", halves.hash_of(*(one.sha256 for one in found))):
+        raise BackboneError(f"the weights of {name!r} on this machine are others than the run's")
+    image, text = (load(half, one, drop_path, pixels) for half, one, pixels in
+                   zip(halves.parted(name), found, (size, 0), strict=True))
+    return Backbone(Towers(image.model, text.model), name, image.mean, image.std, weights, image.adjusted)

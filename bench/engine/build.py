@@ -20,6 +20,7 @@ from methods import compose
 from methods.base import Fit
 from methods.batch_norm import set_mode
 from methods.grammar import MethodError
+from methods.pair import Both, Towers
 from methods.tasks import TASKS
 from methods.vit import head_names
 from results.schema import RunSpec
@@ -29,13 +30,13 @@ from .compiling import Steps
 from .course import set_plain_attention
 from .evaluate import Splits
 from .feeding import Normaliser
-from .firstlook import FirstLook
+from .firstlook import FirstLook, TwoLooks
 from .holdout import as_scored, hold_out
 from .loaders import Batches, Endless, TuneData, normalisation
 from .optim import make_optimizer, warmup_steps
 from .precision import settle
 from .seeds import seed_all
-from .tokens import Tokens
+from .tokens import Couples, Tokens
 from .where import Where
 
 
@@ -68,6 +69,7 @@ class Built:
         self.method = compose.from_spec(spec.method, spec.options)
         self.task = TASKS[card.task]
         forms.check_input(self.method.text, backbones.family(spec.model), card, backbones.decodes(spec.model))
+        forms.check_settings(backbones.family(spec.model), vars(spec))
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):
@@ -99,7 +101,7 @@ class Built:
         backbone = self.backbone.model
         if self.spec.attention == "plain":
             set_plain_attention(backbone)
-        self.first_look = FirstLook(self.method.adapter, backbone, self.spec.image_size, self.spec.text_length)
+        self.first_look = self._look(backbone)
         model = self.first_look.built(backbone, self.task.outputs(self.card.classes), check=check)
         if self.spec.head_seed is not None:
             heads.start_from(model, self.spec.head_seed)
@@ -109,12 +111,22 @@ class Built:
             forms.use_class_query(model)
         return model
 
+    def _look(self, backbone: nn.Module) -> FirstLook:
+        """What looks at what is built; two towers have each their own adapter."""
+        spec = self.spec
+        if not isinstance(backbone, Towers):
+            return FirstLook(self.method.adapter, backbone, spec.image_size, spec.text_length)
+        both = Both(self.method.adapter)
+        self.method.adapter = both
+        return TwoLooks(both, backbone, spec.image_size, spec.text_length)
+
     def _images(self, data: TuneData) -> None:
         """What is trained on and what is kept aside, in batches."""
         spec = self.spec
         mean, std = normalisation(spec, (self.backbone.mean, self.backbone.std))
-        self.normalise: Normaliser | Tokens = Tokens(self.device) if spec.text_length else Normaliser(
-            mean, std, self.device)
+        self.normalise: Normaliser | Tokens | Couples = (
+            Couples(Normaliser(mean, std, self.device)) if self.card.input == "pair" else
+            Tokens(self.device) if spec.text_length else Normaliser(mean, std, self.device))
         self.train_pictures, self.held = hold_out(data.train, spec, self.method.wants_holdout)
         self.batches = Batches(self.train_pictures, self.normalise, spec.batch_size, spec.seed, spec.drop_last)
         self.holdout: Endless | None = None

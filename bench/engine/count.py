@@ -9,6 +9,7 @@ import torch
 
 from methods import compose
 from methods.grammar import MethodText, NeedsNumbers
+from methods.pair import WIDTH
 from methods.vit import head_names
 
 from . import backbones
@@ -30,6 +31,8 @@ def without_numbers(make: Callable[[], M]) -> M:
 def trained_weights(method: MethodText, backbone: str, classes: int) -> tuple[int, int]:
     """(without the head, of the head)."""
     backbones.check_name(backbone)
+    if backbones.family(backbone) == backbones.PAIR:
+        classes = WIDTH
     model = without_numbers(lambda: built(compose.create(method).adapter, backbones.create(backbone), classes))
     head = head_names(model)
     trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}

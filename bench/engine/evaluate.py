@@ -26,15 +26,17 @@ from torch import Tensor
 
 from methods.base import Fit
 from methods.compose import Method
+from methods.pair import Match
 from methods.tasks import Regress, Task
-from results.metrics import measured, metrics
+from results.metrics import matched, measured, metrics
 from results.schema import RunSpec
 
 from . import meter
 from .feeding import Normaliser
 from .loaders import Batches, InRow
+from .matching import Ranked, ranked
 from .pictures import Pictures
-from .tokens import Tokens, example
+from .tokens import Couples, Tokens, example
 
 LARGEST, SHARE = 512, 0.25  # images of a batch by memory, and the part of free memory that it may take
 ON_GPU = 2048, 0.5  # the same on a GPU, whose memory nobody else wants but runs that share it (a guess: not measured)
@@ -92,7 +94,7 @@ class Numbers:
                                 items=np.array(items_hash))
 
 
-Found = Predictions | Numbers
+Found = Predictions | Numbers | Ranked
 
 
 def adapts(method: Method) -> bool:
@@ -101,7 +103,12 @@ def adapts(method: Method) -> bool:
 
 
 def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, probabilities: bool = False) -> Found:
-    """Score one split in order, in eval mode; the method decides how a batch is predicted, unless `adapt` is false."""
+    """Score one split in order, in eval mode; the method decides how a batch is predicted, unless `adapt` is false.
+
+    Pairs are ranked among each other.
+    """
+    if isinstance(fit.task, Match):
+        return ranked(fit, batches)
     return predict_among(method, fit, batches, (None,), adapt, probabilities)[0]
 
 
@@ -159,7 +166,7 @@ def _share_out(logits: Tensor, y: Tensor, waiting: list[tuple[int, list[_Score]]
 class Splits:
     """A run's splits in order, in batches of the spec's size; of a size by memory, chosen once, where that is 0."""
 
-    def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser | Tokens) -> None:
+    def __init__(self, fit: Fit, spec: RunSpec, normalise: Normaliser | Tokens | Couples) -> None:
         self.fit, self.spec, self.normalise, self.size = fit, spec, normalise, spec.eval_batch_size
         self._last: tuple[Batches | InRow, int] | None = None  # and how many images they hold
 
@@ -272,6 +279,8 @@ def metrics_of(found: Found, prefix: str, f1: bool = False, metric: str = "top1"
 
     `metric`: the card's.
     """
+    if isinstance(found, Ranked):
+        return matched(found.pred, found.label, prefix)
     if isinstance(found, Numbers):
         return measured(found.pred, found.label, prefix, metric)
     return metrics(found.pred, found.label, found.confidence, found.nll, prefix, f1, metric)

@@ -22,6 +22,7 @@ from methods.base import Adapter, Fit
 from methods.formula import EVERYTHING, names_in, problem, weights_of
 from methods.grammar import MethodError
 from methods.insertion import deltas, family
+from methods.pair import Both, Towers
 from methods.pointing import at, at_attribute, at_class
 from methods.vit import head_names
 
@@ -33,7 +34,10 @@ IMAGES = 2
 
 
 def built(adapter: Adapter, backbone: nn.Module, classes: int) -> nn.Module:
-    """`adapter.build`. Raises MethodError when it returns nothing that has a head."""
+    """`adapter.build`, of two towers for each. Raises MethodError when it returns nothing that has a head."""
+    if isinstance(backbone, Towers):
+        both = adapter if isinstance(adapter, Both) else Both(adapter)
+        return Towers(built(both.image, backbone.image, classes), built(both.text, backbone.text, classes))
     model: object = adapter.build(backbone, classes)
     if not isinstance(model, nn.Module):
         kind = "None" if model is None else f"a {type(model).__name__}"
@@ -126,6 +130,21 @@ class FirstLook:
         if not far <= NEAR[at_start]:
             raise MethodError(f"{says}, but at the start its features differ from the pre-trained ones by {far:.2g} of "
                               "their length; let what is added begin at zero, or say 'never'")
+
+
+class TwoLooks(FirstLook):
+    """At two towers, each as if it were alone."""
+
+    def __init__(self, adapter: Both, backbone: Towers, image_size: int, text_length: int) -> None:
+        self.adapter, self.name = adapter, _name(adapter.image)
+        self.halves = (FirstLook(adapter.image, backbone.image, image_size),
+                       FirstLook(adapter.text, backbone.text, 0, text_length))
+        self.pretrained = self.halves[0].pretrained | self.halves[1].pretrained
+
+    def built(self, backbone: nn.Module, classes: int, check: bool = True) -> nn.Module:
+        assert isinstance(backbone, Towers)
+        image, text = self.halves
+        return Towers(image.built(backbone.image, classes, check), text.built(backbone.text, classes, check))
 
 
 def _looked_at(backbone: nn.Module, image_size: int, text_length: int) -> Tensor:

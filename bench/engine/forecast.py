@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from methods import compose
 from methods.base import Batch, Fit
 from methods.batch_norm import set_mode
+from methods.pair import Both, Inputs, Match
+from methods.tasks import Classify, Task
 from methods.vit import head_names
 from results.schema import Memory, RunSpec
 
@@ -57,10 +59,14 @@ class Forecast:
 def forecast(spec: RunSpec, classes: int, train_size: int = 1000) -> Forecast:
     """What one training step of the run will keep and compute."""
     method = compose.from_spec(spec.method, spec.options)
+    task: Task = Classify()
+    if backbones.family(spec.model) == backbones.PAIR:
+        task, method.adapter = Match(), Both(method.adapter)
+    classes = task.outputs(classes)
     model, pretrained = _on_meta(spec, method, classes)
     with FakeTensorMode(allow_non_fake_inputs=True), _NormStatistics():  # type: ignore[no-untyped-call]
         make_fake(model)
-        fit = _lend(spec, method, model, pretrained, classes, train_size)
+        fit = _lend(spec, method, model, pretrained, classes, train_size, task)
         batch = _images(spec, spec.batch_size)
         weights = sum(p.numel() for p in fit.trainable.values())
         if method.text.adapter.holds("sparse_if"):
@@ -127,12 +133,15 @@ def make_fake(model: nn.Module) -> None:
 
 def _images(spec: RunSpec, count: int) -> Batch:
     size = spec.image_size
-    x = torch.empty(count, 3, size, size) if size else torch.zeros(count, spec.text_length, dtype=torch.int64)
+    x: Any = torch.empty(count, 3, size, size) if size else None
+    if spec.text_length:
+        ids = torch.zeros(count, spec.text_length, dtype=torch.int64)
+        x = ids if x is None else Inputs(x, ids)
     return Batch(x, torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64))
 
 
 def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: set[str], classes: int,
-          train_size: int) -> Fit:
+          train_size: int, task: Task) -> Fit:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = head_names(model) & trainable.keys()
     held = max(1, round(spec.holdout * train_size)) if method.wants_holdout else 0
@@ -152,7 +161,7 @@ def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: s
               warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=classes,
               train_size=train_size - held, mean=torch.zeros(3), std=torch.ones(3), lr=spec.lr,
               weight_decay=spec.weight_decay, label_smoothing=spec.label_smoothing, precision=precision,
-              adapter=method.adapter, image_size=spec.image_size)
+              adapter=method.adapter, image_size=spec.image_size, task=task)
     method.attach(fit)
     return fit
 

@@ -9,13 +9,14 @@ memory and are not copied again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from methods import on_decoder, on_text
 from methods.grammar import MethodError, MethodText
 
-from .backbones import FAMILIES, TEXT
+from .backbones import FAMILIES, PAIR, TEXT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,7 +42,7 @@ def refusals(text: MethodText, family: str, class_query: bool, merged_eval: bool
         problems += [f"compiled={compiled} does not fit {text.name!r}: {part.name} reads, moves or repeats what "
                      "happens inside a step, where only a plain pass can be compiled" for part in text.parts[1:]
                      if part.name not in ONE_PASS]
-    if class_query:
+    if class_query and family != PAIR:
         where = f"class_query=True does not fit {text.name!r}"
         adapter = text.adapter.name
         if family != "vit":
@@ -69,8 +70,13 @@ def input_problems(text: MethodText, family: str, card: Card, decodes: bool = Fa
 
     `decodes`: the backbone answers by a decoder.
     """
+    if family == PAIR and card.input == "pair":
+        return _pair_problems(text)
     if card.input == "pair":
-        return [f"{card.name!r} holds pictures with captions, which need two towers; there is no such backbone yet"]
+        return [f"{card.name!r} holds pictures with captions and needs a pair of towers, as regatta_vit_64:"
+                "minilm.package"]
+    if family == PAIR:
+        return [f"{card.name!r} holds {card.things}, which a pair of towers does not read; name one of its towers"]
     if card.input == "text" and family != TEXT:
         return [f"{card.name!r} holds texts and needs a text backbone, as minilm.package"]
     if family != TEXT:
@@ -81,6 +87,42 @@ def input_problems(text: MethodText, family: str, card: Card, decodes: bool = Fa
         return [f"{card.name!r} asks for a number, which is several tokens of T5's decoder; use t5, its encoder with a "
                 "head"]
     return on_decoder.refusals(text) if decodes else on_text.refusals(text, card.task)
+
+
+def _pair_problems(text: MethodText) -> list[str]:
+    """Why a method cannot be built on two towers."""
+    found = [f"{part.name!r} does not run on a pair of towers: only adapters do; leave it out"
+             for part in text.parts[1:]]
+    name, options = text.adapter.name, dict(text.adapter.options)
+    if name == "lst" and options.get("init", "fisher") == "fisher":
+        found.append("lst(init='fisher') does not run on a pair of towers: it reads the loss of single images, and a "
+                     "pair alone has none; write lst(init='magnitude')")
+    told = on_text.refusals(MethodText((text.adapter,)), "match")
+    return found + [one.replace("does not run on text", "does not run on a pair of towers") for one in told]
+
+
+# Field of the spec -> what it must be on a pair, and why.
+ON_PAIRS: dict[str, tuple[Any, str]] = {
+    "augment": ("none", "a crop or a flip may make a caption wrong"),
+    "label_smoothing": (0.0, "there are no classes to smooth over"),
+    "fold": ("", "captions of one picture would lie in several folds"),
+    "compiled": (False, "its batches are two tensors"),
+    "merged_eval": (False, "two towers are not merged"),
+    "class_query": (False, "it is written for one tower"),
+    "batch_norm": ("method", "only the method's own way is tried there"),
+    "head_seed": (None, "there are two heads")}
+
+
+def setting_problems(family: str, fields: Mapping[str, Any]) -> list[str]:
+    """Why settings do not fit such a backbone, a sentence each. No torch."""
+    return [f"{name}={fields[name]!r} does not fit a pair of towers: {why}; leave it out"
+            for name, (wanted, why) in ON_PAIRS.items() if family == PAIR and fields.get(name, wanted) != wanted]
+
+
+def check_settings(family: str, fields: Mapping[str, Any]) -> None:
+    """Raises MethodError with the first of `setting_problems`."""
+    if problems := setting_problems(family, fields):
+        raise MethodError(problems[0])
 
 
 def check_input(text: MethodText, family: str, card: Card, decodes: bool = False) -> None:
@@ -95,7 +137,7 @@ ONCE = ("linear", "lora_last", "partial_k")  # what is frozen in front of these 
 
 def normed(text: MethodText, family: str, batch_norm: str) -> str:
     """Why the batch norms cannot be treated so, or nothing. A family that we do not know may have some."""
-    if batch_norm == "method":
+    if batch_norm == "method" or family == PAIR:  # which `setting_problems` refuses
         return ""
     if family in FAMILIES and family not in NORMED:
         return f"batch_norm={batch_norm!r} means nothing on a {family}, which has no batch norm; leave it out"

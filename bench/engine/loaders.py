@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datasets.card import Card, DataError
+from datasets.card import Card, DataError, Item, Pair, Source
 from datasets.images import open_rgb
 from methods.base import Batch
+from methods.pair import Inputs
 from methods.tasks import TASKS
 from results.schema import RunSpec
 
@@ -25,7 +26,7 @@ from .feeding import Normaliser, ahead
 from .holdout import as_scored, stratified
 from .pictures import Pictures
 from .seeds import derive, generator
-from .tokens import Tokens
+from .tokens import Couples, Tokens
 from .transforms import evaluation, transformed
 from .wording import Wording
 
@@ -147,16 +148,33 @@ def _open(card: Card, root: Path, spec: RunSpec, cache: ImageCache, split: str,
             raise DataError(f"{card.name!r} holds texts and needs a text backbone")
         numbers, cut = words.numbers(items, spec.text_length)
         return Pictures(items, labels, numbers, spec.text_length, "none", cut)
+    if card.input == "pair":
+        if words is None:
+            raise DataError(f"{card.name!r} holds pictures with captions and needs a pair of towers")
+        numbers, cut = words.numbers(items, spec.text_length)
+        pixels = cache.pixels(f"{card.name}-{split}-{spec.data}", each_picture(items), spec.image_size)
+        return Pictures(items, labels, pixels, spec.image_size, "none", cut, numbers)
     augmented = spec.augment != "none"
     pixels = None if augmented else cache.pixels(f"{card.name}-{split}-{spec.data}", items, spec.image_size)
     augment = spec.augment if split in ("train", "trainval") else evaluation(spec.augment)
     return Pictures(items, labels, pixels, spec.image_size, augment)
 
 
+def each_picture(items: Sequence[Item]) -> list[Item]:
+    """Of pairs: every picture once, in the order of their numbers. Raises DataError where a number is left out."""
+    found: dict[int, Item] = {}
+    for item in items:
+        if isinstance(item.image, Pair):
+            found.setdefault(int(item.label), Item(item.image.image, item.label))
+    if sorted(found) != list(range(len(found))):
+        raise DataError(f"the pictures of pairs are not numbered from 0 to {len(found) - 1}")
+    return [found[number] for number in range(len(found))]
+
+
 class Batches:
     """Endless or one-epoch batches of one split; index counts positions in the split."""
 
-    def __init__(self, pictures: Pictures, normalise: Normaliser | Tokens, batch_size: int, seed: int,
+    def __init__(self, pictures: Pictures, normalise: Normaliser | Tokens | Couples, batch_size: int, seed: int,
                  drop_last: bool = False, cast: torch.dtype | None = None) -> None:
         self.pictures, self.normalise, self.seed, self.cast = pictures, normalise, seed, cast
         self.batch_size = min(batch_size, len(pictures))  # a list shorter than a batch is one batch
@@ -193,6 +211,9 @@ class Batches:
 
     def _images(self, rows: Tensor, epoch: int) -> Tensor:
         pictures = self.pictures
+        if pictures.texts is not None:
+            return self.pairs(rows)  # type: ignore[return-value]
+        assert not isinstance(self.normalise, Couples)
         if pictures.pixels is not None:
             x = self.normalise.rows(pictures.pixels, rows)
         else:
@@ -200,6 +221,29 @@ class Batches:
                 transformed(open_rgb(pictures.items[int(r)].image), pictures.augment, pictures.size,
                             derive(self.seed, "augment", epoch, int(r))) for r in rows]))
         return x if self.cast is None else x.to(self.cast)
+
+    def pairs(self, rows: Tensor) -> Inputs:
+        """(B,) positions -> pictures beside captions."""
+        return Inputs(self.shown(self.pictures.labels[rows], rows), self.told(rows))
+
+    def shown(self, numbers: Tensor, rows: Tensor) -> Tensor:
+        """Of pairs: pictures (B,) by number -> (B, 3, S, S); `rows`: a position of each, read where none is held."""
+        assert isinstance(self.normalise, Couples)
+        pictures = self.pictures
+        if pictures.pixels is not None:
+            return self.normalise.pictures.rows(pictures.pixels, numbers)
+        return self.normalise.pictures(torch.stack([
+            transformed(open_rgb(_picture(pictures.items[int(r)])), "none", pictures.size, 0) for r in rows]))
+
+    def told(self, rows: Tensor) -> Tensor:
+        """Of pairs: captions at positions (B,) -> (B, L)."""
+        assert isinstance(self.normalise, Couples) and self.pictures.texts is not None
+        return self.normalise.texts.rows(self.pictures.texts, rows)
+
+
+def _picture(item: Item) -> Path | Source:
+    assert isinstance(item.image, Pair)
+    return item.image.image
 
 
 def cuts(lengths: Sequence[int], size: int) -> list[list[tuple[int, int, int]]]:

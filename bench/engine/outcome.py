@@ -105,6 +105,8 @@ def content_hash(pictures: Pictures) -> str:
         return ""
     digest = sha256(pictures.pixels.tobytes())
     digest.update(pictures.labels.numpy().tobytes())
+    if pictures.texts is not None:
+        digest.update(pictures.texts.tobytes())
     return digest.hexdigest()
 
 

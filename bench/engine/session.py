@@ -25,6 +25,7 @@ from .checkpoint import Checkpoints
 from .course import Course, Timer
 from .evaluate import Found
 from .follow import Follower
+from .halves import text_of
 from .loaders import TuneData, open_data
 from .outcome import Trained, collect
 from .phases import score, score_further
@@ -98,7 +99,7 @@ class Session:
         if self.spec.text_length:
             file = backbones.tokenizer_file(self.spec.model, self.where.weights_file)
             asks = self.card.name if backbones.decodes(self.spec.model) else ""
-            words = Wording(file, towers.tower(backbones.plain(self.spec.model)).pad, asks)
+            words = Wording(file, towers.tower(backbones.plain(text_of(self.spec.model))).pad, asks)
         return open_data(self.card, self.where.data_root, self.spec, ImageCache(self.where.cache_root), words)
 
     def _timed(self, name: str) -> Timer:

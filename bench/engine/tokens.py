@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods.pair import Inputs, Towers
 from methods.text import TextTransformer
+
+from .feeding import Normaliser
 
 
 class Tokens:
@@ -34,14 +37,28 @@ class Tokens:
         return self(torch.from_numpy(numbers[rows.numpy()]))
 
 
+class Couples:
+    """Pictures normalised beside token numbers, for pairs."""
+
+    def __init__(self, pictures: Normaliser) -> None:
+        self.pictures, self.texts = pictures, Tokens(pictures.device)
+        self.device, self.mean, self.std = pictures.device, pictures.mean, pictures.std
+
+    def upload(self, small: Tensor) -> Tensor:
+        """The same on the device."""
+        return self.pictures.upload(small)
+
+
 def tower_of(model: nn.Module) -> TextTransformer | None:
     """The text tower in a model, a side network's among them; None where it reads pictures."""
     net = getattr(model, "backbone", model)
     return net if isinstance(net, TextTransformer) else None
 
 
-def example(model: nn.Module, count: int, image_size: int, text_length: int) -> Tensor:
-    """Inputs that the model takes, of the run's size: (count, L) token numbers, or pictures of zeros."""
+def example(model: nn.Module, count: int, image_size: int, text_length: int) -> Any:
+    """Inputs that the model takes, of the run's size: (count, L) token numbers, pictures of zeros, or both."""
+    if isinstance(model, Towers):
+        return Inputs(example(model.image, count, image_size, 0), example(model.text, count, 0, text_length))
     tower = tower_of(model)
     if tower is not None:
         return tower.example(count, text_length)

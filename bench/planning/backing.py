@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from methods.catalog import catalog
 from methods.grammar import MethodText
 
-from ..engine import backbones, forms
+from ..engine import backbones, forms, halves
 from ..engine.backbones import BackboneError, Weights
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def resolve(names: Sequence[str], request: Request, methods: Methods, fields: di
 def _weights(request: Request, name: str) -> Weights:
     """Located; a file that the user named, or of a backbone that we do not know, is also read and compared."""
     found = backbones.find_weights(name, request.weights, request.no_pretrained, request.download)
-    if request.weights or name not in backbones.KNOWN:
+    if request.weights or any(half not in backbones.KNOWN for half in halves.parts(name)):
         backbones.check_file(name, found)
     return found
 
 
 def _carry_problems(name: str, methods: Methods, size: int) -> list[str]:
     """What the name alone does not tell; the backbones we know, at their own size, carry what their family does."""
+    name = halves.image_of(name)
     if name in backbones.KNOWN and size == backbones.image_size(name):
         return []
     if backbones.family(name) == backbones.TEXT:  # `methods.on_text` says what runs there
@@ -68,7 +69,7 @@ def _carry_problems(name: str, methods: Methods, size: int) -> list[str]:
 
 def _family_problems(backbone: str, methods: Methods) -> list[str]:
     """What the family alone tells; of another network `_carry_problems` says what it carries."""
-    family, problems = backbones.family(backbone), []
+    family, problems = backbones.family(halves.image_of(backbone)), []
     if family not in backbones.FAMILIES:
         return []
     for text, method in methods:

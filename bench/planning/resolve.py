@@ -120,7 +120,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
     if len(methods) == len(request.methods or suite.methods):
         settings.unused(overrides, methods, problems)
     names = request.backbones or suite.backbones
-    if suite.standins and any(n != backbones.EMBEDDED and backbones.family(n) != backbones.TEXT for n in names):
+    if suite.standins and any(n != backbones.EMBEDDED and backbones.family(n) not in (backbones.TEXT, backbones.PAIR)
+                              for n in names):
         problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
                         f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
         names = ()
@@ -134,6 +135,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
                               if suite.shows(name, text)
                               for problem in forms.input_problems(method, backbones.family(name), card,
                                                                       backbones.decodes(name)))
+    problems += dict.fromkeys(problem for name in weights for problem in forms.setting_problems(
+        backbones.family(name), suite.protocol | dict(suite.per_backbone.get(name, {})) | values))
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -183,8 +186,9 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
 
 
 def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, Any]:
-    """What a run on texts has in the place of pictures' settings; `length` 0: the data set's own."""
-    fixed = {"image_size": 0, "normalise": "none", "augment": "none"}
+    """What a run on texts has in the place of pictures' settings, one on pairs beside them; `length` 0: the set's own.
+    """
+    fixed = {} if card.input == "pair" else {"image_size": 0, "normalise": "none", "augment": "none"}
     if not found.data.get(card.name):  # nothing of the inputs is looked at
         return fixed | {"text_length": length or LONGEST}
     from datasets.standins import write as write_standin
@@ -217,7 +221,7 @@ def _settings_of(request: Request, found: Resolved, method: MethodText, rates: d
     protocol = {"threads": 1} | protocol | found.fields
     if "image_size" not in protocol:
         protocol["image_size"] = backbones.image_size(model)
-    if card.input == "text":
+    if card.input in ("text", "pair"):
         protocol |= _as_text(found, model, card, protocol.get("text_length", 0))
     settings.fit_warmup(protocol, chosen, found.fields)
     parts = {part.name for part in method.parts}

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from results.pools import Pool
 
-from ..engine.backbones import EMBEDDED, TEXT, family
+from ..engine.backbones import EMBEDDED, PAIR, TEXT, family
 
+SMALL_PAIR = "regatta_vit_64:minilm.package"
 VIT_B = "vit_base_patch16_224.augreg_in21k"
 CORE = ("linear", "full", "bitfit", "vpt", "adapter", "lora", "lora+pace", "full+tpgm(proj_every=2)")
 GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured", "fgvc": "FGVC",
@@ -105,9 +106,10 @@ def about(name: str) -> str:
 def miniature(suite: Suite) -> Suite:
     """The same methods on the stand-ins of the same data sets, with the embedded backbone, one seed, minutes.
 
-    A suite of texts keeps its backbone: no text tower is embedded.
+    A suite of texts keeps its backbone: no text tower is embedded. One of pairs takes small towers.
     """
     texts = any(family(name) == TEXT for name in suite.backbones)
+    small = (SMALL_PAIR,) if any(family(name) == PAIR for name in suite.backbones) else (EMBEDDED,)
     rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
              for method, values in suite.rates.items()}
     per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
@@ -115,9 +117,10 @@ def miniature(suite: Suite) -> Suite:
     return replace(
         suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
         note="Stand-ins are generated miniatures written in the real formats"
-             + (": they " if texts else ", the backbone is the embedded one: they ") +
+             + (": they " if texts else f", the backbone is {small[0]}: they " if small != (EMBEDDED,) else
+                ", the backbone is the embedded one: they ") +
              f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
-        backbones=suite.backbones if texts else (EMBEDDED,), seeds=suite.seeds[:1],
+        backbones=suite.backbones if texts else small, seeds=suite.seeds[:1],
         protocol=SMALL | kept | {"augment": "none"}, standins=True, rates=rates, per_dataset=per,
         per_backbone={}, carries={}, budget="not tuned: one common recipe", pool="plain",
         cost="some seconds for each run on one core")

@@ -65,6 +65,8 @@ def listing(kind: str) -> list[dict[str, str]]:
         usual = {c.name: f"{c.pixels} pixels, {c.millions} M weights, {c.licence}: {c.about}" for c in CHECKPOINTS}
         told = {name: about for name, about in (KNOWN | ABOUT | TEXT_ABOUT).items() if name not in usual} | usual
         return [{"name": name, "about": about} for name, about in told.items()] + [
+            {"name": "PICTURES:TEXTS", "about": "two towers for pictures with captions, as regatta_vit_64:minilm."
+             "package (docs/texts.md)"},
             {"name": "any timm name", "about": "with its weights' tag after a dot; of the families "
              f"{', '.join(FAMILIES)} (docs/families.md says what each carries); any other network trains its head "
              "or all of it"}]

@@ -21,7 +21,18 @@ from results import store
 from results.schema import RunResult
 
 from .. import checkout
-from ..engine.backbones import KNOWN, TEXT, BackboneError, check_name, decodes, family, image_size, other_size
+from ..engine.backbones import (
+    KNOWN,
+    PAIR,
+    TEXT,
+    BackboneError,
+    check_name,
+    decodes,
+    family,
+    image_size,
+    other_size,
+)
+from ..engine.halves import parted
 from ..engine.packaged import ABOUT
 from ..engine.wording import LONGEST
 from ..planning.again import again
@@ -137,6 +148,10 @@ def _count(text: str, backbone: str) -> str:
     from ..engine.count import trained_weights
 
     check_name(backbone)
+    if family(backbone) == PAIR:
+        image, text_tower = parted(backbone)
+        raise BackboneError(f"{backbone!r} is a pair of towers, and a card counts on one: say --backbone {image} or "
+                            f"--backbone {text_tower}")
     texts = family(backbone) == TEXT
     if texts and (refused := (on_decoder.refusals if decodes(backbone) else refusals)(parse(text))):
         raise BackboneError(refused[0])

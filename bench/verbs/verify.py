@@ -182,11 +182,12 @@ def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Found, 
     import numpy as np
 
     from ..engine.evaluate import Numbers
+    from ..engine.matching import Ranked
 
     images = len(found.pred)
     if str(stored["items"]) != items or len(stored["pred"]) != images:
         return TestedAgain(False, "the test images are others, or in another order", images, images)
-    if isinstance(found, Numbers):
+    if isinstance(found, Numbers | Ranked):
         drift = float(np.abs(stored["pred"] - found.pred).max())
         score = record.metrics.get("test.score") or 0
         return TestedAgain(drift <= CLOSE, f"{images} answers differ by {drift:.1e} at most (test score {score:.4f})",
