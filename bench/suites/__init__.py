@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import basic as _basic
 from . import constrained as _constrained
+from . import pairs as _pairs
 from . import real as _real
 from . import regularised as _regularised
 from . import texts as _texts
@@ -22,4 +23,4 @@ from .base import find as find
 from .base import miniature as miniature
 
 # Importing them registers suites, in this order.
-_FAMILIES = (_basic, _regularised, _constrained, _transfer, _real, _texts)
+_FAMILIES = (_basic, _regularised, _constrained, _transfer, _real, _texts, _pairs)

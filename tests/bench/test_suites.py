@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.engine import halves
 from bench.engine.packaged import TEXT_WHEELS
 from bench.planning.plan import make
 from bench.planning.request import Request, UsageError
@@ -28,7 +29,8 @@ def test_a_suite_bears_its_name_and_its_methods_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_suite_of_real_data_has_a_miniature_that_runs_anywhere(name: str, tmp_path: Path) -> None:
-    needed = [TEXT_WHEELS[b] for b in SUITES[name]().backbones if b in TEXT_WHEELS]
+    needed = [TEXT_WHEELS[half] for b in find(name + SUFFIX)().backbones for half in halves.parts(b)  # type: ignore[misc]
+              if half in TEXT_WHEELS]
     if any(wheel.path() is None for wheel in needed):
         pytest.skip(f"{needed[0].project} is not installed, and no text tower is embedded")
     if name == "sherl-glue":
