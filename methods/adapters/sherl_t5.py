@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ..base import Adapter, Feature
 from ..compose import part
 from ..grammar import MethodError
+from ..on_t5 import DECODER, T5Side, kept, start, whole, width_of
 from ..side import States
 from ..t5 import T5, before
-from ..t5_side import DECODER, T5Side, kept, start, whole, width_of
 from .sherl import MTSA, TEMPERATURE, GatedSqueeze
 
 

@@ -16,7 +16,7 @@ from methods import t5
 from methods.adapters.sherl_t5 import SherlT5
 from methods.compose import create
 from methods.grammar import MethodError, parse
-from methods.t5_side import DECODER, T5Side, kept
+from methods.on_t5 import DECODER, T5Side, kept
 from methods.towers import tower
 from methods.vit import head_names
 
