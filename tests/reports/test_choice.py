@@ -84,7 +84,7 @@ def test_means_rank_ranges_and_ties_of_fifty_choices_are_python_s(tmp_path: Path
 
 def test_the_scripts_are_small_and_their_lines_short() -> None:
     texts = [(page.HERE / name).read_text() for name in page.SCRIPTS]
-    assert sum(len(text.encode()) for text in texts) < 38_500
+    assert sum(len(text.encode()) for text in texts) < 38_700  # of which page.js may have 30,000 by promise
     assert max(len(line) for text in texts for line in text.splitlines()) <= 120
 
 
