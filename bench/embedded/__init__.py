@@ -5,6 +5,6 @@ its weights again. `regatta_vit_64`: `collection` says which real pictures may b
 make its lessons of them, `distil` makes its weights again, `probe` compares the two with their teacher.
 
 `text` builds `regatta_text_40`, which reads texts: `language` has the words and the grammar of its sentences,
-`exercises` what was asked of them in pre-training, `pretrain_text` makes its weights again, `probe_text` compares them
+`exercises` what was asked of them in pre-training, `train_text` makes its weights again, `examine_text` compares them
 with random ones.
 """

@@ -1,6 +1,6 @@
 """The small text encoder that lives in the repository: a BERT of six blocks, width 96, three heads, 40 tokens.
 
-Its words and its tokenizer are those of `language`; `pretrain_text` makes its weights again. Weights are stored as fp16
+Its words and its tokenizer are those of `language`; `train_text` makes its weights again. Weights are stored as fp16
 beside this file, under the names of `methods.text`, and used as fp32.
 """
 

@@ -8,14 +8,15 @@ from random import Random
 import pytest
 import torch
 
-from bench.embedded import language, pretrain_text, text
+from bench.embedded import examine_text, language, text, train_text
 from bench.embedded.exercises import LENGTH, NO_LABEL, OTHER, SAME, STATED, UNSTATED, Exercises, draw
 from bench.embedded.language import FACTS, MASK, PAD, SEPARATOR, SPECIAL
 from datasets.standins import archives, phrases
 from datasets.standins.language import DRAWERS, rows
 from methods import hf, towers
 
-TINY = pretrain_text.Settings(steps=3, seed=5, batch=8, held_out=256)
+SHA256 = "0bc56ace6d0bb984ae4687b398d6ee14590781d2efaddc5099367634336be728"
+TINY = train_text.Settings(steps=3, seed=5, batch=8, held_out=256)
 SLOTS = {form: slot for words in (language.WORDS, phrases.WORDS) for fact, values in words.items()
          for value in values for word in value for slot in ["like" if fact in language.LIKE else fact]
          for form in (word, word + "s")}
@@ -129,11 +130,11 @@ def _check_pairs(drawn: Exercises) -> None:
 
 def test_a_tiny_pre_training_that_was_stopped_goes_on_to_the_same_weights(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain_text, "CHECKPOINT_S", 0)
-    whole, now, scores = pretrain_text.train(TINY, tmp_path / "whole")
-    assert now.step == 3 and now.course[-1]["step"] == 3 and set(now.course[-1]["loss"]) == set(pretrain_text.WEIGHTS)
+    monkeypatch.setattr(train_text, "CHECKPOINT_S", 0)
+    whole, now, scores = train_text.train(TINY, tmp_path / "whole")
+    assert now.step == 3 and now.course[-1]["step"] == 3 and set(now.course[-1]["loss"]) == set(train_text.WEIGHTS)
     assert {"agree", "agree.hue", "hidden", "stated.form", "swapped", "kinds"} <= scores.keys()
-    real, left = pretrain_text.losses, [2]
+    real, left = train_text.losses, [2]
 
     def stop(answers: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
         left[0] -= 1
@@ -141,10 +142,36 @@ def test_a_tiny_pre_training_that_was_stopped_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
         return real(answers)
 
-    monkeypatch.setattr(pretrain_text, "losses", stop)
+    monkeypatch.setattr(train_text, "losses", stop)
     with pytest.raises(KeyboardInterrupt):
-        pretrain_text.train(TINY, tmp_path / "halves")
-    monkeypatch.setattr(pretrain_text, "losses", real)
-    again, later, _ = pretrain_text.train(TINY, tmp_path / "halves")
+        train_text.train(TINY, tmp_path / "halves")
+    monkeypatch.setattr(train_text, "losses", real)
+    again, later, _ = train_text.train(TINY, tmp_path / "halves")
     assert later.course[-1]["loss"] == now.course[-1]["loss"]
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
+
+
+
+
+def test_shipped_weights_match_their_facts() -> None:
+    file = text.weights_path()
+    facts = text.sidecar(file)
+    assert facts["name"] == text.NAME and facts["sha256"] == text.sha256_of(file) == SHA256
+    assert facts["bytes"] == file.stat().st_size < 1_400_000
+    assert facts["course"][-1]["step"] == facts["settings"]["steps"], "they come from a finished run"
+    model = text.create()
+    assert facts["weights"] == sum(p.numel() for p in model.parameters())
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert not any(word in file.with_suffix(".json").read_text() for word in ("/home", "/root", "/tmp", "/work"))
+
+
+@pytest.mark.parametrize("name", ["sst2", "mrpc", "rte"])
+def test_shipped_weights_beat_random_ones_under_a_probe(name: str) -> None:
+    """And the table in the repository is of these weights."""
+    told, labels = examine_text.drawn(name, 7)
+    torch.manual_seed(0)
+    known, random = (examine_text.score(name, examine_text.features(model, told), labels)
+                     for model in (text.create(), text.create(pretrained=False)))
+    assert known > random + 0.2 and known > 0.8
+    facts = text.sidecar(text.weights_path().with_name("text_probe.json"))
+    assert facts["weights"] == SHA256 and abs(facts["table"][name]["pre-trained"] - known) < 0.1

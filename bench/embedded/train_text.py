@@ -1,10 +1,10 @@
 """Make the embedded text encoder's weights: questions about drawn sentences, counted in steps, from one seed.
 
-    python -m bench.embedded.pretrain_text --out bench/embedded/text.safetensors --steps 6000
+    python -m bench.embedded.train_text --out bench/embedded/text.safetensors --steps 7500
 
 Every batch is drawn afresh. Words that are masked are guessed (Devlin et al., NAACL 2019, arXiv:1810.04805); the other
 questions stand in `exercises`. A checkpoint lies in the work folder every two minutes; a run that was stopped goes on
-with the same command. Beside the fp16 weights a `.json` says what was learnt on sentences that no step has seen.
+with the same command. Beside the fp16 weights a `.json` says what was learnt, on sentences from other seeds.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def losses(answers: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def held_out_scores(student: Student, held_out: list[Exercises]) -> dict[str, dict[str, float]]:
-    """Balanced accuracy of every question on sentences that no step has seen, with its chance: each class alike."""
+    """Balanced accuracy of every question on sentences from other seeds, with its chance: each class alike."""
     student.eval()
     guesses: dict[str, list[Tensor]] = {}
     for batch in held_out:
@@ -142,7 +142,7 @@ def optimizers_of(student: Student) -> list[torch.optim.Optimizer]:
 
 
 def train(settings: Settings, work: Path) -> tuple[Student, Progress, dict[str, dict[str, float]]]:
-    """Train, or go on training where a run of the same settings was stopped; the last scores on unseen sentences."""
+    """Train, or go on training where a run of the same settings was stopped; the last scores on other sentences."""
     torch.manual_seed(settings.seed)
     student = Student().train()
     optimizers = optimizers_of(student)
@@ -203,7 +203,7 @@ def _found(work: Path, settings: Settings, student: Student, optimizers: list[to
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="weights file to write (.safetensors)")
-    parser.add_argument("--work", type=Path, default=Path(".cache/pretrain_text"), help="where the checkpoint lies")
+    parser.add_argument("--work", type=Path, default=Path(".cache/train_text"), help="where the checkpoint lies")
     parser.add_argument("--steps", type=int, required=True, help=f"steps of {BATCH} examples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
