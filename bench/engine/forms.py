@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from methods import on_decoder, on_text
 from methods.grammar import MethodError, MethodText
 
-from .backbones import FAMILIES, PAIR, TEXT
+from .backbones import EMBEDDED_TEXT, FAMILIES, PAIR, TEXT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +78,7 @@ def input_problems(text: MethodText, family: str, card: Card, decodes: bool = Fa
     if family == PAIR:
         return [f"{card.name!r} holds {card.things}, which a pair of towers does not read; name one of its towers"]
     if card.input == "text" and family != TEXT:
-        return [f"{card.name!r} holds texts and needs a text backbone, as minilm.package"]
+        return [f"{card.name!r} holds texts and needs a text backbone, as {EMBEDDED_TEXT}"]
     if family != TEXT:
         return []
     if card.input != "text":

@@ -62,6 +62,9 @@ def variant(text: str, backbone: str, batch_size: int, settings: Sequence[str] =
     method = parse(method_text, {k: v for k, v in overrides.items()
                                  if k.partition(".")[0] in {p.name for p in parse(method_text).parts}})
     backbones.check_name(backbone)
+    if backbones.family(backbone) in (backbones.TEXT, backbones.PAIR):
+        raise UsageError([f"perf times backbones that read images, and {backbone!r} reads texts; name another one with "
+                          "--backbone"])
     size = values.get("image_size") or backbones.image_size(backbone)
     _check_family(backbone, method, size)
     fields: dict[str, Any] = {"image_size": size, "threads": 1} | known.protocol | values

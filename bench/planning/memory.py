@@ -81,7 +81,7 @@ def line(text: str, backbone: str, classes: int) -> str:
 
     method = parse(text)
     fields = VTAB | {"drop_path": 0.0, "image_size": backbones.image_size(backbone), "threads": 1,
-                     "text_length": LONGEST if backbones.family(backbone) == backbones.TEXT else 0}
+                     "text_length": min(LONGEST, backbones.longest(backbone)) if backbones.is_text(backbone) else 0}
     spec = RunSpec(dataset="", model=backbone, method=method.name, options=method.options, seed=0, phase="final",
                    select="last", data="", weights="random", **fields)  # type: ignore[arg-type]
     found = forecast(spec, classes)

@@ -122,8 +122,8 @@ def resolve(request: Request, inputs: bool = True) -> Resolved:
     names = request.backbones or suite.backbones
     if suite.standins and any(n != backbones.EMBEDDED and backbones.family(n) not in (backbones.TEXT, backbones.PAIR)
                               for n in names):
-        problems.append(f"suite {suite.name!r} runs on the embedded backbone {backbones.EMBEDDED!r} alone; use another "
-                        f"suite for {', '.join(n for n in names if n != backbones.EMBEDDED)}")
+        problems.append(f"suite {suite.name!r} runs on the embedded backbone {suite.backbones[0]!r} alone; use another "
+                        f"suite for {', '.join(n for n in names if n not in suite.backbones)}")
         names = ()
     typed = {k: v for k, v in suite.protocol.items() if k == "image_size"} | values
     weights: dict[str, Weights] = {}
@@ -189,8 +189,12 @@ def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, 
     """What a run on texts has in the place of pictures' settings, one on pairs beside them; `length` 0: the set's own.
     """
     fixed = {} if card.input == "pair" else {"image_size": 0, "normalise": "none", "augment": "none"}
+    most = backbones.longest(model)
+    if length > most:
+        raise UsageError([f"text_length={length} does not fit backbone {model!r}, which reads {most} tokens at most; "
+                          "say a smaller one or leave it out"])
     if not found.data.get(card.name):  # nothing of the inputs is looked at
-        return fixed | {"text_length": length or LONGEST}
+        return fixed | {"text_length": length or min(LONGEST, most)}
     from datasets.standins import write as write_standin
 
     try:
@@ -198,7 +202,7 @@ def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, 
         if found.standins and not length:  # how long the texts are must be known, so they are written now
             write_standin(card.name, found.data_root)
         asks = card.name if backbones.decodes(model) else ""
-        own = length or _length(card.name, card.place(found.data_root), file, asks)
+        own = length or min(most, _length(card.name, card.place(found.data_root), file, asks))
         return fixed | {"text_length": own, "tokenizer": file_hash(file)}
     except (backbones.BackboneError, DataError) as error:
         raise UsageError([str(error)]) from None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from results.pools import Pool
 
-from ..engine.backbones import EMBEDDED, PAIR, TEXT, family
+from ..engine.backbones import EMBEDDED, EMBEDDED_TEXT, PAIR, TEXT, decodes, family
 
 SMALL_PAIR = "regatta_vit_64:minilm.package"
 VIT_B = "vit_base_patch16_224.augreg_in21k"
@@ -106,21 +106,22 @@ def about(name: str) -> str:
 def miniature(suite: Suite) -> Suite:
     """The same methods on the stand-ins of the same data sets, with the embedded backbone, one seed, minutes.
 
-    A suite of texts keeps its backbone: no text tower is embedded. One of pairs takes small towers.
+    One of pairs takes small towers; one of T5's decoder keeps its backbone, for none is embedded.
     """
-    texts = any(family(name) == TEXT for name in suite.backbones)
-    small = (SMALL_PAIR,) if any(family(name) == PAIR for name in suite.backbones) else (EMBEDDED,)
+    families = {family(name) for name in suite.backbones}
+    small = suite.backbones if any(map(decodes, suite.backbones)) else (
+        SMALL_PAIR if PAIR in families else EMBEDDED_TEXT if TEXT in families else EMBEDDED,)
+    told = "" if small == suite.backbones else (
+        f", the backbone is {small[0]}" if PAIR in families else ", the backbone is the embedded one")
     rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
              for method, values in suite.rates.items()}
     per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
     kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise", "decay")}
     return replace(
         suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
-        note="Stand-ins are generated miniatures written in the real formats"
-             + (": they " if texts else f", the backbone is {small[0]}: they " if small != (EMBEDDED,) else
-                ", the backbone is the embedded one: they ") +
-             f"show that the suite works and say nothing about the data sets whose names they bear. {suite.note}",
-        backbones=suite.backbones if texts else small, seeds=suite.seeds[:1],
+        note=f"Stand-ins are generated miniatures written in the real formats{told}: they show that the suite works "
+             f"and say nothing about the data sets whose names they bear. {suite.note}",
+        backbones=small, seeds=suite.seeds[:1],
         protocol=SMALL | kept | {"augment": "none"}, standins=True, rates=rates, per_dataset=per,
         per_backbone={}, carries={}, budget="not tuned: one common recipe", pool="plain",
         cost="some seconds for each run on one core")

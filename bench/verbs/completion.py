@@ -13,7 +13,7 @@ from datasets import registry
 from methods.catalog import aliases, catalog
 
 from ..engine.backbones import KNOWN
-from ..engine.packaged import ABOUT
+from ..engine.packaged import ABOUT, TEXT_ABOUT
 from ..suites import SUITES
 from .words import Verb
 
@@ -58,7 +58,7 @@ def script(parser: argparse.ArgumentParser) -> str:
     """The script for the commands of a parser; every word in it is plain."""
     (verbs,) = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     names = {"verbs": list(verbs), "methods": [*catalog(), *aliases()], "datasets": registry.names(),
-             "backbones": [*KNOWN, *ABOUT], "suites": list(SUITES)}
+             "backbones": [*KNOWN, *ABOUT, *TEXT_ABOUT], "suites": list(SUITES)}
     lines = [f"_regatta_{kind}='{' '.join(words)}'" for kind, words in names.items()]
     for table, of in (("options", _options), ("words", _words)):
         rows = [f"    [{verb}]='{' '.join(found)}'" for verb, one in verbs.items() if (found := of(one))]

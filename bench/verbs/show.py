@@ -24,16 +24,17 @@ from .. import checkout
 from ..engine.backbones import (
     KNOWN,
     PAIR,
-    TEXT,
     BackboneError,
     check_name,
     decodes,
     family,
     image_size,
+    is_text,
+    longest,
     other_size,
 )
 from ..engine.halves import parted
-from ..engine.packaged import ABOUT
+from ..engine.packaged import ABOUT, TEXT_ABOUT
 from ..engine.wording import LONGEST
 from ..planning.again import again
 from ..planning.request import UsageError
@@ -64,8 +65,8 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
         return f"{_part(part, backbone)}\n\nThere is a suite of this name too:\n{_suite(name, make())}"
     if make is not None:
         return _suite(name, make())
-    if about := (KNOWN | ABOUT).get(name):
-        return f"backbone {name}: {about}\nfamily {family(name)}, {_pixels(name)}"
+    if about := (KNOWN | ABOUT | TEXT_ABOUT).get(name):
+        return f"backbone {name}: {about}\nfamily {family(name)}, {_size(name)}"
     record = _record(name, runs)
     if record is not None:
         return record
@@ -82,7 +83,7 @@ def card(name: str, backbone: str | None, runs: Path) -> str:
     except DataError as error:
         if any(name in b.names for b in registry.broken()):
             raise UsageError([str(error)]) from None
-    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *ABOUT, *SUITES]
+    known = [*catalog(), *aliases(), *registry.names(), *KNOWN, *ABOUT, *TEXT_ABOUT, *SUITES]
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError([f"nothing is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else
                                                        "; `python -m bench list ...` names everything")])
@@ -152,8 +153,7 @@ def _count(text: str, backbone: str) -> str:
         image, text_tower = parted(backbone)
         raise BackboneError(f"{backbone!r} is a pair of towers, and a card counts on one: say --backbone {image} or "
                             f"--backbone {text_tower}")
-    texts = family(backbone) == TEXT
-    if texts and (refused := (on_decoder.refusals if decodes(backbone) else refusals)(parse(text))):
+    if is_text(backbone) and (refused := (on_decoder.refusals if decodes(backbone) else refusals)(parse(text))):
         raise BackboneError(refused[0])
     known = backbone in KNOWN or decodes(backbone)
     problems = [] if known else carry.problems(backbone, [parse(text)], image_size(backbone))
@@ -163,12 +163,14 @@ def _count(text: str, backbone: str) -> str:
     from ..planning.memory import line
 
     return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
-            + (f"texts of {LONGEST} tokens\n" if texts else f"images of {_pixels(backbone)}\n")
+            + f"{'texts' if is_text(backbone) else 'images'} of {_size(backbone)}\n"
             + _wrap(line(text, backbone, classes=100)))
 
 
-def _pixels(backbone: str) -> str:
-    """A backbone's own size, and the usual one where it differs and fits."""
+def _size(backbone: str) -> str:
+    """What it reads: a backbone's own size, and the usual one where it differs and fits; so many tokens of a text."""
+    if is_text(backbone):
+        return f"{min(LONGEST, longest(backbone))} tokens"
     other = other_size(backbone)
     more = f" (its own size; most papers use {other}: --set image_size={other})" if other else ""
     return f"{image_size(backbone)} pixels{more}"

@@ -32,7 +32,7 @@ def test_a_suite_of_real_data_has_a_miniature_that_runs_anywhere(name: str, tmp_
     needed = [TEXT_WHEELS[half] for b in find(name + SUFFIX)().backbones for half in halves.parts(b)  # type: ignore[misc]
               if half in TEXT_WHEELS]
     if any(wheel.path() is None for wheel in needed):
-        pytest.skip(f"{needed[0].project} is not installed, and no text tower is embedded")
+        pytest.skip(f"{needed[0].project} is not installed, and no pair of towers is embedded")
     if name == "sherl-glue":
         pytest.skip("no package brings T5: test_t5_runs plans this miniature with a folder")
     plan = make(Request(suite=name, data="standin"), tmp_path)
