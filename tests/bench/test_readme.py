@@ -108,7 +108,7 @@ def _what(words: list[str]) -> list[str]:
     """The words that name a set of runs, without those of how it is carried out."""
     kept: list[str] = []
     known = {"--suite", "--datasets", "--methods", "--backbones", "--seeds", "--epochs", "--batch-size", "--set",
-             "--root", "--tuned", "--phase", "--no-pretrained", "--weights"}
+             "--root", "--data", "--tuned", "--phase", "--no-pretrained", "--weights"}
     taking = False
     for word in words:
         taking = word in known if word.startswith("--") else taking
