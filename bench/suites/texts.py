@@ -31,7 +31,7 @@ def text_demo() -> Suite:
         datasets=tuple(registry.names("glue")), methods=methods, backbones=(EMBEDDED_TEXT,), seeds=(0,),
         protocol=SMALL | dict(epochs=10, decay="timm"), standins=True,
         rates={k: v for k, v in DEMO_RATES.items() if k in methods}, budget="none on texts: the demo's rates",
-        cost="72 runs of about 5 s: minutes on two cores")
+        cost="72 runs of two to six seconds of CPU, some 300 in all: minutes on two cores")
 
 
 @suite
