@@ -39,6 +39,7 @@ def test_a_run_on_images_has_the_numbers_that_it_had(text: str, tmp_path: Path) 
     assert found.status == "ok" and found.memory is not None
     _, loss, nll, saved = CELLS[text]
     # SHERL's first epoch is steep: another processor of the same kind moved its loss by 5e-4, with equal code.
-    assert found.history[-1]["train.loss"] == pytest.approx(loss, rel=2e-3)
-    assert found.metrics["test.nll"] == pytest.approx(nll, rel=1e-2)
+    steep = 20 if text == "sherl" else 1
+    assert found.history[-1]["train.loss"] == pytest.approx(loss, rel=steep * 1e-4)
+    assert found.metrics["test.nll"] == pytest.approx(nll, rel=steep * 1e-3)
     assert found.memory.saved_bytes == saved
