@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from bench.embedded import collection as pictures
 from bench.embedded import model as backbones
-from bench.embedded import pretrain, teacher, views
+from bench.embedded import pretrain, stops, teacher, views
 from bench.embedded.muon import Muon
 from bench.embedded.teacher import ANSWERS
 
@@ -203,7 +203,7 @@ def train(settings: Settings, lessons: Lessons, apart: Lessons, work: Path) -> t
         start_from_drawn(student.network, backbones.create())
     optimizers = optimizers_of(student)
     parameters = list(student.parameters())
-    now = _found(work, settings, student, optimizers)
+    now = Progress(**stops.found(work, asdict(settings), student, optimizers))
     start, told = time.process_time() - now.seconds, time.monotonic()
     every = max(1, settings.steps // REPORTS)
     for step in tqdm(range(now.step, settings.steps), initial=now.step, total=settings.steps, disable=None):
@@ -225,7 +225,7 @@ def train(settings: Settings, lessons: Lessons, apart: Lessons, work: Path) -> t
             print(json.dumps(now.course[-1]), flush=True)
         if last or time.monotonic() - told > CHECKPOINT_S:
             told = time.monotonic()
-            _keep(work, settings, student, optimizers, now)
+            stops.keep(work, asdict(settings), student, optimizers, asdict(now))
     return student, now
 
 
@@ -235,28 +235,6 @@ def _turn(settings: Settings, count: int, step: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(settings.seed + 1000 * epoch))
     chosen = order[place * settings.batch:(place + 1) * settings.batch]
     return chosen, torch.rand(len(chosen), generator=torch.Generator().manual_seed(step)) < 0.5
-
-
-def _keep(work: Path, settings: Settings, student: Student, optimizers: list[torch.optim.Optimizer],
-          now: Progress) -> None:
-    """Under another name first, so that a stop leaves the former one whole."""
-    draft = work / "checkpoint.part"
-    torch.save({"settings": asdict(settings), "progress": asdict(now), "student": student.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers]}, draft)
-    draft.replace(work / "checkpoint.pt")
-
-
-def _found(work: Path, settings: Settings, student: Student, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    """What `_keep` left of the same settings, put into student and optimizers; else a start."""
-    if not (work / "checkpoint.pt").is_file():
-        return Progress()
-    stored = torch.load(work / "checkpoint.pt", weights_only=True)
-    if stored["settings"] != asdict(settings):
-        return Progress()
-    student.load_state_dict(stored["student"])
-    for optimizer, state in zip(optimizers, stored["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
-    return Progress(**stored["progress"])
 
 
 def prepare(work: Path, rounds: int) -> tuple[pictures.Collection, Lessons, Lessons]:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bench.embedded import pretrain, text
+from bench.embedded import pretrain, stops, text
 from bench.embedded.exercises import NO_LABEL, STATED, Exercises, draw
 from bench.embedded.language import FACTS, KINDS
 from bench.embedded.muon import Muon
@@ -148,7 +148,7 @@ def train(settings: Settings, work: Path) -> tuple[Student, Progress, dict[str, 
     optimizers = optimizers_of(student)
     parameters = list(student.parameters())
     held_out = [draw(256, HELD_OUT_SEED + i) for i in range(max(1, settings.held_out // 256))]
-    now = _found(work, settings, student, optimizers)
+    now = Progress(**stops.found(work, asdict(settings), student, optimizers))
     start, told = time.process_time() - now.seconds, time.monotonic()
     every = max(1, settings.steps // REPORTS)
     for step in tqdm(range(now.step, settings.steps), initial=now.step, total=settings.steps, disable=None):
@@ -173,31 +173,8 @@ def train(settings: Settings, work: Path) -> tuple[Student, Progress, dict[str, 
             print(json.dumps(now.course[-1]), flush=True)
         if last or time.monotonic() - told > CHECKPOINT_S:
             told = time.monotonic()
-            _keep(work, settings, student, optimizers, now)
+            stops.keep(work, asdict(settings), student, optimizers, asdict(now))
     return student, now, held_out_scores(student, held_out)
-
-
-def _keep(work: Path, settings: Settings, student: Student, optimizers: list[torch.optim.Optimizer],
-          now: Progress) -> None:
-    """Under another name first, so that a stop leaves the former one whole."""
-    work.mkdir(parents=True, exist_ok=True)
-    draft = work / "checkpoint.part"
-    torch.save({"settings": asdict(settings), "progress": asdict(now), "student": student.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers]}, draft)
-    draft.replace(work / "checkpoint.pt")
-
-
-def _found(work: Path, settings: Settings, student: Student, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    """What `_keep` left of the same settings, put into student and optimizers; else a start."""
-    if not (work / "checkpoint.pt").is_file():
-        return Progress()
-    stored = torch.load(work / "checkpoint.pt", weights_only=True)
-    if stored["settings"] != asdict(settings):
-        return Progress()
-    student.load_state_dict(stored["student"])
-    for optimizer, state in zip(optimizers, stored["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
-    return Progress(**stored["progress"])
 
 
 def main() -> None:
