@@ -25,11 +25,13 @@ def kept(depth: int, drop_every: int) -> tuple[int, ...]:
     return tuple(i for i in range(1, depth + 1) if not drop_every or (i - 1) % drop_every or i > depth - 2)
 
 
-def whole(name: str, backbone: nn.Module) -> T5:
-    """The backbone. Raises MethodError where it has no decoder."""
+def whole(name: str, backbone: nn.Module, drop_every: int) -> T5:
+    """The backbone. Raises MethodError where it has no decoder, or where too few blocks of it would be read."""
     if not isinstance(backbone, T5):
         raise MethodError(f"{name!r} reads T5's encoder and decoder: --backbones t5.decoder with --weights FOLDER; on "
                           f"other backbones it is {name.removesuffix('_t5')!r}")
+    if drop_every == 1:
+        raise MethodError(f"{name!r}: drop_every=1 leaves all blocks but two out; 0 keeps all of them")
     return backbone
 
 

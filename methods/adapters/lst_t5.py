@@ -49,12 +49,10 @@ class LadderOnT5(Adapter):
                           ] = 4
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
-        net = whole("lst_t5", backbone)
+        net = whole("lst_t5", backbone, self.drop_every)
         if width_of("lst_t5", net, self.reduction) % net.tower.heads:
             raise MethodError(f"'lst_t5': reduction={self.reduction} does not fit width {net.embed_dim} with "
                               f"{net.tower.heads} heads")
-        if self.drop_every == 1:
-            raise MethodError("'lst_t5': drop_every=1 leaves all blocks but two out; 0 keeps all of them")
         return LadderT5(net, classes, self)
 
 

@@ -51,11 +51,9 @@ class SherlOnT5(Adapter):
     dropout: Annotated[float, ">= 0, < 1", "behind the two new norms, while training"] = 0.1
 
     def build(self, backbone: nn.Module, classes: int) -> nn.Module:
-        net = whole("sherl_t5", backbone)
+        net = whole("sherl_t5", backbone, self.drop_every)
         if len(net.blocks) < 2:
             raise MethodError("'sherl_t5' needs a T5 of two blocks at least")
-        if self.drop_every == 1:
-            raise MethodError("'sherl_t5': drop_every=1 leaves all blocks but two out; 0 keeps all of them")
         return SherlT5(net, classes, self)
 
 
