@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +23,10 @@ from methods.grammar import MethodError, parse
 from reports.check import _record as judged
 from results import evidence, store
 from results.metrics import recompute
-from results.schema import RunResult, RunSpec
 
 from . import tiny_pairs, tiny_texts
 from .tiny_pairs import MODEL, NAME
+from .tiny_texts import run
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +39,6 @@ def _tiny() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_texts.folder(tmp_path_factory.mktemp("checkpoint"))
-
-
-def run(spec: RunSpec, at: Path, root: Path, **changes: Any) -> RunResult:
-    found = execute(spec, {}, tiny_texts.where(at, root, **changes), root / "runs")
-    assert found.status == "ok", found.failure
-    return found
 
 
 def test_a_run_on_pairs_tells_recalls_that_follow_from_its_ranks(at: Path, tmp_path: Path) -> None:

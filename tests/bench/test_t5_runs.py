@@ -17,17 +17,17 @@ from bench.engine import backbones
 from bench.engine.forecast import forecast
 from bench.engine.forms import input_problems
 from bench.engine.optim import learning_rate
-from bench.engine.record import execute
 from bench.engine.wording import Wording, file_hash, question, spoken
 from datasets import registry
 from datasets.card import Item, Text
 from methods import hf, t5
 from methods.grammar import parse
 from methods.towers import tower
-from results.schema import RunResult, RunSpec
+from results.schema import RunSpec
 
 from . import tiny_texts
 from .test_text_bytes import spec as priced
+from .tiny_texts import run
 
 WORDS = ["<pad>", "</s>", "[UNK]", "0", "1", "tiny_film", "sentence", ":", *tiny_texts.WORDS[4:],
          *map(str, range(2, 100))]
@@ -77,12 +77,6 @@ def spec(method: str, at: Path, **changes: Any) -> RunSpec:
     made = tiny_texts.spec(method, at, model=MODEL, weights=backbones.find_weights(MODEL, at).sha256,
                            tokenizer=file_hash(at / "tokenizer.json"))
     return replace(made, **changes)
-
-
-def run(one: RunSpec, at: Path, root: Path, **changes: Any) -> RunResult:
-    found = execute(one, {}, tiny_texts.where(at, root, **changes), root / "runs")
-    assert found.status == "ok", found.failure
-    return found
 
 
 @pytest.mark.parametrize("method", ["full", "sherl_t5(reduction=4)", "lst_t5(reduction=2)", "lora+pace",

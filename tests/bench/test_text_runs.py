@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +22,9 @@ from datasets.card import DataError, Item, Text
 from methods.grammar import MethodError
 from results import store
 from results.metrics import recompute
-from results.schema import RunResult, RunSpec
 
 from . import tiny_texts
-from .tiny_texts import MODEL, WORDS
+from .tiny_texts import MODEL, WORDS, run
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +37,6 @@ def _tiny() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_texts.folder(tmp_path_factory.mktemp("checkpoint"))
-
-
-def run(spec: RunSpec, at: Path, root: Path, **changes: Any) -> RunResult:
-    found = execute(spec, {}, tiny_texts.where(at, root, **changes), root / "runs")
-    assert found.status == "ok", found.failure
-    return found
 
 
 @pytest.mark.parametrize("method", ["linear", "full", "lora", "sherl(reduction=4)", "lst(reduction=4, fisher_images=8)",

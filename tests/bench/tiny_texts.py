@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.engine import backbones
+from bench.engine.record import execute
 from bench.engine.where import Where
 from bench.engine.wording import file_hash
 from datasets import registry
@@ -21,7 +22,7 @@ from methods import hf
 from methods.grammar import parse
 from methods.text import built
 from methods.towers import tower
-from results.schema import RunSpec
+from results.schema import RunResult, RunSpec
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "fine", "poor", "film", "story", "not", "very", "the", "a",
          "was", "it"]
@@ -112,3 +113,10 @@ def spec(method: str, at: Path, **changes: Any) -> RunSpec:
 
 def where(at: Path, root: Path, cached: bool = True, **changes: Any) -> Where:
     return Where(root, root / "cache" if cached else None, at / "model.safetensors", **changes)
+
+
+def run(one: RunSpec, at: Path, root: Path, **changes: Any) -> RunResult:
+    """Below `root`; it must end well."""
+    found = execute(one, {}, where(at, root, **changes), root / "runs")
+    assert found.status == "ok", found.failure
+    return found
