@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from methods import towers
+
 from ..embedded import language
+from . import halves, packaged
 
 EMBEDDED = "regatta_vit_48"  # of the demo, of stand-ins and of every miniature
 DISTILLED = "regatta_vit_64"
@@ -41,3 +45,33 @@ PAIR = "pair"  # of a tower for pictures with one for texts, as regatta_vit_64:m
 
 class BackboneError(ValueError):
     """No such backbone, or its weights are not here; one sentence for the user."""
+
+
+def plain(name: str) -> str:
+    """A name without the mark of a package, or of a decoder; of a text tower in this repository all its numbers."""
+    return SHIPPED_TEXT[name][1] if name in SHIPPED_TEXT else packaged.plain(name).removesuffix(DECODER)
+
+
+def is_text(name: str) -> bool:
+    """Whether it is a text tower."""
+    return towers.is_tower(plain(name))
+
+
+def decodes(name: str) -> bool:
+    """Whether a backbone answers by a decoder."""
+    return towers.is_tower(name) and name.endswith(DECODER)
+
+
+def family(name: str) -> str:
+    """A key of FAMILIES, or the name itself where we know nothing about it.
+
+    Told by the beginning of the name, at once; a test compares it with the classes that timm builds.
+    """
+    if halves.is_pair(name):
+        return PAIR
+    if is_text(name):
+        return TEXT
+    for known, beginning in FAMILIES.items():
+        if re.match(beginning, name):
+            return known
+    return name.partition(".")[0]
