@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from results.pools import Pool
 
-from ..engine.backbones import EMBEDDED, EMBEDDED_TEXT, PAIR, TEXT, decodes, family
+from ..engine.backbones import DISTILLED, EMBEDDED, EMBEDDED_TEXT, PAIR, TEXT, decodes, family
 
-SMALL_PAIR = "regatta_vit_64:minilm.package"
+SMALL_PAIR = f"{DISTILLED}:{EMBEDDED_TEXT}"  # of pictures with captions: both embedded
 VIT_B = "vit_base_patch16_224.augreg_in21k"
 CORE = ("linear", "full", "bitfit", "vpt", "adapter", "lora", "lora+pace", "full+tpgm(proj_every=2)")
 GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured", "fgvc": "FGVC",
