@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from datasets import registry
 from datasets.card import Card
-from methods.catalog import broken
 from methods.grammar import canonical, parse
 from results import scores, store
 from results.pools import ADAPTS
@@ -95,12 +94,11 @@ def _always_real(card: Card) -> bool:
 
 
 def _whole(request: Request) -> dict[tuple[str, str, str, int], Planned]:
-    """Every run of the suite; none while a broken file holds one of its parts: its file keeps what was asked before."""
+    """Every run of the suite; none where it cannot be planned here though the part that is asked for can: a package is
+    not installed, a file is broken. The suite's file keeps what was asked before."""
     try:
         return {key_of(p): p for p in specs_of(request, resolve(request))}
     except UsageError:
-        if not broken() and not registry.broken():
-            raise
         return {}
 
 

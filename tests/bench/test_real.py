@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bench import checkout
-from bench.engine.packaged import WHEELS
+from bench.engine.packaged import WHEELS, Wheel
 from bench.engine.record import execute
 from bench.engine.where import Where
 from bench.planning import inputs
 from bench.planning.plan import make
-from bench.planning.request import Request
+from bench.planning.request import Request, UsageError
 from bench.planning.resolve import Planned
 from bench.planning.standing import columns_of
 from bench.suites import SUITES
@@ -79,6 +79,15 @@ def test_a_method_stands_on_the_backbone_that_carries_it_at_that_ones_size(tmp_p
     assert on_lite == dict.fromkeys(HEADS, 96)
     assert {r.spec.image_size for r in plan.runs if r.spec.model == VIT} == {64}
     assert len(plan.runs) == len(SUITES["real"]().methods) + len(HEADS)
+
+
+def test_a_part_of_a_suite_runs_where_the_rest_is_not_installed(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wheel, "path", lambda self: None)
+    part = Request(suite="real", datasets=("digits",), methods=("lora",), backbones=(VIT,), seeds=(0,))
+    assert [run.spec.model for run in make(part, tmp_path).runs] == [VIT]
+    with pytest.raises(UsageError, match="make real"):
+        make(Request(suite="real", datasets=("digits",), methods=("linear",)), tmp_path)
 
 
 def test_sets_that_are_not_installed_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
