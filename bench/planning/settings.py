@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from methods.catalog import Scalar
-from methods.grammar import MethodText
+from methods.grammar import Choice, MethodText
 from results.ladder import SUFFIX
 from results.schema import WHOLE, RunSpec
 
@@ -73,13 +73,25 @@ def name_problem(name: str) -> str:
 
 
 def recipe_of(method: MethodText) -> dict[str, Any]:
-    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one."""
-    stated = [dict(part.info.facts["recipe"]) for part in method.parts if part.info.facts.get("recipe")]
+    """Fields of the published recipe that a method's file states as `recipe`: the last part's that states one.
+
+    An option of a later paper (PiSSA's start in LoRA's file) makes another method of a part, which the file's recipe,
+    published before, is not for.
+    """
+    stated = [dict(part.info.facts["recipe"]) for part in method.parts
+              if part.info.facts.get("recipe") and not of_later_papers(part)]
     return stated[-1] if stated else {}
+
+
+def of_later_papers(part: Choice) -> list[str]:
+    """The part's options that came with papers after its own and are in use."""
+    return [name for name, _ in part.recorded if name in part.info.facts.get("later", ())]
 
 
 def why_none(method: MethodText) -> str:
     """Why the method has no published recipe, in brackets, as its adapter's file says; empty where it does not."""
+    if later := of_later_papers(method.adapter):
+        return f" (the one of {method.adapter.name} is for it without {', '.join(later)})"
     why = method.adapter.info.facts.get("recipe_from", "")
     return f" ({why})" if why else ""
 

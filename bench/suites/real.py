@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engine.backbones import DISTILLED
 from .base import DECAYED, SMALL, Suite, Tuning, suite
+from .basic import SHELF
 
 VIT = DISTILLED
 LITE = "tf_efficientnet_lite0.package"
@@ -154,3 +155,26 @@ def real_memory() -> Suite:
         tuning=Tuning(("stamps", "clipart"), "grid", STEPS),
         budget="none: one learning rate for all; TUNE=4 searches four each", cost="63 runs, 90 minutes of one core",
         reference="linear")
+
+
+EIGHT_RATES = {"lr": (1e-3, 1e-2, 1e-4, 3e-3, 3e-2, 3e-4, 1e-1, 2e-3)}
+
+
+@suite
+def real_shelf() -> Suite:
+    """The whole shelf on two real sets: 41 architectures x (stamps, digits), 10 epochs, 3 seeds: 246 runs.
+
+    300 to 541 images at 64 pixels, 15 to 60 s a run on one core: some two hours of one core. Ladders (`LADDER=1
+    TUNE=8`) search eight learning rates for each method and set. The part that asks whether a form of LoRA is told
+    apart once its rate is searched: `--methods linear full bitfit adapter lora dora vera "lora(scale='rslora')"
+    "lora(init='pissa')" "lora(lr_ratio=16)"`, another two hours.
+    """
+    return Suite(
+        name="real-shelf", title="The whole shelf on real images: 41 architectures, embedded ViT",
+        note="One learning rate for all but full fine-tuning, not tuned per method: what each one costs, and who works "
+             f"out of the box. {LICENCES} {DECAYED}",
+        datasets=("stamps", "digits"), methods=SHELF, backbones=(VIT,), seeds=(0, 1, 2),
+        protocol=PROTOCOL | dict(epochs=10, warmup_epochs=1), standins=False, rates={"full": RATES["full"]},
+        tuning=Tuning((), "grid", EIGHT_RATES),
+        budget="none: one learning rate for adapters, one for the whole network; TUNE=8 searches eight each",
+        cost="246 runs, two hours of one core", reference="lora")

@@ -99,6 +99,14 @@ def test_methods_without_a_recipe_say_why() -> None:
     assert have == ["lora"] and len(without) == 1 and without[0].startswith("linear has no published recipe")
 
 
+def test_a_form_of_a_later_paper_does_not_take_the_recipe_of_the_adapters_own() -> None:
+    """The file's recipe is the one that LoRA was run with, not PiSSA's: rows of step `paper` are the authors'."""
+    texts = ("lora(init='pissa')", "lora(lr_ratio=16)", "lora(rank=4)", "lora(init='pissa')+pace")
+    have, without = ladder.with_recipe(texts)
+    assert have == ["lora(rank=4)", "lora(init='pissa')+pace"], "an option of its own paper, a part with its own recipe"
+    assert without[1].endswith("(the one of lora is for it without lr_ratio)")
+
+
 def test_a_combination_takes_the_place_of_an_earlier_one_of_its_kind(tmp_path: Path) -> None:
     spec = tiny.spec("lora", combined="seeds", ingredients=("1*aaaaaaaaaaaa",))
     members = (Member("aaaaaaaaaaaa", 1, "final", 0),)
