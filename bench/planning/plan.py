@@ -36,6 +36,12 @@ class Plan:
         """Of the done runs, where each one that was made elsewhere comes from."""
         return [r.why for r in self.runs if r.state == "done" and r.why.startswith(RECEIVED)]
 
+    def whole(self) -> bool:
+        """Whether it has as many runs as its suite by itself: what the suite says of its cost holds then."""
+        suite = self.suite
+        rows = sum(suite.shows(b, m) for b in suite.backbones for m in suite.methods)
+        return len(self.runs) == rows * len(suite.datasets) * len(suite.seeds)
+
     def to_do(self) -> list[Planned]:
         return [r for r in self.runs if r.state == "missing"]
 

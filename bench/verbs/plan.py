@@ -15,6 +15,7 @@ from .here import made, tell_graphs, tell_received
 from .words import Verb, accepting, request_of, what, which, workers
 
 ORDER = 30  # in the list of commands
+FEW = 6  # data sets that are named one by one
 
 
 def add(verb: Verb) -> None:
@@ -84,6 +85,8 @@ def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -
     print(f"suite {plan.view.name}: {len(plan.runs)} runs, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
     tell_received(plan)
+    for line in drawn(plan):
+        print(line)
     todo = plan.to_do()
     tell_graphs(todo)
     if todo:
@@ -93,5 +96,16 @@ def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -
             refuse(todo, columns, profile, forecast=True)
             at_once = profile.parallel
         units = 1 if profile is None else profile.gpus or profile.cpus
-        for line in lines(price(todo, columns, gpu or None), at_once, units, "GPU" if gpu else "core", plan.suite.cost):
+        whole = plan.suite.cost if plan.whole() else ""
+        for line in lines(price(todo, columns, gpu or None), at_once, units, "GPU" if gpu else "core", whole):
             print(line)
+
+
+def drawn(plan: Plan) -> list[str]:
+    """A line where data sets are stand-ins: whoever typed a set's name may have meant the real one."""
+    every = list(dict.fromkeys(run.spec.dataset for run in plan.runs))
+    found = [name for name in every if any(r.spec.standin for r in plan.runs if r.spec.dataset == name)]
+    if not found:
+        return []
+    which = ", ".join(found) if len(found) <= FEW else f"{len(found)} of {len(every)} data sets"
+    return [f"stand-ins, drawn by a program, not the real images: {which}; --root FOLDER without --suite takes real ones"]
