@@ -49,6 +49,9 @@ class _Parser(argparse.ArgumentParser):
             raise ValueError(message)
         if re.match("unrecognized arguments: [^-]", message):
             message += "; names stand before options"
+        choice = re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL)
+        if choice and (near := get_close_matches(choice[2], re.findall("[^', ]+", choice[3]), n=1)):
+            message = f"argument {choice[1]}: invalid choice {choice[2]!r}; did you mean {near[0]}?"
         wrong = re.match("unrecognized arguments: (--[^ =]+)", message)
         if wrong:
             near = get_close_matches(wrong[1], self._options(), n=1, cutoff=0.7)

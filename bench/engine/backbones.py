@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods import towers
 
-from . import halves, packaged
+from . import halves, known, packaged
 from .known import DECODER, SHIPPED_TEXT, USUAL
 from .known import DISTILLED as DISTILLED
 from .known import EMBEDDED as EMBEDDED
@@ -159,7 +159,7 @@ def check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
         every = [*KNOWN, *packaged.WHEELS, *packaged.TEXT_WHEELS, *towers.NAMED, *timm.list_models()]
-        hits = get_close_matches(name, every, n=3, cutoff=0.6)
+        hits = known.spoken(name) or get_close_matches(name, every, n=3, cutoff=0.6)
         raise BackboneError(f"timm has no backbone {name!r}" + (f"; did you mean {' or '.join(hits)}?" if hits else ""))
     if tag and _config(name) is None:
         tags = timm.list_pretrained(f"{arch}.*")

@@ -52,6 +52,16 @@ def plain(name: str) -> str:
     return SHIPPED_TEXT[name][1] if name in SHIPPED_TEXT else packaged.plain(name).removesuffix(DECODER)
 
 
+def spoken(name: str) -> list[str]:
+    """The names of KNOWN backbones that are called so in papers: `ViT-B/16`, `vit-b`, `resnet 50`."""
+    said = _squeezed(name)
+    return [known for known, about in KNOWN.items() if len(said) > 3 and _squeezed(about).startswith(said)]
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
 def is_text(name: str) -> bool:
     """Whether it is a text tower."""
     return towers.is_tower(plain(name))

@@ -56,6 +56,8 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     (["run", "--datasets", "cifar100", "--methods", "lora", "lora+pace", "--backbones", VIT, "--root", "/elsewhere"],
      [f"the weights of backbone '{VIT}' are not on this machine", "the data folder '/elsewhere' does not exist; it "
       "should hold cifar/"]),
+    (["plan", "--datasets", "svhn", "--methods", "linear", "--backbones", "ViT-L/16", "--root", "."],
+     ["timm has no backbone 'ViT-L/16'; did you mean vit_large_patch16_224.augreg_in21k?"]),
     (["plan", "--suite", "vtab1k", "--no-pretrained"], ["real data is needed for caltech101, cifar100, dtd"]),
     (["data", "check", "svhn"], ["say which folder to check with --root DIR"]),
     (["data", "check", "svhn", "--root", "/elsewhere"], ["the data folder '/elsewhere' does not exist"]),
@@ -96,6 +98,18 @@ def test_argparse_mistakes_exit_2_too(capsys: pytest.CaptureFixture[str]) -> Non
             cli.main(words)
         assert stop.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (["rnu"], "argument VERB: invalid choice 'rnu'; did you mean run?"),
+    (["list", "method"], "argument kind: invalid choice 'method'; did you mean methods?"),
+    (["tune", "--budget", "2", "--prune", "halve"], "argument --prune: invalid choice 'halve'; did you mean halving?"),
+    (["list", "nothing"], "(choose from 'methods', ")])
+def test_a_misspelt_word_of_a_few_is_answered_with_the_near_one(words: list[str], sentence: str,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_config_file_says_the_same_and_the_command_line_wins(tmp_path: Path) -> None:
