@@ -6,11 +6,13 @@ Nothing is run and no number is made up: `bench.perf.advice` says where each com
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import registry
@@ -20,6 +22,7 @@ from methods.grammar import MethodText, parse
 from .. import checkout
 from ..engine import backbones
 from ..planning import resolve, settings
+from ..planning.inputs import data_problems
 from ..planning.request import UsageError
 from ..suites import CORE
 from ..units import duration
@@ -271,6 +274,8 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     words += ["--root", args.data] if args.data else []
     for folder in args.extra:
         words += ["--extra", folder]
+    lacking = _lacking(args)
+    words += [word for more, _ in lacking for word in more]
     small = [f"{r.text} ({r.batches[-1]})" for r in rows if r.seen is None and not r.fits and max(r.batches, default=0)]
     told = f"\nnot among them, for they fit with a smaller batch alone: {', '.join(small)}" if small else ""
     total = sum(3 * r.time.seconds for r in open_ if r.time is not None)
@@ -279,4 +284,20 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     cost = f"its time is {UNKNOWN}" if unknown == len(open_) else (
         f"some {duration(total)} one after the other, {total / 3600:.2f} {units}-hours" + (
             f", and {unknown} methods whose time is {UNKNOWN}" if unknown else ""))
+    told += "".join(f"\n{why}" for _, why in lacking)
     return f"what is not known is settled by ({cost}):\n  {shlex.join(words)}{told}"
+
+
+def _lacking(args: argparse.Namespace) -> list[tuple[list[str], str]]:
+    """(words that the command needs beside those that were typed, why) where data or weights are not here."""
+    found = []
+    request = request_of(args)
+    if not (request.data or os.environ.get("DATA") or resolve.suite_of(request).standins) and \
+            data_problems([registry.get(name) for name in args.datasets], Path(), ""):
+        found.append((["--root", "FOLDER"], "FOLDER: where the real data lies; `data check NAME --root FOLDER` tries it"))
+    try:
+        backbones.find_weights(args.backbone or backbones.EMBEDDED)
+    except backbones.BackboneError:
+        found.append((["--weights", "FILE"], f"FILE: the weights of {args.backbone}, which are not here; --download in "
+                      "its place fetches them"))
+    return found

@@ -207,3 +207,19 @@ def test_the_page_says_what_the_command_prints(command: str, nothing: Path, caps
     page = (DOCS / "advise.md").read_text().partition(command)[2]
     wanted = next(line for line in page.splitlines() if line.startswith("linear "))
     assert re.split(r" {2,}", told.strip()) == re.split(r" {2,}", wanted.strip().removesuffix("yes").strip())
+
+
+def test_the_command_at_the_end_says_what_it_needs_that_is_not_here(
+        nothing: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed as it stood, it was refused: no data, no weights."""
+    monkeypatch.delenv("DATA", raising=False)
+    real = ["advise", "--datasets", "svhn", "--methods", "linear", "--memory", "12GB", "--backbone",
+            "vit_small_patch16_224.augreg_in21k"]
+    monkeypatch.setattr(advice, "memory", lambda *_: None)
+    assert cli.main(real) == 0
+    told = capsys.readouterr().out
+    assert "--root FOLDER --weights FILE\nFOLDER: where the real data lies" in told and "--download" in told
+    assert cli.main([*real, "--root", str(nothing)]) == 0
+    assert f"--root {nothing} --weights FILE\nFILE: " in capsys.readouterr().out
+    assert cli.main([*EMPTY, "--memory", "12GB"]) == 0
+    assert "FOLDER" not in capsys.readouterr().out, "drawn images and embedded weights are here"
