@@ -294,7 +294,8 @@ def _lacking(args: argparse.Namespace) -> list[tuple[list[str], str]]:
     request = request_of(args)
     if not (request.data or os.environ.get("DATA") or resolve.suite_of(request).standins) and \
             data_problems([registry.get(name) for name in args.datasets], Path(), ""):
-        found.append((["--root", "FOLDER"], "FOLDER: where the real data lies; `data check NAME --root FOLDER` tries it"))
+        found.append((["--root", "FOLDER"], "FOLDER: where the real data lies; `data check NAME --root FOLDER` tries "
+                      "it"))
     try:
         backbones.find_weights(args.backbone or backbones.EMBEDDED)
     except backbones.BackboneError:

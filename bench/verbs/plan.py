@@ -108,4 +108,5 @@ def drawn(plan: Plan) -> list[str]:
     if not found:
         return []
     which = ", ".join(found) if len(found) <= FEW else f"{len(found)} of {len(every)} data sets"
-    return [f"stand-ins, drawn by a program, not the real images: {which}; --root FOLDER without --suite takes real ones"]
+    return [f"stand-ins, drawn by a program, not the real images: {which}; --root FOLDER without --suite takes "
+            "real ones"]
