@@ -130,8 +130,8 @@ def evaluation(text: str) -> str:
 def forms(text: str) -> str:
     """Other forms of ViT."""
     for name, form in FORMS.items():
-        model = _built(text, **form)
         try:
+            model = _built(text, **form)
             with following(model):
                 model(batch().x)
         except Exception as error:

@@ -45,15 +45,16 @@ def _tell(text: str, kind: str) -> int:
     import torch
 
     from ..battery import adapters, further
-    from ..battery.verdicts import judge
+    from ..battery.verdicts import Verdict, judge
 
     torch.set_num_threads(1)
-    began, bad = time.perf_counter(), 0
+    began, bad = time.perf_counter(), list[Verdict]()
     print(f"{text}: {kind}, file {catalog_file(text)}")
     for one in judge(adapters.checks(text) if kind == "adapter" else further.checks(text)):
-        print(f"  {'ok   ' if one.good else 'WRONG'}  {one.name}: {one.told}", flush=True)
-        bad += not one.good
-    print(f"{'all is well' if not bad else f'{bad} wrong'} ({time.perf_counter() - began:.0f} s); what only the paper "
+        first = next((b.name for b in bad if b.told == one.told), "")  # one mistake stops many checks
+        print(f"  {'ok   ' if one.good else 'WRONG'}  {one.name}: {f'as {first}' if first else one.told}", flush=True)
+        bad += [] if one.good else [one]
+    print(f"{'all is well' if not bad else f'{len(bad)} wrong'} ({time.perf_counter() - began:.0f} s); what only the paper "
           "knows, whether the formula is its own, is for a test of yours")
     return 1 if bad else 0
 

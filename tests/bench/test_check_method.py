@@ -63,6 +63,8 @@ class Shift(Adapter):
         net: Any = backbone
         if self.mistake != "freeze":
             freeze(net)
+        if self.mistake == "norm":
+            net.norm.weight.requires_grad_(True)
         for depth, block in enumerate(net.blocks):
             net.blocks[depth] = Wrapped(block, Add(net.embed_dim, depth, self.mistake))
         return replace_head(net, classes)
@@ -77,6 +79,7 @@ MISTAKES: list[tuple[str, Callable[[str], str], str]] = [
     ("batch", adapters.evaluation, "depends on the other images of its batch"),
     ("not stored", adapters.storing, "after storing and loading the answers differ .* register_buffer"),
     ("tokens", adapters.forms, "must match .*; on a ViT with registers; it broke in 'blocks.0"),
+    ("norm", adapters.forms, "no attribute 'weight'; an Identity stands where .* fc_norm .*; on a ViT with no class"),
     ("", adapters.forms, "is float32 on a float64 backbone .*make it with zeros"),
 ]
 
@@ -147,3 +150,13 @@ def test_what_ships_passes(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_no_part_is_answered_by_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check-method", "lroa"]) == 2
     assert "'lroa' is no one part; did you mean lora" in capsys.readouterr().err
+
+
+def test_a_mistake_that_stops_every_check_is_not_told_nine_times(capsys: pytest.CaptureFixture[str],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "adapter_of", lambda text: Shift(mistake="shape"))
+    monkeypatch.setattr(subject, "create", lambda text: Method(text, Shift(mistake="shape"), [], []))
+    assert cli.main(["check-method", "ssf"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("WRONG") == 9 and told.count("must match") == 3, "where it broke is told by two of them"
+    assert "WRONG  training: as gradients" in told, told
