@@ -1,6 +1,6 @@
 """How far work is, with the time left, on stderr: a bar on a terminal, elsewhere (a log) a line each minute.
 
-What is done counts parts of runs, several at once, so it is told as a share: two halves are not one finished run. The
+The first line comes soon, so that somebody who waits knows that it is at work. What is done counts parts of runs, several at once, so it is told as a share: two halves are not one finished run. The
 time left follows from the speed since work first showed, not since the start: processes, imports and data come first
 and would make the first estimate many times too long.
 """
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from results.visible import bare, visible
 
 AFTER_S = 3.0  # shorter work shows no bar
-LINE_S = 60.0  # between lines where there is no terminal
+FIRST_S, LINE_S = 10.0, 60.0  # until the first line and between lines where there is no terminal
 SEEN = 0.1  # of all there is, or one run: so much must have been done at a measured speed before time is promised
 FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total} [{elapsed}<LEFT] {postfix}"
 
@@ -26,7 +26,8 @@ class Bar:
 
     def __init__(self, total: int, name: str) -> None:
         self.total, self.name, self.done = total, name, 0.0
-        self.began = self.told = time.monotonic()
+        self.began = time.monotonic()
+        self.next = self.began + FIRST_S
         self.first: tuple[float, float] | None = None  # when something first was done, and how much
         self.bar = tqdm(total=total, desc=visible(name), file=bare(sys.stderr), disable=not sys.stderr.isatty(),
                         delay=AFTER_S, bar_format=FORMAT.replace("LEFT", "?"))
@@ -41,8 +42,8 @@ class Bar:
         self.bar.bar_format = FORMAT.replace("LEFT", "?" if left is None else _clock(left))
         self.bar.set_postfix_str(visible(label)[:40], refresh=False)
         self.bar.update(done - self.bar.n)
-        if self.bar.disable and now - self.told >= LINE_S:
-            self.told = now
+        if self.bar.disable and now >= self.next:
+            self.next = now + LINE_S
             print(f"{self.name}: {self.line(now)}", file=sys.stderr, flush=True)
 
     def left(self, now: float) -> float | None:

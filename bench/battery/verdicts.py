@@ -52,8 +52,8 @@ def explained(error: Exception) -> str:
         near = get_close_matches(error.name, known, n=1)
         told += f"; did you mean {near[0]!r}?" if near else ""
         if type(owner) is nn.Identity:
-            told += "; an Identity stands where a form of ViT has no such layer (one without a class token has fc_norm " \
-                    "in the place of norm): ask for the type before you train it"
+            told += ("; an Identity stands where a form of ViT has no such layer (one without a class token has "
+                     "fc_norm in the place of norm): ask for the type before you train it")
     told += "".join(f"; on a ViT with {form}" for form in getattr(error, "__notes__", ()))
     where = getattr(error, "regatta_module", "")
     return told + (f"; {where}" if where and SHAPES.search(said) else "")

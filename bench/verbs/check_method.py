@@ -54,8 +54,8 @@ def _tell(text: str, kind: str) -> int:
         first = next((b.name for b in bad if b.told == one.told), "")  # one mistake stops many checks
         print(f"  {'ok   ' if one.good else 'WRONG'}  {one.name}: {f'as {first}' if first else one.told}", flush=True)
         bad += [] if one.good else [one]
-    print(f"{'all is well' if not bad else f'{len(bad)} wrong'} ({time.perf_counter() - began:.0f} s); what only the paper "
-          "knows, whether the formula is its own, is for a test of yours")
+    print(f"{'all is well' if not bad else f'{len(bad)} wrong'} ({time.perf_counter() - began:.0f} s); what only the "
+          "paper knows, whether the formula is its own, is for a test of yours")
     return 1 if bad else 0
 
 

@@ -21,13 +21,15 @@ def test_a_log_gets_a_line_a_minute_and_no_bar(monkeypatch: pytest.MonkeyPatch) 
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     with progress.Bar(8, "demo: runs") as bar:
-        for done in range(8):
-            now[0] += 40
-            bar.to(done, "svhn lora")
-    assert log.getvalue().splitlines() == ["demo: runs: 12 % of 8 after 01:20",  # a run takes 40 s
-                                           "demo: runs: 38 % of 8 after 02:40, about 03:20 left",
-                                           "demo: runs: 62 % of 8 after 04:00, about 02:00 left",
-                                           "demo: runs: 88 % of 8 after 05:20, about 00:40 left"]
+        for second in range(5, 321, 5):  # a run takes 40 s
+            now[0] = 100.0 + second
+            bar.to(second // 40, "svhn lora")
+    assert log.getvalue().splitlines() == ["demo: runs: 0 % of 8 after 00:10",  # the first soon: it is at work
+                                           "demo: runs: 12 % of 8 after 01:10",
+                                           "demo: runs: 38 % of 8 after 02:10, about 03:45 left",
+                                           "demo: runs: 50 % of 8 after 03:10, about 03:20 left",
+                                           "demo: runs: 75 % of 8 after 04:10, about 01:24 left",
+                                           "demo: runs: 88 % of 8 after 05:10, about 00:45 left"]
 
 
 def test_halves_are_not_called_finished_and_a_slow_start_is_not_taken_for_the_speed(
@@ -40,9 +42,10 @@ def test_halves_are_not_called_finished_and_a_slow_start_is_not_taken_for_the_sp
         for second in range(0, 181, 2):
             now[0] = float(second)
             bar.to(2 * max(0, (second - 54) // 6) * 0.05, "svhn lora")
-    first, second = log.getvalue().splitlines()[:2]
-    assert first == "demo: runs: 5 % of 2 after 01:00"
-    assert second == "demo: runs: 55 % of 2 after 02:00, about 00:54 left"
+    soon, first, second = log.getvalue().splitlines()[:3]
+    assert soon == "demo: runs: 0 % of 2 after 00:10"
+    assert first == "demo: runs: 10 % of 2 after 01:10"
+    assert second == "demo: runs: 60 % of 2 after 02:10, about 00:51 left"
     assert "1 of 2" not in log.getvalue()
 
 
@@ -50,7 +53,7 @@ def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(progress, "AFTER_S", 0.0)
-    monkeypatch.setattr(progress, "LINE_S", 0.0)
+    monkeypatch.setattr(progress, "FIRST_S", 0.0)
     with progress.Bar(2, "demo: runs") as bar:
         bar.to(1.0, "svhn lora")
         bar.one_more("dtd lora")
