@@ -1,8 +1,9 @@
 """How far work is, with the time left, on stderr: a bar on a terminal, elsewhere (a log) a line each minute.
 
-The first line comes soon, so that somebody who waits knows that it is at work. What is done counts parts of runs, several at once, so it is told as a share: two halves are not one finished run. The
-time left follows from the speed since work first showed, not since the start: processes, imports and data come first
-and would make the first estimate many times too long.
+The first line comes soon, so that somebody who waits knows that it is at work. What is done counts parts of runs,
+several at once, so it is told as a share: two halves are not one finished run. The time left follows from the speed
+since work first showed, not since the start: processes, imports and data come first and would make the first estimate
+many times too long.
 """
 
 from __future__ import annotations
