@@ -90,7 +90,8 @@ def _key(card: Card, root: Path, listed: Mapping[str, Sequence[Item]], files: Fi
         for item in items:
             digest.update(f"{split}\t{name_of(item.image)}\t{item.label}{words(item)}\n".encode())
     for file, (stat, _) in files.items():
-        digest.update(f"{file}\t{stat.st_ino}\t{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}\n".encode())
+        told = f"{file}\t{stat.st_ino}\t{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}\n"
+        digest.update(told.encode(errors="surrogateescape"))  # a folder's name may be no UTF-8
     return digest.hexdigest()[:32]
 
 

@@ -77,6 +77,8 @@ class Tree:
         pure = PurePosixPath(relative)
         if any(ord(sign) < 32 or ord(sign) == 127 for sign in relative):
             return "has a control character in its name; rename it"
+        if any("\ud800" <= sign <= "\udfff" for sign in relative):  # bytes that the system could not make a text of
+            return "has a name that is not UTF-8; rename it"
         if not pure.parts or "\\" in relative:
             return "is not a path"
         if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:

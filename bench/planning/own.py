@@ -53,15 +53,8 @@ def read(place: Path, partial: bool = False, seed: int = 0) -> tuple[Card, list[
     `partial`: images that cannot be read are left aside in place of standing in the way.
     """
     found = looked(place)
-    if partial and found.unreadable and found.photos:
-        kept = [p for p in found.problems if "cannot be read" not in p]
-        found.remarks.append(f"{len(found.unreadable)} image{'s' if len(found.unreadable) > 1 else ''} that cannot be "
-                             "read left aside")
-        found.problems = kept
-    elif found.unreadable:
-        found.problems.append("mend or remove them, or give --partial to leave them aside")
     os.environ[note.PLACE] = str(checkout.FOLDERS)  # for the processes that run what is planned here
-    card, photos = note.settle(found, seed, checkout.FOLDERS)
+    card, photos = note.settle(found, seed, checkout.FOLDERS, partial)
     return card, photos, [shown(remark) for remark in found.remarks]
 
 
@@ -69,7 +62,7 @@ def looked(place: Path) -> Found:
     """What lies in a folder, every image decoded once. Raises DataError for what is no folder of images."""
     from ..progress import Bar
 
-    kept = checkout.CACHE.parent / "lists" / f"own-{sha256(str(place.absolute()).encode()).hexdigest()[:16]}.json"
+    kept = checkout.CACHE.parent / "lists" / f"own-{sha256(os.fsencode(place.absolute())).hexdigest()[:16]}.json"
     known = _known(kept)
     before = len(known)
     with Bar(max(1, before), f"reading {shown(place.name)}") as bar:

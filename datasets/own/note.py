@@ -59,9 +59,13 @@ def there(name: str, notes: Path | None = None) -> bool:
     return ((notes or folder()) / f"{name}.json").is_file()
 
 
-def settle(found: Found, seed: int, notes: Path) -> tuple[Card, list[Photo]]:
-    """Divide what was found and write its note; raises DataError with all that stands in the way."""
+def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple[Card, list[Photo]]:
+    """Divide what was found and write its note; raises DataError with all that stands in the way.
+
+    `partial`: images that cannot be read are left aside in place of standing in the way.
+    """
     photos = divide(found, seed)
+    found.judge_unreadable(partial)
     if found.problems:
         raise DataError(f"{found.name}/: " + "; ".join(found.problems))
     classes = found.classes
@@ -74,7 +78,8 @@ def settle(found: Found, seed: int, notes: Path) -> tuple[Card, list[Photo]]:
             "classes": classes, "images": [[p.path, p.split, label[p.label], p.sha256] for p in rows]}
     notes.mkdir(parents=True, exist_ok=True)
     part = notes / f".{name}.part"
-    part.write_text(json.dumps(told, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    # a folder's place may be no UTF-8: what no text can hold is written as JSON spells it, and read back as it was
+    part.write_text(json.dumps(told, ensure_ascii=False, indent=0) + "\n", encoding="utf-8", errors="backslashreplace")
     part.replace(notes / f"{name}.json")
     _note.cache_clear()
     return card(name, notes), rows

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import door
 from ..card import DataError
@@ -43,14 +44,24 @@ class Photo:
     bytes: int
 
 
+class Unread(NamedTuple):
+    """An image that no run can use: its path below the folder, and why."""
+
+    path: str
+    why: str
+
+
 @dataclass
 class Found:
-    """A folder as it lies there. `problems` stand in the way of a run, `remarks` are told."""
+    """A folder as it lies there. `problems` stand in the way of a run, `remarks` are told.
+
+    What is unreadable stands in the way too, unless it is to be left aside.
+    """
 
     base: Path
     name: str
     photos: list[Photo] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: list[Unread] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # folders whose names begin with a dot
@@ -59,6 +70,19 @@ class Found:
     def classes(self) -> list[str]:
         """The names of the classes, sorted; a label is its place here."""
         return sorted({photo.label for photo in self.photos})
+
+    def judge_unreadable(self, aside: bool) -> None:
+        """Tell what cannot be read: as left aside, which needs an image that can, or as what stands in the way."""
+        count = len(self.unreadable)
+        if not count:
+            return
+        what = f"{count} image{'s' if count > 1 else ''}"
+        if aside and self.photos:
+            self.remarks.append(f"{what} that cannot be read left aside: {_some([u.path for u in self.unreadable])}")
+        else:
+            self.problems.insert(0, f"{what} cannot be read: {_some([' '.join(u) for u in self.unreadable])}")
+            if not aside:
+                self.problems.append("mend or remove them, or give --partial to leave them aside")
 
 
 def scan(place: Path, known: Known | None = None, tell: Callable[[], None] = lambda: None) -> Found:
@@ -84,7 +108,7 @@ def scan(place: Path, known: Known | None = None, tell: Callable[[], None] = lam
         names = sorted(dict.fromkeys(found.hidden))
         found.remarks.append(f"hidden by the dot that {'their names begin' if len(names) > 1 else 'its name begins'} "
                              f"with, and left aside: {_some(names)}")
-    if not found.photos and not found.problems:
+    if not found.photos and not found.unreadable and not found.problems:
         found.problems.append(f"no image ({', '.join(SUFFIXES)}) was found in {found.name}/; expected there: {FORMS}")
     return found
 
@@ -212,28 +236,25 @@ def _json_rows(file: Path, found: Found) -> Iterator[tuple[int, dict[str, object
 
 def _read(found: Found, rows: list[Row], known: Known, tell: Callable[[], None]) -> None:
     """Hash and decode every image once; all that cannot be read or used is told together."""
-    tree, taken, wrong, twice = Tree(found.base), dict[str, str](), [], []
+    tree, taken, twice = Tree(found.base), set[str](), []
     for path, label, split in rows:
         tell()
         if path in taken:
             twice.append(path)
             continue
-        taken[path] = label
+        taken.add(path)
         if fault := tree.fault(path):
-            wrong.append(f"{path} {fault}")
+            found.unreadable.append(Unread(path, fault))
             continue
         stat = (found.base / path).stat()
         stamp = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        if path not in known or known[path][0] != stamp:
+        if path not in known or known[path][0] != stamp or known[path][2]:  # what was wrong is told in today's words
             known[path] = (stamp, *_look(found.base / path))
         _, digest, why = known[path]
         if why:
-            found.unreadable.append(path)
-            wrong.append(f"{path} {why}")
+            found.unreadable.append(Unread(path, why))
         else:
             found.photos.append(Photo(path, label, split, digest, stat.st_size))
-    if wrong:
-        found.problems.append(f"{len(wrong)} image{'s' if len(wrong) > 1 else ''} cannot be read: {_some(wrong)}")
     if twice:
         found.problems.append(f"{len(twice)} path{'s stand' if len(twice) > 1 else ' stands'} in two rows or more: "
                               f"{_some(twice)}")

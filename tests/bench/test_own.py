@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,30 @@ def test_names_of_files_and_folders_are_told_on_one_line_with_hidden_signs_spell
     (fruits / "my.csv").write_text(f"path,label\n{rows}apple/9.png,\"o\nne\"\n")
     status, _, err = said(["plan", "--datasets", f"folder:{fruits}/my.csv"], capsys)
     assert status == 2 and len(err.splitlines()) == 1 and "fewer than three images" in err and "o\\nne" in err
+
+
+def test_partial_counts_and_names_every_image_that_it_leaves_aside(
+        fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fruits / "apple" / "bad.jpg").write_bytes(b"?")
+    draw(fruits / "apple" / "a\nb.png", 50)
+    (fruits / "pear" / os.fsdecode(b"caf\xe9.png")).write_bytes((fruits / "pear" / "0.png").read_bytes())
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}"], capsys)
+    assert status == 2 and len(err.splitlines()) == 1 and "3 images cannot be read" in err
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}", "--partial"], capsys)
+    assert status == 0 and "16 images of 2 classes" in err
+    assert "3 images that cannot be read left aside: apple/a\\nb.png, apple/bad.jpg, pear/caf\\udce9.png" in err
+    for name in ("bad.jpg", "../pear/" + os.fsdecode(b"caf\xe9.png")):
+        (fruits / "apple" / name).unlink()
+    status, _, err = said(["plan", "--datasets", f"folder:{fruits}", "--partial"], capsys)
+    assert status == 0 and "1 image that cannot be read left aside: apple/a\\nb.png" in err
+
+
+def test_a_folder_whose_place_is_no_utf8_is_read(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = fruits.rename(fruits.parent / os.fsdecode(b"fr\xfcchte"))
+    status, _, err = said(["plan", "--datasets", f"folder:{place}"], capsys)
+    assert status == 0 and "fr\\udcfcchte: 16 images of 2 classes" in err
+    (file,) = checkout.FOLDERS.glob("*.json")
+    assert Path(json.loads(file.read_text(encoding="utf-8"))["place"]) == place
 
 
 def test_folders_that_are_hidden_are_left_aside_and_told(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:

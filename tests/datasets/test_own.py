@@ -107,6 +107,7 @@ def test_everything_that_is_wrong_is_told_together(tmp_path: Path) -> None:
 def test_a_bad_row_is_named(fruits: Path, row: str, words: str) -> None:
     (fruits / "my.csv").write_text(f"path,label,split\napple/1.png,A\n{row}\n")
     found = scan(fruits / "my.csv")
+    found.judge_unreadable(aside=False)
     assert any(words in problem for problem in found.problems), found.problems
 
 
