@@ -63,8 +63,9 @@ def broken(kind: str) -> bytes:
 def test_a_broken_or_truncated_file_is_named(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "torn.jpg"
     file.write_bytes(data)
-    with pytest.raises(DataError, match=r"torn\.jpg cannot be read as an image: "):
+    with pytest.raises(DataError, match=r"torn\.jpg cannot be read as an image: ") as error:
         ImageList([Item(file, 0)])[0]
+    assert "<" not in str(error.value), "no object of ours is shown in place of the file"
 
 
 def test_a_file_that_vanished_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
