@@ -35,11 +35,12 @@ def _without_copies(found: Found) -> list[Photo]:
         groups[photo.sha256].append(photo)
     labels = [g for g in groups.values() if len({p.label for p in g}) > 1]
     sides = [g for g in groups.values() if len({p.split for p in g}) > 1 and g not in labels]
-    for many, what in ((labels, "under different labels"), (sides, "in different splits")):
+    for many, what, act in ((labels, "under different labels", "keep each under the label that is right"),
+                            (sides, "in different splits", "keep each in one split")):
         if many:
             pair = sorted(p.path for p in many[0])
             found.problems.append(f"{len(many)} image{'s stand' if len(many) > 1 else ' stands'} {what} with equal "
-                                  f"content, first {pair[0]} and {pair[1]}")
+                                  f"content, first {pair[0]} and {pair[1]}; {act} and remove the other file or row")
     copies = sum(len(g) - 1 for g in groups.values() if g not in labels and g not in sides)
     if copies:
         found.remarks.append(f"{copies} cop{'ies' if copies > 1 else 'y'} of an image of the same class left aside")

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -65,6 +66,8 @@ class Found:
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # folders whose names begin with a dot
+    loose: list[str] = field(default_factory=list)  # images that lie in no class folder
+    named: set[str] = field(default_factory=set)  # classes that a folder or a row names
 
     @property
     def classes(self) -> list[str]:
@@ -104,13 +107,25 @@ def scan(place: Path, known: Known | None = None, tell: Callable[[], None] = lam
     else:
         raise DataError(f"folder:{place} is neither a folder nor a file; expected: {FORMS}")
     _read(found, list(rows), {} if known is None else known, tell)
-    if found.hidden:
-        names = sorted(dict.fromkeys(found.hidden))
+    _tell_aside(found)
+    if not found.photos and not found.unreadable and not found.problems:
+        what = f"the images of {found.name}/ lie in no class folder" if found.loose else \
+            f"no image ({', '.join(SUFFIXES)}) was found in {found.name}/"
+        found.problems.append(f"{what}; expected there: {FORMS}")
+    return found
+
+
+def _tell_aside(found: Found) -> None:
+    """What lies in the folder and is not read, and classes of which nothing is."""
+    if names := sorted(dict.fromkeys(found.hidden)):
         found.remarks.append(f"hidden by the dot that {'their names begin' if len(names) > 1 else 'its name begins'} "
                              f"with, and left aside: {_some(names)}")
-    if not found.photos and not found.unreadable and not found.problems:
-        found.problems.append(f"no image ({', '.join(SUFFIXES)}) was found in {found.name}/; expected there: {FORMS}")
-    return found
+    if loose := found.loose:
+        found.remarks.append(f"{len(loose)} image{'s lie' if len(loose) > 1 else ' lies'} in no class folder, left "
+                             f"aside: {_some(loose)}")
+    if bare := sorted(found.named - set(found.classes)):
+        found.remarks.append(f"{_some(bare)} ha{'ve' if len(bare) > 1 else 's'} no image that can be read and "
+                             f"{'are no classes' if len(bare) > 1 else 'is no class'}")
 
 
 Row = tuple[str, str, str]  # path below the folder, label, split
@@ -126,8 +141,7 @@ def _folders(found: Found) -> Iterator[Row]:
         if aside := sorted(tops.keys() - splits.keys()):
             found.remarks.append(f"left aside beside the splits: {_some([f'{name}/' for name in aside])}")
         for top, split in sorted(splits.items()):
-            for name in sorted(_below(found, tops[top])):
-                yield from ((path, name, split) for path in _images(found, tops[top] / name))
+            yield from _classes(found, tops[top], _below(found, tops[top]), split)
         return
     lists = sorted(p.name for p in found.base.iterdir() if p.suffix.lower() in LISTS and not p.name.startswith("."))
     if lists and not any(True for name in tops for _ in _images(Found(found.base, ""), tops[name])):
@@ -138,8 +152,35 @@ def _folders(found: Found) -> Iterator[Row]:
         return
     if lists:
         found.remarks.append(f"class folders are read, not {_some(lists)}; to use a list, give folder:PATH/{lists[0]}")
-    for name in sorted(tops):
-        yield from ((path, name, "") for path in _images(found, tops[name]))
+    yield from _classes(found, found.base, tops, "")
+
+
+def _classes(found: Found, place: Path, folders: dict[str, Path], split: str) -> Iterator[Row]:
+    """The images of the class folders in a place. Raises DataError where one folder alone holds the class folders."""
+    if len(folders) == 1 and (deep := _deeper(*folders.values())):
+        inside = sorted(p.name for p in deep.iterdir() if p.is_dir() and not p.name.startswith("."))
+        raise DataError(f"{place.resolve().name}/ has no class folders but one folder, "
+                        f"{deep.relative_to(place).as_posix()}/, in which they lie ({_some(inside)}); "
+                        + (f"give {shlex.quote(f'folder:{deep}')}" if not split else "move them up"))
+    found.loose += sorted(p.relative_to(found.base).as_posix() for p in place.iterdir()
+                          if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".") and p.is_file())
+    found.named |= folders.keys()
+    for name in sorted(folders):
+        yield from ((path, name, split) for path in _images(found, folders[name]))
+
+
+def _deeper(folder: Path) -> Path | None:
+    """Where the only folder of a place holds class folders or a list, not images: it, or the one in it that does."""
+    while True:
+        names = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX"]
+        below = [name for name in names if (folder / name).is_dir()]
+        if any(name.lower().endswith(SUFFIXES) for name in names):
+            return None
+        if len(below) > 1 or any(name.lower() in SPLITS or Path(name).suffix.lower() in LISTS for name in names):
+            return folder
+        if not below:
+            return None
+        folder /= below[0]
 
 
 def _below(found: Found, folder: Path) -> dict[str, Path]:
@@ -243,6 +284,7 @@ def _read(found: Found, rows: list[Row], known: Known, tell: Callable[[], None])
             twice.append(path)
             continue
         taken.add(path)
+        found.named.add(label)
         if fault := tree.fault(path):
             found.unreadable.append(Unread(path, fault))
             continue

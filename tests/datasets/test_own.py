@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -128,6 +129,64 @@ def test_what_is_no_folder_of_images_gets_one_sentence(tmp_path: Path, make: str
     with pytest.raises(DataError) as error:
         note.settle(scan(place), 0, tmp_path / "notes")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_equal_images_are_told_with_what_to_do(fruits: Path) -> None:
+    (fruits / "pear" / "x.png").write_bytes((fruits / "apple" / "0.png").read_bytes())
+    found = scan(fruits)
+    divide(found)
+    assert found.problems == ["1 image stands under different labels with equal content, first apple/0.png and "
+                              "pear/x.png; keep each under the label that is right and remove the other file or row"]
+
+
+def test_a_class_folder_without_an_image_and_images_without_a_class_are_told(fruits: Path) -> None:
+    (fruits / "plum").mkdir()
+    (fruits / "fig").mkdir()
+    (fruits / "fig" / "0.png").write_bytes(b"?")
+    draw(fruits / "loose.png", 7)
+    remarks = scan(fruits).remarks
+    assert "fig, plum have no image that can be read and are no classes" in remarks
+    assert "1 image lies in no class folder, left aside: loose.png" in remarks
+    (problem,) = scan(fruits / "pear" / "deep").problems
+    assert problem.startswith("the images of deep/ lie in no class folder; expected there: class folders")
+
+
+@pytest.mark.parametrize("inside", ["class folders", "splits", "list", "two levels"])
+def test_a_folder_that_lies_too_deep_is_named(fruits: Path, tmp_path: Path, inside: str) -> None:
+    home = tmp_path / "un packed"
+    deep = home / "fruits" / ("images" if inside == "two levels" else "")
+    deep.parent.mkdir(parents=True)
+    (home / "__MACOSX").mkdir()
+    (home / "LICENSE.txt").write_text("mine")
+    fruits.rename(deep)
+    if inside == "splits":
+        for split in ("train", "test"):
+            shutil.copytree(deep / "apple", deep / split / "apple")
+        shutil.rmtree(deep / "apple")
+        shutil.rmtree(deep / "pear")
+    elif inside == "list":
+        (deep / "my.csv").write_text("path,label\n")
+    with pytest.raises(DataError) as error:
+        scan(home)
+    assert str(error.value).startswith("un packed/ has no class folders but one folder, fruits/")
+    assert str(error.value).endswith(f"; give 'folder:{deep}'")
+
+
+def test_class_folders_too_deep_in_a_split_are_told(fruits: Path, tmp_path: Path) -> None:
+    fruits.rename(tmp_path / "images")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "images").rename(tmp_path / "train" / "images")
+    with pytest.raises(DataError, match=r"^train/ has no class folders but one folder, images/, in which they lie "
+                                        r"\(apple, pear\); move them up$"):
+        scan(tmp_path)
+
+
+def test_one_class_whose_images_lie_in_one_folder_stays_one_class(tmp_path: Path) -> None:
+    for i in range(4):
+        draw(tmp_path / "only" / "deep" / f"{i}.png", i)
+    found = scan(tmp_path)
+    divide(found)
+    assert found.problems == ["there is one class only (only); a classifier needs two or more"]
 
 
 def test_unequal_classes_are_told(tmp_path: Path) -> None:
