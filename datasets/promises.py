@@ -3,7 +3,8 @@
 `data check` tells it, a plan refuses to run without. No image is opened. What holds for a set as it is published
 stands in its card's facts: `train_classes`, how many classes its training list holds where that is not all of them;
 `repeats`, why some of its test images are training images too; `lists`, splits that it has and promises no count of;
-`pinned`, the names of its training, validation and test images in one hash, where the split is our own.
+`pinned`, the names of its training, validation and test images in one hash, where the split is our own; `left_out`, how
+many images of a user's folder could not be read and are not among them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def broken(card: Card, listed: Mapping[str, Sequence[Item]], sizes: Mapping[str,
         if twice:
             found.append(f"{split}: {len(twice)} {things} stand twice or more, first {name_of(twice[0])}")
     found += _shared(card, listed)
+    if count := int(card.facts.get("left_out", 0)):
+        found.append(f"{count} image{'s' if count > 1 else ''} that cannot be read left out")
     return found + ([*_classes(card, listed), *_pinned(card, listed)] if classes else [])
 
 

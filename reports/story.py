@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from results import aside
 from results.schema import RunResult
 
 from . import sheet
@@ -50,8 +51,7 @@ def _done(run: RunResult) -> list[str]:
                 "seeds": "The probabilities of all seeds were averaged"}.get(
                     spec.combined, f"The weights of several runs were averaged ({spec.combined})")
         found.append(f"{made}: {', '.join(spec.ingredients)}; the settings are those of the first of them.")
-    if spec.partial:
-        found.append("These data are not what the card of the set promises.")
+    found += [f"{lacking}."] if (lacking := aside.told(run)) else []
     bits = [f"{spec.epochs} epochs in batches of {spec.batch_size} by {spec.optimizer}, learning rate {spec.lr:g} "
             f"({spec.schedule}), weight decay {spec.weight_decay:g}"]
     bits += [f"stopped after {spec.until} of them by its search"] if spec.until else []

@@ -218,9 +218,10 @@ def short(world: World) -> str:
 
 
 def notes(world: World, rows: Sequence[Row]) -> list[str]:
-    """Footnotes: what is our own reading, notes of rows, and why runs gave no number (grouped)."""
+    """Footnotes: what is our own reading, notes of rows, why runs gave no number (grouped), what folders lack."""
     said: dict[str, list[str]] = {}  # what holds for several rows is said once
-    lines = []
+    lines = [f"{column.title}: {count} of the folder could not be read, left out by --partial"
+             for column in (*world.columns, *world.aside) if (count := world.left_out(column))]
     for row in rows:
         for text in filter(None, dict.fromkeys((*world.words("method.ours", row), row.note))):
             said.setdefault(text, []).append(row.method)

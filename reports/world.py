@@ -36,9 +36,17 @@ class World:
 
     @cached_property
     def partial(self) -> tuple[str, ...]:
-        """Data sets with runs on data that are not what their cards promise."""
-        return tuple(c.title for c in (*self.columns, *self.aside)
+        """Data sets with runs on data that are not what their cards promise; of folders, how many images they lack."""
+        return tuple(c.title + (f" ({count} left out)" if (count := self.left_out(c)) else "")
+                     for c in (*self.columns, *self.aside)
                      if any("broken" in self.grid.cell(row, c).signs for row in self.rows))
+
+    def left_out(self, column: Column) -> str:
+        """Images of a user's folder that its runs were allowed to lack; empty where they lack none."""
+        counts = self.grid.records.number.get("dataset.left_out", ())
+        found = sorted({int(n) for row in self.rows for run in self.grid.cell(row, column).runs
+                        for n in counts[run:run + 1] if n == n})
+        return "" if not found else "1 image" if found == [1] else f"{' or '.join(map(str, found))} images"
 
     @cached_property
     def runs(self) -> dict[RowKey, list[int]]:

@@ -25,11 +25,12 @@ TEXT = (
 )
 NUMBER = (
     "spec.seed", "spec.epochs", "spec.until", "spec.batch_size", "spec.image_size", "spec.lr", "spec.weight_decay",
-    "failure.step", "dataset.classes", "dataset.train", "dataset.test", "test_passes", "params.total", "params.trained",
-    "params.trained_adapter", "params.trained_head", "params.trained_backbone", "params.extra_inference",
-    "params.extra_inference_merged", "params.stored_bytes", "memory.saved_bytes", "memory.saved_bytes_per_image",
-    "memory.weights_frozen_bytes", "memory.weights_trained_bytes", "memory.gradients_bytes", "memory.optimizer_bytes",
-    "memory.cuda_peak_allocated_bytes", "memory.cuda_peak_reserved_bytes", "memory.eval_cuda_peak_allocated_bytes",
+    "failure.step", "dataset.classes", "dataset.train", "dataset.test", "dataset.left_out", "test_passes",
+    "params.total", "params.trained", "params.trained_adapter", "params.trained_head", "params.trained_backbone",
+    "params.extra_inference", "params.extra_inference_merged", "params.stored_bytes", "memory.saved_bytes",
+    "memory.saved_bytes_per_image", "memory.weights_frozen_bytes", "memory.weights_trained_bytes",
+    "memory.gradients_bytes", "memory.optimizer_bytes", "memory.cuda_peak_allocated_bytes",
+    "memory.cuda_peak_reserved_bytes", "memory.eval_cuda_peak_allocated_bytes",
     "time.train_s", "time.evaluate_s", "time.total_s", "throughput.train_images_per_s",
     "throughput.eval_images_per_s", "provenance.dirty", "provenance.cores",
 )

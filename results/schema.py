@@ -163,6 +163,7 @@ class DatasetInfo:
     standin: bool = False
     class_names: tuple[str, ...] = ()  # by label, where the card knows them
     origin: str = ""  # of a card from a folder outside the checkout: the folder's last name, the hash of its file
+    left_out: int = 0  # images of a user's folder that could not be read and were left aside (`--partial`)
 
 
 @dataclass(frozen=True)
@@ -291,8 +292,8 @@ def later_of(cls: type) -> dict[str, Any]:
     return LATER if cls is RunSpec else _JOINED.get(cls, {})
 
 
-_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {"class_names": (), "origin": ""},
-                                       MethodInfo: {"origin": {}}, Provenance: {"place": ""}}
+_JOINED: dict[type, dict[str, Any]] = {BackboneInfo: {"adjusted": ""}, DatasetInfo: {
+    "class_names": (), "origin": "", "left_out": 0}, MethodInfo: {"origin": {}}, Provenance: {"place": ""}}
 
 
 def joins(cls: type, first: dict[str, Any]) -> None:

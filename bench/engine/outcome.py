@@ -67,7 +67,7 @@ def dataset_of(run: Built, data: TuneData, scores: Scores) -> DatasetInfo:
         val=len(data.val) if data.val else None, test=None if own == "val" else len(scores.predictions[own].pred),
         split_hash=split_hash(data.train.items, run.where.data_root), content_hash=content_hash(data.train),
         title=card.title, group=card.group, metric=card.metric, standin=run.spec.standin,
-        class_names=card.class_names, origin=registry.origin(card.name))
+        class_names=card.class_names, origin=registry.origin(card.name), left_out=int(card.facts.get("left_out", 0)))
 
 
 def backbone_of(run: Built) -> BackboneInfo:

@@ -12,6 +12,7 @@ import yaml
 
 from datasets import registry
 from datasets.card import DataError
+from results import aside
 from results.schema import RunResult
 
 from ..engine.stored import Stored
@@ -33,6 +34,8 @@ def written(stored: Stored, plain: Plain, kind: str, code: str, far: float) -> s
              f"({dataset.classes} classes, {dataset.train} training images). This folder is {CARRIED[kind]}.", ""]
     if spec.standin:
         notes += ["**The images are generated stand-ins, not the real data set of this name.**", ""]
+    if lacking := aside.told(record):
+        notes += [f"**{lacking}.**", ""]
     if stored.adapts:
         notes += ["**The run's own numbers come from weights that adapt to the test images while they are read; what "
                   "is here does not adapt, so it predicts otherwise.**", ""]
@@ -60,7 +63,8 @@ def _head(record: RunResult, kind: str) -> dict[str, Any]:
 def _index(record: RunResult) -> dict[str, Any]:
     spec, dataset = record.spec, record.dataset
     assert dataset is not None
-    title = (dataset.title or spec.dataset) + (" (generated stand-in)" if spec.standin else "")
+    title = (dataset.title or spec.dataset) + (" (generated stand-in)" if spec.standin else
+                                               " (partial data)" if spec.partial else "")
     found = []
     for key, kind, name in (("top1", "accuracy", "top-1"), ("class_mean", "accuracy", "mean per class"),
                             ("macro_f1", "f1", "macro F1"), ("ece", "expected-calibration-error", "ECE")):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from results import store
+from results import aside, store
 from results.schema import RunResult
 
 from .. import checkout
@@ -53,6 +53,8 @@ def table(runs: Sequence[Planned]) -> str:
     lines.append(f"test {what} in %, {over}{seeds} seed{'s' if seeds > 1 else ''}"
                  + (", ± their standard deviation" if seeds > 1 and len(sets) <= WIDE else "")
                  + "; which rows can be told apart stands in reports/LEADERBOARD.md")
+    lines += dict.fromkeys(f"{r.dataset.title if r.dataset else r.spec.dataset}: {lacking}" for r in found
+                           if (lacking := aside.told(r)))
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from methods.catalog import PartInfo, aliases, broken_part, catalog
 from methods.faults import lacking
 from methods.grammar import FEATURES, parse
 from methods.on_text import refusals
-from results import store
+from results import aside, store
 from results.schema import RunResult
 
 from .. import checkout
@@ -201,7 +201,8 @@ def _record(name: str, runs: Path) -> str | None:
                              "failure": asdict(run.failure) if run.failure else None,
                              "provenance": asdict(run.provenance)}
     where = recorded.origin(path)
-    return "\n".join([f"run {run.run_id}: {run.status}{where and f', {where}'}", *map(_other, others), "spec:",
+    return "\n".join([f"run {run.run_id}: {run.status}{where and f', {where}'}", *map(_other, others),
+                      *filter(None, [aside.told(run)]), "spec:",
                       _pairs(spec), _pairs(dict(run.spec.options)), "result:", json.dumps(shown, indent=1),
                       *_again(run)])
 

@@ -50,6 +50,7 @@ def kept(file: Path, title: str, source: str, license: str, cite: str) -> Card:
         splits={"train": sizes["train"], "val": sizes["val"], "trainval": sizes["train"] + sizes["val"],
                 "test": sizes["test"]},
         source=source, license=license, cite=cite, folder="", layout=f"the images that {name}.json names",
+        note=f"without {lost} of their images, which could not be read" if (lost := found.left_out) else "",
         items=partial(note.items, name=name), class_names=found.classes, home=lambda: home)
 
 

@@ -75,7 +75,8 @@ def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple
     # by content within a split: the same images in the same order, whatever the files are called
     rows = sorted(photos, key=lambda p: (p.split, p.sha256))
     told = {"name": name, "title": shown(found.name), "place": str(found.base.resolve()), "seed": seed,
-            "classes": classes, "images": [[p.path, p.split, label[p.label], p.sha256] for p in rows]}
+            "left_out": len(found.unreadable), "classes": classes,
+            "images": [[p.path, p.split, label[p.label], p.sha256] for p in rows]}
     notes.mkdir(parents=True, exist_ok=True)
     part = notes / f".{name}.part"
     # a folder's place may be no UTF-8: what no text can hold is written as JSON spells it, and read back as it was
@@ -87,11 +88,12 @@ def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple
 
 @dataclass(frozen=True)
 class Note:
-    """A note as it was read: the classes' names, and the items of train, val and test."""
+    """A note as it was read: the classes' names, the items of train, val and test, how many images it lacks."""
 
     title: str
     classes: tuple[str, ...]
     items: dict[str, tuple[Item, ...]]
+    left_out: int
 
 
 @cache
@@ -102,7 +104,8 @@ def _note(file: Path, stamp: int) -> Note:
         items: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
         for path, split, label, digest in told["images"]:
             items[split].append(Item(Own(str(path), place / path, str(digest)), int(label)))
-        return Note(str(told["title"]), tuple(map(str, told["classes"])), {k: tuple(v) for k, v in items.items()})
+        return Note(str(told["title"]), tuple(map(str, told["classes"])), {k: tuple(v) for k, v in items.items()},
+                    int(told.get("left_out", 0)))  # notes of before it was counted lack it
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{file.name} is no note of a folder; name the folder again with folder:PATH") from None
 
@@ -135,4 +138,5 @@ def card(name: str, notes: Path) -> Card:
                 "test": sizes["test"]},
         source="a folder of the user's", license="the user's", cite="", folder="",
         layout="class folders, splits' folders, or a list", items=partial(items, name=name),
-        class_names=found.classes, home=lambda: notes)
+        facts={"left_out": str(found.left_out)} if found.left_out else {}, class_names=found.classes,
+        home=lambda: notes)

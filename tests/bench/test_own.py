@@ -15,6 +15,7 @@ from bench.cli import main
 from bench.engine.record import classify
 from bench.planning import own
 from datasets.own import note
+from results import store, suites
 from tests.datasets.test_own import draw
 
 
@@ -23,6 +24,8 @@ def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of two classes, and a checkout whose records, notes and caches lie elsewhere."""
     for name in ("RUNS", "CLAIMS", "CACHE", "FOLDERS"):
         monkeypatch.setattr(checkout, name, tmp_path / "kept" / name.lower())
+    for module in (store, suites):
+        monkeypatch.setattr(module, "ROOT", tmp_path / "kept")
     monkeypatch.setenv(note.PLACE, str(tmp_path / "kept" / "folders"))
     for i in range(10):
         draw(tmp_path / "my fruits" / "apple" / f"{i}.png", i)

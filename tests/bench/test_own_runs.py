@@ -1,0 +1,114 @@
+"""A run of a user's folder, afterwards: what was left out is told with its numbers, and it is made again elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from bench import checkout
+from bench.cli import main
+from datasets.own import note
+from reports.cli import main as reports
+from results import store, suites
+from results.schema import RunResult
+from tests.datasets.test_own import draw
+
+from .test_own import said
+
+WORDS = ("--methods", "linear", "--seeds", "0", "--epochs", "1")
+
+
+class Made(NamedTuple):
+    """A folder of two classes with one file that is no image, and what a run of it under --partial left and said."""
+
+    place: Path
+    kept: Path
+    printed: str
+    record: RunResult
+
+
+def there(kept: Path, patch: pytest.MonkeyPatch) -> None:
+    """A checkout whose records, notes and caches lie elsewhere."""
+    for name in ("RUNS", "CLAIMS", "CACHE", "FOLDERS", "RECEIVED"):
+        patch.setattr(checkout, name, kept / name.lower())
+    patch.setattr(store, "ROOT", kept)
+    patch.setattr(suites, "ROOT", kept)
+    patch.setenv(note.PLACE, str(kept / "folders"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    home = tmp_path_factory.mktemp("home")
+    place, kept = home / "my fruits", home / "kept"
+    for i in range(10):
+        draw(place / "apple" / f"{i}.png", i)
+        draw(place / "pear" / f"{i}.png", 100 + i)
+    (place / "apple" / "bad.jpg").write_bytes(b"?")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        there(kept, patch)
+        assert main(["run", "--datasets", f"folder:{place}", *WORDS, "--no-report", "--jobs", "1", "--partial"]) == 0
+    yield Made(place, kept, printed.getvalue(), store.load(next((kept / "runs").rglob("*.json"))))
+
+
+@pytest.fixture
+def made(finished: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The same in a place of its own for each test."""
+    shutil.copytree(finished.kept, tmp_path / "kept")
+    there(tmp_path / "kept", monkeypatch)
+    return finished._replace(kept=tmp_path / "kept")
+
+
+def test_the_record_says_how_many_images_were_left_out(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, dataset = made.record.spec, made.record.dataset
+    assert spec.partial and dataset is not None and dataset.left_out == 1
+    assert "my fruits: PARTIAL DATA: an image of the folder could not be read and was left out" in made.printed
+    status, _, err = said(["plan", "--datasets", spec.dataset, *WORDS], capsys)
+    assert status == 2 and "1 image that cannot be read left out" in err and "--partial" in err
+
+
+def test_where_nothing_is_left_out_the_word_changes_nothing(made: Made, tmp_path: Path,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    whole = tmp_path / "my fruits"
+    shutil.copytree(made.place, whole)
+    (whole / "apple" / "bad.jpg").unlink()
+    found = []
+    for more in ([], ["--partial"]):
+        _, out, _ = said(["plan", "--datasets", f"folder:{whole}", *WORDS, "--json", *more], capsys)
+        found += [run["spec"] for run in json.loads(out)["runs"]]
+    assert found[0] == found[1] and found[0]["data"] == made.record.spec.data.replace("partial:", "lists:")
+    assert found[0]["dataset"] == made.record.spec.dataset, "the images that are read are the same"
+
+
+def test_show_the_tables_and_an_exported_card_say_it(made: Made, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "PARTIAL DATA: an image of the folder could not be read and was left out (run with --partial)"
+    status, out, _ = said(["show", made.record.run_id], capsys)
+    assert status == 0 and out.splitlines()[1] == sentence
+    assert said(["export", made.record.run_id, "--as", "state-dict", "--out", str(tmp_path / "out")], capsys)[0] == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"**{sentence}.**" in card
+    assert yaml.safe_load(card.split("---")[1])["model-index"][0]["results"][0]["dataset"]["name"] == \
+        "my fruits (partial data)"
+    assert reports(["build", "--records", str(made.kept / "runs"), "--suites", str(made.kept / "suites"), "--out",
+                    str(tmp_path / "tables")]) == 0
+    page = (tmp_path / "tables" / "LEADERBOARD.md").read_text()
+    assert "PARTIAL DATA of my fruits (1 image left out)" in page and "¶" in page
+    assert "- my fruits: 1 image of the folder could not be read, left out by --partial" in page
+
+
+def test_a_card_for_keeping_says_what_it_was_made_without(made: Made, tmp_path: Path) -> None:
+    from datasets.own import keep
+    from datasets.registry import get
+
+    (tmp_path / "package").mkdir()
+    files = keep.write_card("fruit_bowl", get(made.record.spec.dataset), made.kept / "folders", tmp_path / "package")
+    kept = keep.kept(files[1], "Fruits", "https://example.org", "mine", "")
+    assert kept.note == "without 1 of their images, which could not be read" and "left_out" not in kept.facts
