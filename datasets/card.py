@@ -124,6 +124,7 @@ class Card:
     supersedes: str = ""
     train_transform: Literal["plain", "crop_flip"] = "plain"  # the protocol's augmentation for this family
     facts: Mapping[str, str] = field(default_factory=dict)
+    folds: int = 1  # of a test split of pairs: so many runs of pictures are ranked each alone too, COCO's "1K" numbers
     class_names: tuple[str, ...] = ()  # by label; empty where they are not known
     home: Callable[[], Path] | None = None  # where it lies of itself (a package, a note); raises DataError: what to do
     task: Task = "classify"

@@ -31,6 +31,7 @@ class Source(NamedTuple):
     license: str
     cite: str
     source: str
+    folds: int = 1  # of the test pictures, see Card
 
 
 SOURCES = {
@@ -41,7 +42,7 @@ SOURCES = {
     "coco": Source("COCO captions", "dataset_coco.json", ("", "images"), ("train", "restval"),
                    {"train": 113_287, "val": 5_000, "test": 5_000},
                    "captions CC BY 4.0, pictures Flickr's terms (recalled)", "lin2014microsoft",
-                   "https://cocodataset.org/"),
+                   "https://cocodataset.org/", folds=5),
 }
 
 
@@ -130,4 +131,5 @@ for _name, _source in SOURCES.items():
         cite=f"karpathy2015deep, {_source.cite}", folder=_name, layout=layout(_source),
         items=partial(items, name=_name, folders=(_name, _name.upper(), f"{_name}_captions")), metric="rmean",
         by_hand="accept the pictures' terms, and place Karpathy's list beside them",
-        note=f"a picture's first {CAPTIONS} captions", task="match", input="pair"))
+        note=f"a picture's first {CAPTIONS} captions", task="match", input="pair",
+        folds=_source.folds))

@@ -27,6 +27,7 @@ CLOSE = 1e-6  # stored and computed numbers may differ so much: other machines s
 FILE_BYTES, ARRAY_BYTES = 2**30, 2**28  # of a file and of one of its arrays; a million images take 20 MB
 CLASSES = 2**24
 CONTRADICTED, UNPROVEN = "contradicted", "unproven"  # the two ways in which a number is not supported
+PLAIN, FOLDED = "noadapt", "folds"  # a split's own items scored once more: weights as stored; pairs within folds
 SPLITS = {"tune": "val", "final": "test", "peek": "peek"}  # phase -> what its metrics are called
 
 

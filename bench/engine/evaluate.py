@@ -108,7 +108,7 @@ def predict(method: Method, fit: Fit, batches: Batches, adapt: bool = True, prob
     Pairs are ranked among each other.
     """
     if isinstance(fit.task, Match):
-        return ranked(fit, batches)
+        return ranked(fit, batches)[0]
     return predict_among(method, fit, batches, (None,), adapt, probabilities)[0]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods.base import Fit
 from methods.pair import Towers
-from results.recall import ranks
+from results.recall import Ranks, folded, ranks
 
 from .loaders import Batches
 
@@ -36,8 +36,11 @@ class Ranked:
                                 task=np.array("match"), items=np.array(items_hash))
 
 
-def ranked(fit: Fit, batches: Batches) -> Ranked:
-    """The ranks of a split with the present weights, in eval mode; leaves no trace."""
+def ranked(fit: Fit, batches: Batches, folds: int = 1) -> list[Ranked]:
+    """The ranks of a split with the present weights, in eval mode: among all, and then, of several folds, within each.
+
+    Leaves no trace.
+    """
     was_training = fit.model.training
     fit.model.eval()
     try:
@@ -54,7 +57,11 @@ def ranked(fit: Fit, batches: Batches) -> Ranked:
     finally:
         fit.model.train(was_training)
     owner = batches.pictures.labels.numpy()
-    found = ranks(image, text, owner)
+    found = [ranks(image, text, owner), *([folded(image, text, owner, folds)] if folds > 1 else [])]
+    return [_by_caption(one, owner) for one in found]
+
+
+def _by_caption(found: Ranks, owner: np.ndarray[Any, Any]) -> Ranked:
     return Ranked(np.stack([found.of_image, found.of_text[owner]], 1).astype(np.float32), owner.astype(np.float32))
 
 

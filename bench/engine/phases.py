@@ -10,15 +10,16 @@ from datasets import registry
 from datasets.card import Card
 from datasets.images import split_hash
 from datasets.shift import masks
+from results.evidence import FOLDED, PLAIN
 
 from .build import Built
 from .course import Course
 from .evaluate import Found, adapts, metrics_of, predict, predict_row
 from .loaders import TuneData
+from .matching import ranked
 
 # What was peeked at has its own name, so that nothing takes it for a result.
 OWN = {"tune": "val", "final": "test", "peek": "peek"}
-PLAIN = "noadapt"  # a split scored once more without test-time adaptation
 
 
 @dataclass
@@ -39,10 +40,14 @@ def score(run: Built, course: Course, data: TuneData) -> Scores:
     assert images is not None
     started = time.perf_counter()
     batches = run.splits.of(images)
-    scores.predictions[split] = predict(run.method, run.judged(), batches, probabilities=members(run))
+    if run.card.folds > 1 and split != "val":
+        both = ranked(run.judged(), batches, run.card.folds)
+        scores.predictions |= {split: both[0], f"{split}:{FOLDED}": both[1]}
+    else:
+        scores.predictions[split] = predict(run.method, run.judged(), batches, probabilities=members(run))
     seconds = time.perf_counter() - started
     scores.images_per_s = len(images) / seconds if seconds > 0 else None
-    scores.hashes[split] = split_hash(images.items, run.where.data_root)
+    scores.hashes |= dict.fromkeys(scores.predictions, split_hash(images.items, run.where.data_root))
     if adapts(run.method):  # the same weights on the same images as they are
         plain = f"{split}:{PLAIN}"
         scores.predictions[plain] = predict(run.method, run.fit, batches, adapt=False)

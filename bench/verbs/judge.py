@@ -160,7 +160,7 @@ class Images:
         for artifact in record.artifacts:
             split = evidence.split_of(artifact.kind, record.spec.phase)
             name = split.partition(":")[2].partition("@")[0]
-            wanted = ours.get("" if name == "noadapt" else name)
+            wanted = ours.get("" if name in (evidence.PLAIN, evidence.FOLDED) else name)
             if not split or wanted is None or not path.with_name(artifact.path).exists():
                 continue
             held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256),

@@ -77,6 +77,30 @@ def test_a_run_on_pairs_tells_recalls_that_follow_from_its_ranks(at: Path, tmp_p
     assert (again.pred[:, 0] == held["pred"]).all() and (again.label == held["label"]).all()
 
 
+def test_a_set_with_folds_is_ranked_within_each_of_them_too(at: Path, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """As COCO's 1K numbers: 12 test pictures in 3 folds of 4, each picture among 4 and each caption among 8."""
+    monkeypatch.setitem(registry._cards, NAME, replace(registry.get(NAME), folds=3))
+    found = run(tiny_pairs.spec("lora", at, epochs=1), at, tmp_path)
+    told, path = found.metrics, store.path_of(found.spec, tmp_path / "runs")
+    assert told["test:folds.text_r10"] == told["test:folds.image_r5"] == 1.0, "of 4 pictures, 6 others' captions"
+    assert (told["test:folds.score"] or 0) > (told["test.score"] or 0) and found.test_passes == 1
+    file = {a.kind: path.parent / a.path for a in found.artifacts}
+    alone, among = np.load(file["predictions:folds"]), np.load(file["predictions"])
+    assert alone["pred"].max() < 4 and (alone["pred"] <= among["pred"]).all()
+    assert told["test:folds.image_r1"] == pytest.approx((alone["pred"] < 1).mean())
+    assert str(alone["items"]) == str(among["items"]) and list(recompute(tmp_path / "runs")) == []
+    kept = [(a.kind, a.path, a.sha256) for a in found.artifacts]
+    assert evidence.faults(path.parent, "final", told, kept) == {}
+    assert "test:folds" in evidence.faults(path.parent, "final", told | {"test:folds.score": 0.99}, kept)
+    tuned = run(replace(tiny_pairs.spec("lora", at, epochs=1), phase="tune"), at, tmp_path)
+    assert "val.score" in tuned.metrics and not any("folds" in name for name in tuned.metrics)
+
+
+def test_coco_alone_has_folds() -> None:
+    assert {card.name: card.folds for card in registry.cards("captions") if card.folds > 1} == {"coco": 5}
+
+
 @pytest.mark.parametrize("method", ["linear", "full", "sherl(reduction=4)", "unipt(reduction=4)", "bitfit",
                                     "lst(reduction=4, init='magnitude')"])
 def test_a_method_runs_on_both_towers(method: str, at: Path, tmp_path: Path) -> None:
@@ -93,7 +117,7 @@ def test_ranks_are_those_of_all_pictures_and_all_captions_and_equal_embeddings_f
     session.run()
     run_, pictures = session.built, session.built.train_pictures
     batches = run_.splits.of(pictures)
-    found, model = ranked(run_.fit, batches), run_.fit.model
+    (found,), model = ranked(run_.fit, batches), run_.fit.model
     assert isinstance(model, Towers)
     model.eval()
     with torch.no_grad():
@@ -106,7 +130,7 @@ def test_ranks_are_those_of_all_pictures_and_all_captions_and_equal_embeddings_f
         assert found.pred[caption, 0] == int((scores > scores[caption // 2] + 1e-6).sum())
     for tower in ("pictures", "texts"):
         monkeypatch.setattr(model, tower, lambda x: torch.ones(len(x), 4))
-    constant = ranked(run_.fit, batches)
+    (constant,) = ranked(run_.fit, batches)
     assert (constant.pred == [21, 42]).all(), "ties count against: nothing is found"
 
 
