@@ -146,7 +146,7 @@ def build(given: Sequence[Source], out: Path, docs: Path = DOCS, on_error: Tell 
         written.append(put(out / source.page, built.files[f"{source.suite.name}.html"]))
         _gather(site, source, by_run, built.sections, pages)
         possible = sum(not e.refused for e in source.suite.entries)
-        kinds = dict.fromkeys("stand-in" if c.standin else "real" for c in source.suite.columns)
+        kinds = dict.fromkeys(_kind(c) for c in source.suite.columns)
         site.suites.append((Link(source.suite.title, source.page), _whose(source, wanted), " and ".join(kinds),
                             f"{len(wanted)} of {possible}", built.records))
     cards = {part: lines for source in given for part, lines in source.suite.about.items()} | cards_of(docs)
@@ -209,6 +209,11 @@ def _fronts(world: World) -> Iterator[tuple[str, str]]:
             yield names[label], f"{picture.title}, {kind}"
 
 
+def _kind(column: Column) -> str:
+    """What every table that mixes both kinds says of a row's data, as its numbers look alike."""
+    return "stand-in" if column.standin else "real"
+
+
 def _page_of(source: Source, run: str) -> str:
     return f"runs/{source.origin}/{run}.html"
 
@@ -238,13 +243,13 @@ def _method(site: Site, method: str, cards: Mapping[str, Sequence[str]]) -> str:
             if part in cards]
     front = [(Link(source.suite.title, source.page), words) for source, words in site.front.get(method, [])]
     rows = [(Link(r.source.suite.title, r.source.page), Link(r.column.title, _data_page(r.column.run_dataset
-            or r.column.name)), r.row.backbone, r.pool, r.shown, Several(r.runs)) for r in found]
+            or r.column.name)), _kind(r.column), r.row.backbone, r.pool, r.shown, Several(r.runs)) for r in found]
     return sheet.page(at, method, [
         *card, sheet.section("Our reading", sheet.listed(sorted(site.ours.get(method, ())))),
         sheet.section("Where it is Pareto", sheet.table(at, ("Suite", "Picture"), front) or sheet.paragraph(
             "In no picture: no complete row of it is surely better than every row that is as cheap or cheaper.")),
-        sheet.section("Every result", sheet.table(at, ("Suite", "Data set", "Backbone", "Pool", "Test accuracy, %",
-                                                   "Runs"), rows))])
+        sheet.section("Every result", sheet.table(at, ("Suite", "Data set", "Data", "Backbone", "Pool",
+                                                       "Test accuracy, %", "Runs"), rows))])
 
 
 def _data(site: Site, name: str) -> str:
@@ -254,8 +259,7 @@ def _data(site: Site, name: str) -> str:
     known = [("name", name), ("group", column.group), ("classes", str(column.classes or "")),
              ("images here", " and ".join(kinds))]
     rows = [(Link(r.row.method, _method_page(r.row.method)), Link(r.source.suite.title, r.source.page),
-             "stand-in" if r.column.standin else "real", r.column.split, r.row.backbone, r.pool, r.shown,
-             Several(r.runs)) for r in found]
+             _kind(r.column), r.column.split, r.row.backbone, r.pool, r.shown, Several(r.runs)) for r in found]
     return sheet.page(at, column.title, [
         sheet.facts(at, known),
         sheet.section("Every result", sheet.table(at, ("Method", "Suite", "Data", "Split", "Backbone", "Pool",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -99,6 +100,16 @@ def test_there_is_a_page_for_each_suite_method_data_set_and_run(site: Path, zoo:
     assert kinds["suites"] == 3 and kinds["data"] == len(zoo.suite.columns)
     assert kinds["methods"] >= len(zoo.suite.rows)
     assert kinds["runs"] == 3 * records, "one for each record that a suite wants, wherever it came from"
+
+
+def test_a_method_and_a_data_set_say_of_every_result_whether_its_data_is_real(site: Path) -> None:
+    for page, kinds in (("methods/lora", {"CIFAR-100": "stand-in", "Digits": "real"}), ("data/dmlab", {"": "stand-in"}),
+                        ("data/digits", {"": "real"})):
+        text = (site / f"{page}.html").read_text(encoding="utf-8").partition("Every result")[2]
+        place = re.findall(r'<th scope="col">(.*?)</th>', text).index("Data")
+        lines = [re.findall(r"<(?:th|td)\b[^>]*>(.*?)</(?:th|td)>", line) for line in re.findall(r"<tr>.*?</tr>", text)]
+        for title, kind in kinds.items():
+            assert {line[place] for line in lines[1:] if title in line[1]} == {kind}, page
 
 
 def test_a_method_has_its_card_its_results_and_where_it_is_pareto(site: Path) -> None:
