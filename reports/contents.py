@@ -36,7 +36,7 @@ def contents(suites: Sequence[SuiteView], by_run: Mapping[str, int], hashes: Map
 <body>
 <h1>Suites</h1>
 <p class="soft">Each page has sortable tables, intervals and pictures; the same as one text: LEADERBOARD.md.</p>
-<div class="scroll front"><table><thead><tr>{heads}</tr></thead><tbody>
+<div class="scroll front stack"><table><thead><tr>{heads}</tr></thead><tbody>
 {rows}
 </tbody></table></div>
 {told}</body>
@@ -54,7 +54,7 @@ def _row(suite: SuiteView, by_run: Mapping[str, int], records: str) -> str:
     cells = (" and ".join(kinds), len({r.method for r in suite.rows}), len(suite.columns),
              f"{present} of {len(possible)}", records)
     return f'<tr><th scope="row">{title}</th>' + "".join(
-        f"<td{_number(i)}>{escape(str(cell))}</td>" for i, cell in enumerate(cells, 1)) + "</tr>"
+        f'<td{_number(i)} data-head="{HEADS[i]}">{escape(str(cell))}</td>' for i, cell in enumerate(cells, 1)) + "</tr>"
 
 
 def _number(place: int) -> str:

@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 _TAKE = " ".join(f'<button type="button" data-do="{what}">{words}</button>' for what, words in (
     ("markdown", "Copy markdown"), ("latex", "Copy LaTeX"), ("csv", "Download CSV")))
 _NUMBER = ' class="num"'
+PROSE = 30  # letters from which words in a table may be broken into lines
 SCRIPTS = ("ranks.js", "drawn.js", "taken.js", "page.js")
 
 
@@ -225,6 +226,8 @@ def _cell(cell: Field, numeric: bool, entry: bool, hint: str) -> str:
         classes.append("mark-bad")
     elif cell.mark in ("missing", "refused", "unknown", "incomplete"):
         classes.append("mark-missing")
+    if cell.value is None and not numeric and len(cell.text) > PROSE:
+        classes.append("prose")
     css = f' class="{" ".join(classes)}"' if classes else ""
     value = f' data-value="{cell.value:.10g}"' if cell.value is not None else ""
     tip = f' data-tip="{escape(hint)}"' if hint else ""

@@ -105,9 +105,10 @@ def table(at: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """The first cell of a row is its heading; nothing where there is no row."""
     top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "\n".join('<tr><th scope="row">' + inline(at, row[0]) + "</th>"
-                     + "".join(f"<td>{inline(at, cell)}</td>" for cell in row[1:]) + "</tr>" for row in rows)
-    return (f'<div class="scroll plain"><table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
-            if body else "")
+                     + "".join(f'<td data-head="{escape(head)}">{inline(at, cell)}</td>'
+                               for head, cell in zip(heads[1:], row[1:], strict=True)) + "</tr>" for row in rows)
+    return (f'<div class="scroll plain stack"><table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table>'
+            "</div>" if body else "")
 
 
 def facts(at: str, pairs: Iterable[tuple[str, Cell]]) -> str:

@@ -27,16 +27,17 @@ def require() -> None:
 
 
 class Browser:
-    """One session; close it."""
+    """One session; close it. `bars`: scroll bars are drawn and take room, as on a desk."""
 
-    def __init__(self, profile: Path, width: int = 1300, height: int = 1000) -> None:
+    def __init__(self, profile: Path, width: int = 1300, height: int = 1000, bars: bool = False) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.driver = subprocess.Popen(["chromedriver", f"--port={self.port}"], stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-                 f"--window-size={width},{height}", f"--user-data-dir={profile}"]
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                 f"--window-size={width},{height}", f"--user-data-dir={profile}",
+                 *(() if bars else ("--hide-scrollbars",))]
         options = {"args": flags, "perfLoggingPrefs": {"enableNetwork": True}}
         wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options,
                                                    "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}}}
@@ -67,6 +68,10 @@ class Browser:
 
     def run(self, script: str, *args: Any) -> Any:
         return self.send("POST", "/execute/sync", {"script": script, "args": list(args)})
+
+    def resize(self, width: int, height: int = 800) -> None:
+        self.send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}})
 
     def find(self, query: str) -> str:
         return str(self.send("POST", "/element", {"using": "css selector", "value": query})[ELEMENT])

@@ -225,8 +225,7 @@ def test_the_theme_can_be_chosen(page: browser.Browser) -> None:
 
 @pytest.mark.parametrize("width", [390, 1300])
 def test_the_page_fits_narrow_and_wide_screens(page: browser.Browser, width: int, tmp_path: Path) -> None:
-    page.send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
-        "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}})
+    page.resize(width)
     assert page.run("return document.documentElement.scrollWidth") <= width
     page.screenshot(tmp_path / "shot.png")
     from matplotlib.image import imread
