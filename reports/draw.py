@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+ASIDE = "aside"  # begins the ids of what names points or lines beside the axes
 SETTINGS: Any = {"svg.hashsalt": "regatta", "svg.fonttype": "none", "font.family": "sans-serif",
                  "font.sans-serif": ["DejaVu Sans"], "text.parse_math": False}  # a name with $ is a name
 
@@ -79,6 +80,7 @@ def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str], rows: Map
     body = re.sub(r"<title>.*?</title>", "", body, count=1, flags=re.S)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", body)
+    body = body.replace(f'id="{prefix}-{ASIDE}', f'class="{ASIDE}" id="{prefix}-{ASIDE}')
     for colour, name in NAMES.items():
         body = body.replace(colour, f"var({name})")
     for mark, text in tips.items():
@@ -87,10 +89,22 @@ def inline(svg: str, prefix: str, title: str, tips: Mapping[str, str], rows: Map
         body = body.replace(f'id="{prefix}-{mark}"', f'id="{prefix}-{mark}" class="mark" tabindex="0" role="img" '
                             f'aria-label="{escape(text)}" data-tip="{escape(text)}" '
                             f'data-name="{escape(name.lower())}"{of}', 1)
-    # as large as the card allows, but no more than half as large again as drawn
-    body = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda m: f'style="max-width: {1.5 * float(m[1]):g}pt"',
-                  body, count=1)
+    # as large as the card allows, but no more than half as large again as drawn, nor smaller than can be read
+    body = re.sub(r'width="([\d.]+)pt" height="([\d.]+)pt"', lambda m: f'style="max-width: {1.5 * float(m[1]):g}pt; '
+                  f'min-width: {0.85 * float(m[1]):.0f}px{_below(body, float(m[1]), float(m[2]))}"', body, count=1)
     return body.replace("<svg ", f'<svg role="group" aria-label="{escape(title)}" ', 1)
+
+
+def _below(body: str, width: float, height: float) -> str:
+    """Where page.css puts the names beside the axes on a narrow screen: below them; empty where there are none."""
+    lines = re.findall(rf'class="{ASIDE}"[^>]*>\s*<text [^>]*?x="([\d.]+)" y="([\d.]+)"', body)
+    if not lines:
+        return ""
+    before = 24 if f"{ASIDE}-line" in body else 6  # points that hold a sample of a name's line
+    left, tops = min(float(x) for x, _ in lines) - before, [float(y) for _, y in lines]
+    room = max(tops) - min(tops) + 24  # a line above and one below
+    return (f"; --wide: {100 * width / left:.1f}%; --below: {100 * room / left:.1f}%; --left: {8 - left:.1f}px; "
+            f"--down: {height - min(tops) + 12:.1f}px")
 
 
 def _named(tip: str, rows: Mapping[str, int]) -> tuple[str, int | None]:

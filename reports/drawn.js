@@ -1,4 +1,6 @@
 // What the page draws itself: critical differences, two rows data set by data set, and what a name or a cell opens.
+const $ = (query, root = document) => root.querySelector(query);
+const $$ = (query, root = document) => [...root.querySelectorAll(query)];
 const maker = (space) => (name, attributes, ...inside) => {
   const made = document.createElementNS(space, name);
   for (const [key, given] of Object.entries(attributes)) made.setAttribute(key, given);
@@ -11,33 +13,36 @@ const disc = (cx, cy, r, ink, more) => svg("circle", { cx, cy, r, fill: `var(--$
 const stroke = (x1, x2, y1, y2, ink, width = 1) => svg("line", { x1, x2, y1, y2, stroke: `var(--${ink})`,
   "stroke-width": width });
 const telling = (tip) => ({ class: "mark", tabindex: 0, role: "img", "aria-label": tip, "data-tip": tip });
-const short = (text) => (text.length < 35 ? text : `${text.slice(0, 16)}…${text.slice(-17)}`);
+const short = (text, most = 34) => (text.length <= most ? text
+  : `${text.slice(0, most / 2 - 1)}…${text.slice(-most / 2)}`);
 const frame = (width, height, title, parts) => svg("svg", { role: "group", "aria-label": title, "font-size": 12,
   viewBox: `0 0 ${width} ${height}`, fill: "var(--ink)", style: `max-width: ${1.3 * width}px` }, ...parts);
 
 // A line for each name over a scale with round steps; draw(i, at, y) gives what stands on it.
-function chart(figure, title, names, ends, right, draw) {
+function chart(figure, title, names, ends, margin, draw) { // narrower where the screen is
+  const edge = figure.offsetWidth < 600 ? 480 : 720, left = edge / 3 - 10, right = edge - margin;
   const low = Math.min(...ends), high = Math.max(...ends), pad = 0.05 * (high - low) || 1, wide = high - low + 2 * pad;
   const height = 22 * names.length + 50, ten = 10 ** Math.floor(Math.log10(wide / 5));
   const step = ten * [1, 2, 5, 10].find((f) => f * ten >= wide / 5);
-  const at = (x) => 230 + (right - 230) * (x - low + pad) / wide;
-  const parts = [word((230 + right) / 2, height - 4, "middle", title)];
+  const at = (x) => left + (right - left) * (x - low + pad) / wide;
+  const parts = [word((left + right) / 2, height - 4, "middle", title)];
   for (let x = Math.ceil((low - pad) / step) * step; x <= high + pad; x += step)
     parts.push(stroke(at(x), at(x), 8, height - 34, "faint"), word(at(x), height - 20, "middle", +x.toPrecision(6)));
-  names.forEach((name, i) => parts.push(word(222, 24 + 22 * i, "end", short(name)), ...draw(i, at, 20 + 22 * i)));
-  figure.querySelector(".picture").replaceChildren(frame(720, height, title, parts));
+  names.forEach((name, i) => parts.push(word(left - 8, 24 + 22 * i, "end", short(name, left / 7.5)),
+    ...draw(i, at, 20 + 22 * i, edge)));
+  $(".picture", figure).replaceChildren(frame(edge, height, title, parts));
 }
 
 function drawTies(section, facts) { // rows by their mean, and a bar over those of each tie group
-  const { found, chosen } = section.found, figure = section.querySelector("[data-live=ties]");
+  const { found, chosen } = section.found, figure = $("[data-live=ties]", section);
   figure.hidden = !found.length;
   const lines = found.flatMap((one) => one.rows.map((k, i) => ({ one, k, i, mean: 100 * one.mean[i] }))
     .sort((a, b) => b.mean - a.mean || a.i - b.i));
-  const draw = (n, at, y) => {
+  const draw = (n, at, y, edge) => {
     const { one, k, i, mean } = lines[n], { label } = facts.rows[k];
     const bars = one.groups.flatMap((own, g) => {
       if (!own.includes(i)) return [];
-      const x = 540 + g * Math.min(16, 180 / one.groups.length);
+      const x = edge - 180 + g * Math.min(16, 180 / one.groups.length);
       const next = lines.findIndex((other, m) => m > n && other.one === one && own.includes(other.i));
       return [stroke(x, x, y, next < 0 ? y : 20 + 22 * next, "bar", 4), disc(x, y, 3.5, "point")];
     });
@@ -46,7 +51,7 @@ function drawTies(section, facts) { // rows by their mean, and a bar over those 
     return [...bars, disc(at(mean), y, 6, "point", of)];
   };
   const names = lines.map(({ k }) => facts.rows[k].label), title = `Mean of ${chosen.sets.length} data sets, %`;
-  if (found.length) chart(figure, title, names, lines.map(({ mean }) => mean), 520, draw);
+  if (found.length) chart(figure, title, names, lines.map(({ mean }) => mean), 200, draw);
 }
 
 // two rows, data set by data set: as pairs.py compares, with the peers' spread over seeds
@@ -80,9 +85,9 @@ function signTest(gap, moved, n) { // of one run each: the items where they diff
 }
 
 function drawPair(section, facts) {
-  const two = ticked(section, "pair").map((box) => Number(box.closest("tr").dataset.row)).slice(0, 2);
+  const two = ticked(section, "pair").map((box) => +box.closest("tr").dataset.row).slice(0, 2);
   const found = two[1] === undefined ? [] : differences(facts, section.found, ...two);
-  const figure = section.querySelector("[data-live=pair]");
+  const figure = $("[data-live=pair]", section);
   figure.hidden = !found.length;
   if (!found.length) return;
   const [a, b] = two.map((k) => facts.rows[k].label), [own, other] = two.map((k) => facts.rows[k].pool);
@@ -95,9 +100,9 @@ function drawPair(section, facts) {
       ...(ends ? [stroke(at(100 * ends[0]), at(100 * ends[1]), y, y, "bar", 3)] : []),
       disc(at(100 * gap), y, 5, sure ? "point" : "bar", telling(`${title}\n${text} points, ${verdict}`))];
   };
-  chart(figure, `${short(a)} − ${short(b)}, points`, found.map(({ title }) => title), reach, 700, draw);
+  chart(figure, `${short(a)} − ${short(b)}, points`, found.map(({ title }) => title), reach, 20, draw);
   $$("h3, thead span", figure).slice(0, 4).forEach((head, i) => { head.textContent = heads[i]; });
-  figure.querySelector("tbody").replaceChildren(...found.map(({ name, title, x, y, text, p, verdict }) => {
+  $("tbody", figure).replaceChildren(...found.map(({ name, title, x, y, text, p, verdict }) => {
     const cells = [fixed(100 * x), fixed(100 * y), text, p === undefined ? "–" : p.toPrecision(2), verdict];
     return html("tr", { "data-set": name }, html("th", { scope: "row" }, title), ...cells.map((words) =>
       html("td", { class: words === verdict ? "" : "num" }, words)));
@@ -105,11 +110,11 @@ function drawPair(section, facts) {
 }
 
 // ---- what a name or a cell opens
-const box = document.getElementById("box");
+const box = $("#box");
 const paragraphs = (list) => list.map((text) => html("p", {}, text));
 function open(title, ...inside) {
-  box.querySelector("h2").textContent = title;
-  box.querySelector("div").replaceChildren(...inside);
+  $("h2", box).textContent = title;
+  $("div", box).replaceChildren(...inside);
   box.showModal();
 }
 function about(facts, k) {

@@ -1,11 +1,10 @@
 // The page: choosing, ranking anew, sorting, filtering, tooltips, the theme. Data come as attributes and as JSON, and
 // leave as text, never as HTML. All that is chosen stands in named inputs, and those that changed in the address.
-const $$ = (query, root = document) => [...root.querySelectorAll(query)];
-const SIGNS = JSON.parse(document.getElementById("signs").textContent);
+const SIGNS = JSON.parse($("#signs").textContent);
 const worlds = new Map($$("section.world").map((section) => [section, read(section)]));
 
 function read(section) {
-  const facts = JSON.parse(section.querySelector("script").textContent);
+  const facts = JSON.parse($("script", section).textContent);
   const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)).buffer);
   facts.blocks = facts.blocks.map(([n, members, mean, one, apart]) => {
     const place = {}, gaps = floats(apart), low = (i, j) => gaps[i * (i - 1) / 2 + j];
@@ -31,7 +30,7 @@ const shares = (list) => fixed(100 * sum(list) / list.length)
 // ---- a choice, and what follows from it
 const boxes = (root, name) => $$(`input[name=${name}]`, root);
 const ticked = (root, name) => boxes(root, name).filter((box) => box.checked);
-const wordsOf = (section) => section.querySelector("[name=words]").value.toLowerCase().trim().split(/\s+/);
+const wordsOf = (section) => $("[name=words]", section).value.toLowerCase().trim().split(/\s+/);
 
 function choiceOf(section, facts) {
   const allowed = (name) => { // without boxes there is nothing to choose
@@ -106,15 +105,15 @@ function recompute(section, facts) {
 function rewrite(table, facts, found) {
   const { chosen: { sets, seeds, whole } } = found;
   $$("thead th", table).forEach((head, j) => {
-    const { role, set, parts } = head.dataset, all = JSON.parse(parts || "[]"), button = head.querySelector("button");
+    const { role, set, parts } = head.dataset, all = JSON.parse(parts || "[]"), button = $("button", head);
     head.parts = all.map((part) => part.filter((d) => sets.includes(d)));
     const size = head.parts.flat().length, fewer = size < all.flat().length;
-    head.gone = set ? !sets.includes(Number(set)) : role === "mean" ? !size || (all.length > 1 && fewer)
+    head.gone = set ? !sets.includes(+set) : role === "mean" ? !size || (all.length > 1 && fewer)
       : (role === "whole" && !whole) || (role === "below" && seeds);
     [button.textContent] = button.first;
     if (fewer) button.textContent = button.textContent.replace(/\d+(?=\)?$| tasks$)/, size);
     for (const row of role || set ? $$("tbody tr[data-row]", table) : []) {
-      const cell = row.cells[j], now = head.gone ? null : anew(facts, found, Number(row.dataset.row), head);
+      const cell = row.cells[j], now = head.gone ? null : anew(facts, found, +row.dataset.row, head);
       const [text, number] = now || cell.first;
       cell.textContent = text;
       cell.classList.toggle("mark-bad", text.includes("†"));
@@ -126,13 +125,12 @@ function rewrite(table, facts, found) {
 function anew(facts, { chosen, place }, k, head) { // [text, value] of a cell; null: as it was written
   const { sets, seeds, whole, every, apart } = chosen, { role, set } = head.dataset, at = place.get(k);
   if (set) {
-    const { values, mean } = cellOf(facts, k, set, seeds), gap = at?.gaps[sets.indexOf(Number(set))];
+    const { values, mean } = cellOf(facts, k, set, seeds), gap = at?.gaps[sets.indexOf(+set)];
     if (apart) return gap === undefined ? ["–"] : [fixed(gap), gap];
     return !seeds || !facts.cells[k][set] ? null : values.length ? [shares(values), 100 * mean] : ["–"];
   }
-  if (every || (whole && role === "mean")) return null;
+  if (every || role === "whole" || (whole && role === "mean")) return null;
   if (role === "mean") return meanOf(facts, k, head.parts, seeds);
-  if (role === "whole") return null;
   if (!at) return ["–"];
   const { one, i, gaps } = at, far = sum(gaps) / gaps.length;
   return role === "rank" ? [rankOf(one, i), one.ranks[i][0]] : role === "tie" ? [letters(one, i)]
@@ -149,11 +147,11 @@ function show(section) {
     const { name, row } = one.dataset, hit = (!row || seen.has(+row)) && words.every((text) => name.includes(text));
     if (one.matches("tr")) one.hidden = !hit; else one.classList.toggle("dim", !hit);
   }
-  const tabs = $$("[role=tab]", section), opened = tabs.at(section.querySelector("[name=tab]").value) || tabs[0];
+  const tabs = $$("[role=tab]", section), opened = tabs.at($("[name=tab]", section).value) || tabs[0];
   for (const tab of tabs) {
     const panel = document.getElementById(tab.getAttribute("aria-controls")), picked = boxes(panel, "column");
     const own = tab === opened;
-    tab.setAttribute("aria-selected", own);
+    tab.ariaSelected = own;
     tab.tabIndex = own ? 0 : -1;
     panel.hidden = !own;
     $$("thead th", panel).forEach((head, j) => {
@@ -164,20 +162,20 @@ function show(section) {
     const cells = $$("tr:not([hidden]) td:not([hidden])", panel); // one is in the tab order; arrows reach the others
     if (cells[0] && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
   }
-  section.querySelector(".count").textContent = `${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`;
+  $(".count", section).textContent = `${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`;
   const two = ticked(section, "pair").length > 1;
   for (const box of boxes(section, "pair")) box.disabled = two && !box.checked;
   drawPair(section, facts);
 }
 
 function order(panel, place) { // by a heading, else by rank; what has no place stays last, in the order as written
-  const [column, way] = panel.querySelector("[name^=sort]").value.split(" "), heads = $$("thead th", panel);
-  const head = column && heads.at(column), turn = way === "descending" ? -1 : 1, body = panel.querySelector("tbody");
+  const [column, way] = $("[name^=sort]", panel).value.split(" "), heads = $$("thead th", panel);
+  const head = column && heads.at(column), turn = way === "descending" ? -1 : 1, body = $("tbody", panel);
   for (const other of heads) other.ariaSort = other === head ? way : "none";
   const key = (row) => {
-    const at = place.get(Number(row.dataset.row)), cell = row.cells[head?.cellIndex], value = cell?.dataset.value;
+    const at = place.get(+row.dataset.row), cell = row.cells[head?.cellIndex], value = cell?.dataset.value;
     if (!head) return at && 2 * at.g - at.one.mean[at.i];
-    return value !== undefined ? Number(value) : head.dataset.kind === "text" ? cell.textContent : undefined;
+    return value !== undefined ? +value : head.dataset.kind === "text" ? cell.textContent : undefined;
   };
   const compare = (x, y) => (x === undefined || y === undefined ? (x === undefined) - (y === undefined)
     : turn * (typeof x === "number" && typeof y === "number" ? x - y : `${x}`.localeCompare(`${y}`, "en")));
@@ -210,7 +208,7 @@ function restore() {
 }
 
 // ---- tooltips; a point and its row answer to each other
-const tip = document.getElementById("tip");
+const tip = $("#tip");
 let current = null; // what the tooltip speaks of
 function hint(mark) {
   current?.removeAttribute("aria-describedby");
@@ -232,13 +230,13 @@ function point({ target }) {
   if (!one) return;
   for (const other of $$(`[data-row="${one.dataset.row}"]`, one.closest("section"))) other.classList.add("lit");
 }
-for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, point);
-document.addEventListener("focusout", () => hint(null));
-document.addEventListener("scroll", () => hint(current), true); // reaching a mark by keyboard scrolls to it
+for (const kind of ["mouseover", "focusin"]) addEventListener(kind, point);
+addEventListener("focusout", () => hint(null));
+addEventListener("scroll", () => hint(current), true); // reaching a mark by keyboard scrolls to it
 
 // ---- the keyboard
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -1e9, End: 1e9 };
-document.addEventListener("keydown", (event) => {
+addEventListener("keydown", (event) => {
   const { target, key } = event, cell = target.closest("tbody td"), tab = target.closest("[role=tab]");
   if (key === "Escape") hint(null);
   if (key === "Enter" && (cell || target.matches("svg .mark"))) {
@@ -280,13 +278,13 @@ function act(target) {
   const panel = near("[role=tabpanel], figure"), row = near("svg [data-row]")?.dataset.row;
   const one = near("[data-do]"), tab = near("[role=tab]"), head = near("thead th[data-kind]"), cell = near("tbody td");
   if (!section) return;
-  if (tab) section.querySelector("[name=tab]").value = $$("[role=tab]", section).indexOf(tab);
+  if (tab) $("[name=tab]", section).value = $$("[role=tab]", section).indexOf(tab);
   else if (head) {
     const down = head.ariaSort === "ascending" || (head.dataset.first === "down" && head.ariaSort !== "descending");
-    panel.querySelector("[name^=sort]").value = `${head.cellIndex} ${down ? "descending" : "ascending"}`;
+    $("[name^=sort]", panel).value = `${head.cellIndex} ${down ? "descending" : "ascending"}`;
   } else if (one) {
     const form = FORMS[one.dataset.do];
-    DOES[one.dataset.do](section, one, form && form(cellsOf(panel.querySelector("table"))));
+    DOES[one.dataset.do](section, one, form && form(cellsOf($("table", panel))));
   } else if (cell) {
     const { set } = $$("thead th", panel)[cell.cellIndex].dataset;
     if (set) record(worlds.get(section), cell.parentElement.dataset.row, set, cell.dataset.tip);
@@ -296,9 +294,9 @@ function act(target) {
   show(section);
   write();
 }
-document.addEventListener("click", ({ target }) => act(target));
+addEventListener("click", ({ target }) => act(target));
 
-document.addEventListener("input", ({ target }) => {
+addEventListener("input", ({ target }) => {
   const section = target.closest("section.world"), figure = target.closest("figure");
   if (target.matches("select[data-pictures]"))
     for (const one of $$("[data-picture]", figure)) one.hidden = one.dataset.picture !== target.value;
@@ -308,4 +306,4 @@ document.addEventListener("input", ({ target }) => {
   }
 });
 restore();
-window.addEventListener("hashchange", () => { if (location.hash.includes("=")) restore(); });
+addEventListener("hashchange", () => { if (location.hash.includes("=")) restore(); });

@@ -162,7 +162,7 @@ def drawn(picture: Picture, world: World, inside: bool) -> str:
         for line, (i, point) in enumerate(named):
             star = "  ★ Pareto" if point.best else ""
             fig.text(0.635, top - line * step, f"{i + 1:>2}  {short(point.label)}{star}", fontsize=8.5, va="center",
-                     color=FRONT if point.best else INK)
+                     color=FRONT if point.best else INK, gid=f"{draw.ASIDE}{i}" if inside else None)
         return draw.to_svg(fig, picture.title)
 
 

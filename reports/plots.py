@@ -80,8 +80,8 @@ def rank_ranges(world: World) -> Plot | None:
     ranked.sort(key=lambda one: (order.index(id(one[1])), -one[1].ranking.mean[one[2]], one[0].method))
     tips = {}
     height = 1.1 + 0.27 * len(ranked)
-    with draw.figure(7.2, height, inside=True) as fig:
-        axes = draw.plain_axes(fig, (0.32, 0.6 / height, 0.64, 1 - 0.8 / height))
+    with draw.figure(5.2, height, inside=True) as fig:  # as narrow as names allow: it fits a phone's screen
+        axes = draw.plain_axes(fig, (0.42, 0.6 / height, 0.54, 1 - 0.8 / height))
         for place, (row, group, i) in enumerate(ranked):
             low, high = group.ranking.ranks[i]
             near, far = group.ranking.likely[i]
@@ -180,8 +180,9 @@ def curves(key: str, title: str, words: str, lines: Sequence[Line], x: str, y: s
         for i, label in enumerate(labels):
             height = 0.92 - i * min(0.06, 0.85 / len(labels))
             colour, dash = looks[label]
-            fig.add_artist(Line2D([0.67, 0.705], [height] * 2, color=colour, linestyle=dash, linewidth=1.6))
-            fig.text(0.715, height, short(label, 34), fontsize=8, va="center", color=INK)
+            fig.add_artist(Line2D([0.67, 0.705], [height] * 2, color=colour, linestyle=dash, linewidth=1.6,
+                                  gid=f"{draw.ASIDE}-line{i}"))
+            fig.text(0.715, height, short(label, 34), fontsize=8, va="center", color=INK, gid=f"{draw.ASIDE}{i}")
         _scale(axes, lines, log)
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -1,6 +1,6 @@
 // What a reader takes away: a table as markdown, LaTeX or CSV, a picture as SVG.
 const cellsOf = (table) => $$("tr:not([hidden])", table).map((row) => $$("th:not([hidden]), td:not([hidden])", row)
-  .map((cell) => (cell.querySelector("code[data-tip]")?.dataset.tip || cell.textContent).trim()));
+  .map((cell) => ($("code[data-tip]", cell)?.dataset.tip || cell.textContent).trim()));
 
 const FORMS = {
   markdown: ([head, ...body]) => [head, head.map(() => "---"), ...body].map((row) =>
@@ -27,14 +27,14 @@ function save(name, text, type) {
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-    document.getElementById("said").textContent = "Copied.";
+    $("#said").textContent = "Copied.";
   } catch { // no leave to: shown, to be copied by hand
     open("Copy this", html("textarea", { rows: 12, readonly: "" }, text));
   }
 }
 
 function picture(figure) { // the picture that is shown, its colours as they are now
-  const shown = figure.querySelector(".picture:not([hidden]) svg"), style = getComputedStyle(document.documentElement);
+  const shown = $(".picture:not([hidden]) svg", figure), style = getComputedStyle(document.documentElement);
   const colour = (_, name) => style.getPropertyValue(name).trim();
   return new XMLSerializer().serializeToString(shown).replace(/var\((--[\w-]+)\)/g, colour);
 }

@@ -18,6 +18,15 @@ SKILLS = {"linear": 0.5, "lora": 0.62, "adapter_pfeiffer": 0.7, "lora(rank=16,dr
 TUNING = "none: one learning rate for adapters, one for the whole network; TUNE=4 searches four each"
 PHONE, DESK = 400, 1400
 PAGES = ("index.html", "suites/own-demo.html", "methods/lora.html", "data/digits.html")
+# what lies outside its box by more than a pixel, but for the ground of a picture, which has no colour
+OUTSIDE = """
+const box = document.querySelector(arguments[0]).getBoundingClientRect();
+return [...document.querySelectorAll(`${arguments[0]} :is(text, circle, path, line)`)].filter((one) => {
+  const at = one.getBoundingClientRect();
+  const inside = at.left > box.left - 1 && at.right < box.right + 1 && at.bottom < box.bottom + 1;
+  return !inside && !one.closest("defs, [id$=-patch_1]");
+}).map((one) => one.textContent || one.tagName);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +80,29 @@ def test_a_plain_table_is_a_list_on_a_phone_and_no_cell_loses_its_heading(screen
     assert found
     for wider, taller, heads, said in found:
         assert (wider, taller) == (0, 0) and heads == said != []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_bars_of_ties_and_ranks_and_names_of_points_and_lines_are_inside(screen: browser.Browser, site: Path,
+                                                                        width: int) -> None:
+    opened(screen, site / "suites" / "own-demo.html", width)
+    titles = screen.run("return [...document.querySelectorAll('#standin figure')].map((one, i) => { "
+                        "one.id = `figure${i}`; return one.hidden ? '' : one.querySelector('h3').textContent; })")
+    for wanted in ("Critical differences", "Rank ranges", "Accuracy against trained parameters", "Learning curves"):
+        (place,) = (i for i, title in enumerate(titles) if title.startswith(wanted))
+        box = f"#figure{place} .picture:not([hidden])"
+        assert screen.run(OUTSIDE, box) == [], wanted
+        words = " ".join(screen.run(f"return [...document.querySelectorAll('{box} text')].map((t) => t.textContent)"))
+        assert "adapter_pfeiffer" in words and "linear" in words
+
+
+def test_names_stand_beside_the_axes_on_a_desk_and_below_them_on_a_phone(screen: browser.Browser, site: Path) -> None:
+    for width, below in ((DESK, False), (PHONE, True)):
+        opened(screen, site / "suites" / "own-demo.html", width)
+        axis, name = screen.run("""
+          return ["xtick_1'] text", "aside0'] text"].map((part) => document.querySelector(
+            `#standin [id^='standin-standin-params'][id$='${part}`).getBoundingClientRect().top);""")
+        assert (name > axis) == below
 
 
 def test_tuning_is_broken_into_lines_on_a_desk(screen: browser.Browser, site: Path) -> None:
