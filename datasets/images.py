@@ -62,6 +62,7 @@ def _decoded(opened: Image, image: Path | Source) -> Image:
 def open_rgb(image: Path | Source) -> Image:
     """The picture as RGB, fully decoded."""
     from PIL import Image as pil
+    from PIL import UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -76,7 +77,7 @@ def open_rgb(image: Path | Source) -> Image:
         raise DataError(f"{name_of(image)} does not exist") from None
     except MemoryError:
         raise
-    except pil.UnidentifiedImageError:  # Pillow's own sentence names the handle, not the file
+    except UnidentifiedImageError:  # Pillow's own sentence names the handle, not the file
         raise DataError(f"{name_of(image)} cannot be read as an image: it holds none of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's decoders raise many kinds; whichever it is, this file cannot be read
         raise DataError(f"{name_of(image)} cannot be read as an image: {error or type(error).__name__}") from None
