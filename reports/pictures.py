@@ -49,7 +49,7 @@ class Picture:
         return {f"point{i + 1}": _tip(self, p) for i, p in enumerate(self.points)}
 
 
-NAMED = 40  # points with a number and a name
+NAMED = 45  # points with a number and a name: the whole shelf
 PRICES = (
     ("saved", "kept for the backward pass", "memory.saved_bytes_per_image"),
     ("params", "trained parameters, head included", "params.trained"),
