@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass, replace
 
 from datasets.card import DataError
+from datasets.own import note
 from methods.grammar import MethodError
 from results.schema import RunResult, RunSpec, Scalar
 
@@ -19,11 +20,13 @@ from ..engine.halves import parts
 from ..engine.packaged import TEXT_WHEELS, WHEELS
 from ..suites import SUFFIX, find
 from .inputs import PARTIAL
+from .own import PREFIX
 from .request import Request, UsageError
 from .resolve import without_inputs
 from .settings import SETTABLE
 
 INPUTS = ("data", "weights")  # known only where they lie
+PLACE = "FOLDER"  # stands for a place that no record keeps
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def again(record: RunResult) -> Again:
         return Again("", commit, (*told, f"this checkout cannot plan it any more: {error}"))
     if found is None:
         return Again("", commit, (*told, "no words of this checkout plan it; its settings stand above"))
+    told += _folder(record.spec.dataset)
     if request.weights is None and record.spec.weights != "random" and not _embedded(record):
         told.append(_brought(record.spec))
     return Again(shlex.join(_words(found)), commit, tuple(told))
@@ -73,11 +77,11 @@ def _request(record: RunResult) -> Request:
     if standin and find(name + SUFFIX) is not None:
         name += SUFFIX
         standin = False
-    real = not spec.standin and not spec.data.startswith("shipped:")
+    real = not (spec.standin or spec.data.startswith("shipped:") or note.MARK in spec.dataset)
     return Request(suite=name if make is not None else "custom", datasets=(spec.dataset,),
                    methods=(record.method.text,), backbones=(spec.model,), seeds=(spec.seed,),
                    sets=tuple(f"{k}={_value(v)}" for k, v in sets.items()),
-                   data="standin" if standin else "FOLDER" if real else None,
+                   data="standin" if standin else PLACE if real else None,
                    no_pretrained=spec.weights == "random", partial=spec.data.startswith(PARTIAL), phase=spec.phase,
                    recipe="paper" if passed.get("recipe") == "paper" else "common")
 
@@ -85,7 +89,7 @@ def _request(record: RunResult) -> Request:
 def _settled(request: Request, spec: RunSpec) -> Request | None:
     """The request with every setting that planning would choose otherwise; None where words cannot say the spec."""
     for _ in range(2):  # a setting that is written out may bring others with it
-        planned = without_inputs(request)
+        planned = without_inputs(request, unseen=True)
         if len(planned) != 1:
             return None
         now = planned[0].spec
@@ -96,7 +100,7 @@ def _settled(request: Request, spec: RunSpec) -> Request | None:
         had = dict(now.options)
         options = [f"{name}={_value(v)}" for name, v in spec.options if had.get(name) != v]
         request = replace(request, sets=(*request.sets, *fields, *options))
-    return request if _like(without_inputs(request)[0].spec, spec).id == spec.id else None
+    return request if _like(without_inputs(request, unseen=True)[0].spec, spec).id == spec.id else None
 
 
 def _like(spec: RunSpec, other: RunSpec) -> RunSpec:
@@ -105,14 +109,34 @@ def _like(spec: RunSpec, other: RunSpec) -> RunSpec:
 
 
 def _words(request: Request) -> list[str]:
-    words = ["python", "-m", "bench", "run", "--suite", request.suite or "", "--datasets", *request.datasets,
-             "--methods", *request.methods, "--backbones", *request.backbones, "--seeds", *map(str, request.seeds)]
+    words = ["python", "-m", "bench", "run", "--suite", request.suite or "", "--datasets",
+             *map(_typed, request.datasets), "--methods", *request.methods, "--backbones", *request.backbones,
+             "--seeds", *map(str, request.seeds)]
     words += ["--set", *request.sets] if request.sets else []
     words += ["--root", request.data] if request.data else []
     words += [flag for flag, holds in (("--no-pretrained", request.no_pretrained), ("--partial", request.partial))
               if holds]
     words += ["--recipe", "paper"] if request.recipe == "paper" else []
     return words + (["--phase", request.phase] if request.phase != "final" else [])
+
+
+def _typed(name: str) -> str:
+    """A data set as it is typed: a user's folder by its place, unless its name alone says how it was divided."""
+    return name if note.MARK not in name or _seed(name) else f"{PREFIX}{PLACE}"
+
+
+def _seed(name: str) -> int:
+    """Of what was drawn of a user's folder, as far as it is known here; `run` draws with 0."""
+    return note.note(name, note.folder()).seed if note.there(name) else 0
+
+
+def _folder(name: str) -> list[str]:
+    """What the command needs of a user's folder."""
+    if note.MARK not in name:
+        return []
+    if seed := _seed(name):
+        return [f"{name} is known by that name after `python -m bench data split {PLACE} --seed {seed}`"]
+    return [f"{PLACE} is the folder of images that is known as {name}; no record keeps where it lies"]
 
 
 def _value(value: Scalar) -> str:

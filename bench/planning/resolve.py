@@ -72,9 +72,12 @@ class Resolved:
         return own + (f"+{sha256(further.encode()).hexdigest()[:12]}" if further else "")
 
 
-def without_inputs(request: Request) -> list[Planned]:
-    """The runs that are meant, for what needs neither data nor weights: their ids are not those of real runs."""
-    return specs_of(request, resolve(request, inputs=False))
+def without_inputs(request: Request, unseen: bool = False) -> list[Planned]:
+    """The runs that are meant, for what needs neither data nor weights: their ids are not those of real runs.
+
+    `unseen`: a user's folder may be one that was never named here.
+    """
+    return specs_of(request, resolve(request, inputs=False, unseen=unseen))
 
 
 def suite_of(request: Request) -> Suite:
@@ -96,14 +99,17 @@ def suite_of(request: Request) -> Suite:
     return suite
 
 
-def resolve(request: Request, inputs: bool = True) -> Resolved:
-    """Everything checked; `inputs`: that data and weights are there, too. Raises UsageError with every problem."""
+def resolve(request: Request, inputs: bool = True, unseen: bool = False) -> Resolved:
+    """Everything checked; `inputs`: that data and weights are there, too; `unseen`: as in `without_inputs`.
+
+    Raises UsageError with every problem.
+    """
     suite = suite_of(request)
     problems: list[str] = []
     cards, methods = [], []
     for name in request.datasets or suite.datasets:
         try:
-            cards.append(registry.get(name))
+            cards.append(note.card(name, note.folder(), unseen) if unseen and note.MARK in name else registry.get(name))
         except DataError as error:
             problems.append(str(error))
     values, overrides = settings.sets(request, suite, problems)

@@ -88,9 +88,11 @@ def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple
 
 @dataclass(frozen=True)
 class Note:
-    """A note as it was read: the classes' names, the items of train, val and test, how many images it lacks."""
+    """A note as it was read: the seed of what was drawn, the classes' names, the items of train, val and test, how many
+    images it lacks."""
 
     title: str
+    seed: int
     classes: tuple[str, ...]
     items: dict[str, tuple[Item, ...]]
     left_out: int
@@ -104,8 +106,9 @@ def _note(file: Path, stamp: int) -> Note:
         items: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
         for path, split, label, digest in told["images"]:
             items[split].append(Item(Own(str(path), place / path, str(digest)), int(label)))
-        return Note(str(told["title"]), tuple(map(str, told["classes"])), {k: tuple(v) for k, v in items.items()},
-                    int(told.get("left_out", 0)))  # notes of before it was counted lack it
+        lost = int(told.get("left_out", 0))  # notes of before it was counted lack it
+        return Note(str(told["title"]), int(told["seed"]), tuple(map(str, told["classes"])),
+                    {k: tuple(v) for k, v in items.items()}, lost)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{file.name} is no note of a folder; name the folder again with folder:PATH") from None
 
@@ -128,9 +131,13 @@ def items(root: Path, split: str, name: str) -> list[Item]:
     return list(held[split])
 
 
-def card(name: str, notes: Path) -> Card:
-    """The card of a noted folder."""
-    found = note(name, notes)
+def card(name: str, notes: Path, unseen: bool = False) -> Card:
+    """The card of a noted folder; `unseen`: where there is no note, one without images, for plans that look at none.
+
+    Raises DataError where there is no note.
+    """
+    nothing = Note(name, 0, (), {"train": (), "val": (), "test": ()}, 0)
+    found = nothing if unseen and not there(name, notes) else note(name, notes)
     sizes = {split: len(found.items[split]) for split in ("train", "val", "test")}
     return Card(
         name=name, title=found.title, group="own", classes=len(found.classes),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ import yaml
 
 from bench import checkout
 from bench.cli import main
+from bench.planning.again import again
 from datasets.own import note
 from reports.cli import main as reports
 from results import store, suites
@@ -112,3 +115,24 @@ def test_a_card_for_keeping_says_what_it_was_made_without(made: Made, tmp_path: 
     files = keep.write_card("fruit_bowl", get(made.record.spec.dataset), made.kept / "folders", tmp_path / "package")
     kept = keep.kept(files[1], "Fruits", "https://example.org", "mine", "")
     assert kept.note == "without 1 of their images, which could not be read" and "left_out" not in kept.facts
+
+
+def test_the_line_that_makes_it_again_names_the_folder_and_the_leave(made: Made, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = [one.strip() for one in said(["show", made.record.run_id], capsys)[1].splitlines() if "bench run" in one]
+    assert "--datasets folder:FOLDER " in line and "--root" not in line and line.endswith(" --partial")
+    words = [word.replace("FOLDER", str(made.place)) for word in shlex.split(line)[4:]]
+    shutil.rmtree(made.kept / "folders")  # as in another clone
+    assert again(made.record).command == line
+    status, out, err = said(["plan", *words, "--json"], capsys)
+    assert status == 0, err
+    assert [(run["id"], run["state"]) for run in json.loads(out)["runs"]] == [(made.record.run_id, "done")]
+
+
+def test_a_folder_that_was_divided_by_another_seed_is_made_again_by_its_name(
+        made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(["data", "split", str(made.place), "--partial", "--seed", "5"], capsys)[0] == 0
+    (name,) = {p.stem for p in checkout.FOLDERS.glob("*.json")} - {made.record.spec.dataset}
+    how = again(replace(made.record, spec=replace(made.record.spec, dataset=name)))
+    assert f"--datasets {name} " in how.command
+    assert f"{name} is known by that name after `python -m bench data split FOLDER --seed 5`" in how.told
