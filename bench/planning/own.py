@@ -45,16 +45,34 @@ def named(datasets: Sequence[str], tell: Tell, partial: bool = False, seed: int 
     return tuple(names)
 
 
-def read(place: Path, partial: bool = False, seed: int = 0) -> tuple[Card, list[Photo], list[str]]:
+def lost(name: str, partial: bool, place: str | None, command: str) -> str:
+    """Why a run's images cannot be looked at, where they are of a user's folder that does not lie here; else nothing.
+
+    `place` is what was given as --root: the folder there is known by the run's name if it holds the run's images. The
+    sentence has the `command` that says where they lie.
+    """
+    if note.MARK not in name or note.here(name):  # what is known needs no look at --root, which may be all real data
+        return ""
+    why = f"the images of {name!r} are not here"
+    if place:
+        try:
+            read(Path(place), partial, wanted=name)
+            return ""
+        except DataError as error:
+            why = str(error)
+    return f"{why}; `{command} --root FOLDER` does it, FOLDER being where these images lie"
+
+
+def read(place: Path, partial: bool = False, seed: int = 0,
+         wanted: str = "") -> tuple[Card, list[Photo], list[str]]:
     """Look at a folder, divide it, note it: (its card, its images, what is worth telling, each on one line).
 
-    Raises DataError.
-
-    `partial`: images that cannot be read are left aside in place of standing in the way.
+    `partial`: images that cannot be read are left aside in place of standing in the way; `wanted`: the data set that it
+    must be. Raises DataError.
     """
     found = looked(place)
     os.environ[note.PLACE] = str(checkout.FOLDERS)  # for the processes that run what is planned here
-    card, photos = note.settle(found, seed, checkout.FOLDERS, partial)
+    card, photos = note.settle(found, seed, checkout.FOLDERS, partial, wanted)
     return card, photos, [shown(remark) for remark in found.remarks]
 
 

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets.own import note
 from results import archive, evidence, received, store
 from results.received import LEVELS, Judged, Verdict
 from results.schema import RecordError, RunResult
 from results.suites import SuiteView, load_suite
 
 from .. import checkout
+from ..planning import own
 from ..planning.examine import adapter_of, examine, row_of, rows
 from ..planning.request import UsageError
 from ..planning.settings import whole
@@ -43,7 +46,8 @@ def add(verb: Verb) -> None:
     judging = verb("submit-check", act, "check a pack: hashes, protocol, metrics, images; then score its weights again")
     judging.add_argument("file", type=Path, metavar="FILE", help="that `pack` wrote")
     judging.add_argument("--sample", type=whole, metavar="N", help="score N runs again, drawn by chance (default: all)")
-    judging.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
+    judging.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); of "
+                         "runs of somebody's folder of images, that folder")
     judging.add_argument("--weights", type=Path, help="the file of pre-trained weights")
     on_device(judging)
 
@@ -57,7 +61,7 @@ def act(args: argparse.Namespace) -> int:
         print(f"refused: {error}")
         return 1
     where = place(here.device_of(args.device))
-    found = judge(folder, args.data, args.weights, where, args.sample)
+    found = judge(folder, args.data, args.weights, where, args.sample, args.file)
     received.save(folder, {run: one.judged for run, one in found.items()})
     return tell(folder, found)
 
@@ -71,11 +75,14 @@ class Found:
 
 
 def judge(folder: Path, data: str | None, weights: Path | None, where: Where,
-          sample: int | None = None) -> dict[str, Found]:
-    """Run -> verdict, of an unpacked archive."""
+          sample: int | None = None, file: Path = Path("FILE")) -> dict[str, Found]:
+    """Run -> verdict, of an archive that was unpacked from `file`."""
     paths = {received.run_of(path): path for path in store.record_files(folder)}
     records = {run: store.load(path) for run, path in paths.items()}
     by_row = rows(records.values(), _suite(folder))
+    command = f"python -m bench submit-check {shlex.quote(str(file))}"
+    known = {key: own.lost(*key, data, command) for key in {(r.spec.dataset, r.spec.partial) for r in records.values()}}
+    lost = {run: why for run, r in records.items() if (why := known[r.spec.dataset, r.spec.partial])}
     images = Images(data, where)
     doubts: dict[str, tuple[Verdict, str]] = {}
     for run, record in records.items():
@@ -89,8 +96,9 @@ def judge(folder: Path, data: str | None, weights: Path | None, where: Where,
     sound = [run for run in records if run not in doubts]
     drawn = set(sound if sample is None else secrets.SystemRandom().sample(sound, min(sample, len(sound))))
     for run in sound:
-        doubts[run] = (_scored(paths[run], records[run], data, weights, where) if run in drawn
-                       else ("consistent", "not drawn to be scored again"))
+        doubts[run] = (("consistent", "not drawn to be scored again") if run not in drawn else
+                       ("consistent", f"not scored again: {lost[run]}") if run in lost else
+                       _scored(paths[run], records[run], data, weights, where))
         if run in drawn:
             print(f"{run}: {doubts[run][0]}", file=sys.stderr)
     return {run: Found(record, Judged(*doubts[run], received.sha_of(paths[run]))) for run, record in records.items()}
@@ -208,13 +216,15 @@ def _identity(record: RunResult, root: Path) -> str | None:
     """None where the data here bear the run's name; a sentence where they bear another, nothing where none are here."""
     from datasets import registry
 
-    from ..planning.inputs import data_id
+    from ..planning.inputs import LISTED, PARTIAL, data_id
 
     spec, problems = record.spec, list[str]()
     ours = data_id(registry.get(spec.dataset), root, spec.standin, spec.partial, problems)
     if problems:
         return ""
-    return None if ours == spec.data else f"other images: {spec.dataset} is {ours} here, {spec.data} in the record"
+    kinds = (LISTED, PARTIAL) if note.MARK in spec.dataset else ()  # what a folder holds beside its images is no matter
+    alike = ours == spec.data or (ours.startswith(kinds) and ours.partition(":")[2] == spec.data.partition(":")[2])
+    return None if alike else f"other images: {spec.dataset} is {ours} here, {spec.data} in the record"
 
 
 def tell(folder: Path, found: Mapping[str, Found]) -> int:
@@ -225,12 +235,12 @@ def tell(folder: Path, found: Mapping[str, Found]) -> int:
     for one in found.values():
         by_row.setdefault(row_of(one.record), []).append(one)
     lines, said = [], dict[str, list[str]]()
-    for (method, backbone), own in by_row.items():
-        counts = {level: sum(one.judged.verdict == level for one in own) for level in LEVELS}
-        worst = max((one.judged.verdict for one in own), key=LEVELS.index)
-        lines.append((method, backbone, len({one.record.spec.dataset for one in own}), len(own), worst,
+    for (method, backbone), its in by_row.items():
+        counts = {level: sum(one.judged.verdict == level for one in its) for level in LEVELS}
+        worst = max((one.judged.verdict for one in its), key=LEVELS.index)
+        lines.append((method, backbone, len({one.record.spec.dataset for one in its}), len(its), worst,
                       ", ".join(f"{n} {level}" for level, n in counts.items() if n)))
-        for one in own:
+        for one in its:
             if one.judged.verdict != "verified":
                 said.setdefault(f"{method}: {one.judged.verdict}: {one.judged.why}", []).append(one.record.run_id)
     print(tabulate(lines, ("method", "backbone", "data sets", "runs", "verdict", "its runs"), disable_numparse=True))

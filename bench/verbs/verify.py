@@ -16,6 +16,7 @@ from results import evidence, store
 from results.schema import RecordError, RunResult
 
 from .. import checkout
+from ..planning import own
 from ..planning.again import again
 from ..planning.request import UsageError
 from . import here, recorded
@@ -36,7 +37,8 @@ def add(verb: Verb) -> None:
     """The command and its options."""
     verify = verb("verify", act, "load the weights that a run stored, test again, compare with its predictions")
     verify.add_argument("runs", nargs="+", metavar="RUN", help="ids, or enough of their first digits; 'all'")
-    verify.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA)")
+    verify.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); of "
+                        "runs of somebody's folder of images, that folder")
     verify.add_argument("--weights", type=Path, help="the file of pre-trained weights")
     on_device(verify)
 
@@ -101,6 +103,8 @@ def check(path: Path, data: str | None, weights: Path | None, where: Where) -> t
         return False, f"{told}: {problem}"
     if committed:
         return True, f"{told}: {_published(record)}"
+    if why := own.lost(record.spec.dataset, record.spec.partial, data, f"python -m bench verify {record.run_id}"):
+        return False, f"{told}: {why}"
     try:
         found = tested_again(path, record, data, weights, where)
         return found.same, f"{told}: {found.told}"

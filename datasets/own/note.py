@@ -59,10 +59,19 @@ def there(name: str, notes: Path | None = None) -> bool:
     return ((notes or folder()) / f"{name}.json").is_file()
 
 
-def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple[Card, list[Photo]]:
+def here(name: str) -> bool:
+    """Whether the images of that folder lie where they lay when it was noted, as far as its first one tells."""
+    if not there(name):
+        return False
+    first = next((item.image for held in note(name, folder()).items.values() for item in held), None)
+    return isinstance(first, Own) and first.file.is_file()
+
+
+def settle(found: Found, seed: int, notes: Path, partial: bool = False, wanted: str = "") -> tuple[Card, list[Photo]]:
     """Divide what was found and write its note; raises DataError with all that stands in the way.
 
-    `partial`: images that cannot be read are left aside in place of standing in the way.
+    `partial`: images that cannot be read are left aside in place of standing in the way; `wanted`: the name of the data
+    set that it must be, whatever its folder is called here.
     """
     photos = divide(found, seed)
     found.judge_unreadable(partial)
@@ -70,8 +79,11 @@ def settle(found: Found, seed: int, notes: Path, partial: bool = False) -> tuple
         raise DataError(f"{found.name}/: " + "; ".join(found.problems))
     classes = found.classes
     label = {name: number for number, name in enumerate(classes)}
-    known = re.sub(r"[^A-Za-z0-9_-]+", "_", found.name).strip("_") or "images"
+    known = wanted.rpartition(MARK)[0] or re.sub(r"[^A-Za-z0-9_-]+", "_", found.name).strip("_") or "images"
     name = f"{known}{MARK}{content(photos, classes)}"
+    if wanted and name != wanted:
+        raise DataError(f"{found.name}/ holds other images than {wanted!r} was made of, or was divided with another "
+                        "seed, as `python -m bench data split FOLDER --seed N` divides it")
     # by content within a split: the same images in the same order, whatever the files are called
     rows = sorted(photos, key=lambda p: (p.split, p.sha256))
     told = {"name": name, "title": shown(found.name), "place": str(found.base.resolve()), "seed": seed,

@@ -136,3 +136,32 @@ def test_a_folder_that_was_divided_by_another_seed_is_made_again_by_its_name(
     how = again(replace(made.record, spec=replace(made.record.spec, dataset=name)))
     assert f"--datasets {name} " in how.command
     assert f"{name} is known by that name after `python -m bench data split FOLDER --seed 5`" in how.told
+
+
+def test_a_pack_of_a_folders_runs_is_verified_elsewhere_where_the_folder_is_given(
+        made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pack, theirs, run = tmp_path / "my runs.zip", tmp_path / "their pictures", made.record.run_id
+    assert said(["pack", run, "--out", str(pack)], capsys)[0] == 0
+    shutil.copytree(made.place, theirs)
+    (theirs / "apple" / "bad.jpg").unlink()  # nobody sends what cannot be read
+    there(tmp_path / "clone", monkeypatch)
+    status, out, _ = said(["submit-check", str(pack)], capsys)
+    line = f"python -m bench submit-check {shlex.quote(str(pack))} --root FOLDER"
+    assert status == 0 and "consistent: not scored again: the images of" in out and f"`{line}`" in out
+    draw(tmp_path / "others" / "apple" / "0.png", 1)
+    status, out, _ = said(["verify", run, "--root", str(tmp_path / "others")], capsys)
+    assert status == 1 and "one class only" in out and f"`python -m bench verify {run} --root FOLDER`" in out
+    shutil.copytree(theirs, tmp_path / "more")
+    draw(tmp_path / "more" / "apple" / "new.png", 77)
+    status, out, _ = said(["submit-check", str(pack), "--root", str(tmp_path / "more")], capsys)
+    assert status == 0 and "more/ holds other images than" in out
+    assert not list(checkout.FOLDERS.glob("*")), "nothing is noted of other images"
+    status, out, _ = said([word.replace("FOLDER", str(theirs)) for word in shlex.split(line)[3:]], capsys)
+    assert status == 0 and "1 verified" in out, out
+    status, out, _ = said(["verify", run], capsys)  # the folder is known from now on
+    assert status == 0 and "predictions are the same" in out
+    theirs.rename(tmp_path / "moved")
+    status, out, _ = said(["verify", run], capsys)
+    assert status == 1 and "are not here; `python -m bench verify" in out
+    status, out, _ = said(["verify", run, "--root", str(tmp_path / "moved")], capsys)
+    assert status == 0 and "predictions are the same" in out
