@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from datasets import registry
+from datasets.own import note
 from methods.grammar import parse
 from results.columns import Columns
 from results.index import read
@@ -143,7 +144,8 @@ def _cell(one: Planned, columns: Columns, standin: bool, older: bool, other: set
                 text("spec.dataset", row)) != ("ok", "final", one.text, spec.model, spec.dataset):
             continue
         images = text("spec.data", row).partition(":")[0]
-        if (text("method.source_hash", row) != source and not older) or images == "partial" or (
+        broken = images == "partial" and note.MARK not in spec.dataset  # a folder's name says which images were used
+        if (text("method.source_hash", row) != source and not older) or broken or (
                 images == "standin" and not standin) or (images not in ("standin", "shipped") and standin) or \
                 number("spec.image_size", row) != spec.image_size or text("spec.weights", row) == "random":
             continue

@@ -23,7 +23,7 @@ from .. import checkout
 from ..engine import backbones
 from ..planning import resolve, settings
 from ..planning.inputs import data_problems
-from ..planning.request import UsageError
+from ..planning.request import Request, UsageError
 from ..suites import CORE
 from ..units import duration
 from . import printed
@@ -77,6 +77,8 @@ def add(verb: Verb) -> None:
                        help="settings of the runs, as precision=bf16")
     asked.add_argument("--root", "--data", dest="data", help="where real data lies, for the command at the end; "
                        "'standin': advice for the generated miniatures")
+    asked.add_argument("--partial", action="store_true", help="of a folder, leave images aside that cannot be read; "
+                       "given to the command at the end, too")
     bounds = made.add_argument_group("what is allowed")
     bounds.add_argument("--memory", nargs="+", type=_bytes, required=True, metavar="12GB",
                         help="of the card; several give a column each")
@@ -138,7 +140,7 @@ def act(args: argparse.Namespace) -> int:
     print(_table(rows, budgets, planned[0].spec.batch_size))
     for line in (*_notes(rows), *(f"left out: {one}" for one in out)):
         print(line)
-    print(_settling(rows, args, typed))
+    print(_settling(rows, args, typed, request))
     return 0
 
 
@@ -258,7 +260,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str]) -> str:
+def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str], request: Request) -> str:
     """The command that makes known what is not, of the methods that fit."""
     open_ = [r for r in rows if r.seen is None and (r.fits or r.bytes is None)]
     if not open_:
@@ -272,9 +274,10 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     words += ["--epochs", str(args.epochs)] if args.epochs else []
     words += ["--set", *args.sets] if args.sets else []
     words += ["--root", args.data] if args.data else []
+    words += ["--partial"] if args.partial else []
     for folder in args.extra:
         words += ["--extra", folder]
-    lacking = _lacking(args)
+    lacking = _lacking(args, request)
     words += [word for more, _ in lacking for word in more]
     small = [f"{r.text} ({r.batches[-1]})" for r in rows if r.seen is None and not r.fits and max(r.batches, default=0)]
     told = f"\nnot among them, for they fit with a smaller batch alone: {', '.join(small)}" if small else ""
@@ -288,12 +291,11 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     return f"what is not known is settled by ({cost}):\n  {shlex.join(words)}{told}"
 
 
-def _lacking(args: argparse.Namespace) -> list[tuple[list[str], str]]:
+def _lacking(args: argparse.Namespace, request: Request) -> list[tuple[list[str], str]]:
     """(words that the command needs beside those that were typed, why) where data or weights are not here."""
     found = []
-    request = request_of(args)
     if not (request.data or os.environ.get("DATA") or resolve.suite_of(request).standins) and \
-            data_problems([registry.get(name) for name in args.datasets], Path(), ""):
+            data_problems([registry.get(name) for name in request.datasets], Path(), ""):
         found.append((["--root", "FOLDER"], "FOLDER: where the real data lies; `data check NAME --root FOLDER` tries "
                       "it"))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,8 +96,14 @@ def _own(args: argparse.Namespace) -> int:
         keep.write_split(place if place.is_dir() else place.parent, photos)
         print(f"written: {keep.SPLIT_FILE} in {card.title}/; folder:PATH/{keep.SPLIT_FILE} reads it")
     else:
-        print(f"run it: python -m bench run --datasets {shown(f'{own.PREFIX}{place}')}")
+        print(f"run it: python -m bench run --datasets {shown(_typed(card, place, args))}")
     return 0
+
+
+def _typed(card: Card, place: Path, args: argparse.Namespace) -> str:
+    """The words that run a folder as it was divided: by its name where another seed than `run`'s drew."""
+    named = card.name if args.seed else f"{own.PREFIX}{place}"
+    return shlex.quote(named) + (" --partial" if "left_out" in card.facts else "")
 
 
 def _packaged() -> list[Card]:

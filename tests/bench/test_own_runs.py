@@ -165,3 +165,33 @@ def test_a_pack_of_a_folders_runs_is_verified_elsewhere_where_the_folder_is_give
     assert status == 1 and "are not here; `python -m bench verify" in out
     status, out, _ = said(["verify", run, "--root", str(tmp_path / "moved")], capsys)
     assert status == 0 and "predictions are the same" in out
+
+
+def test_advise_reads_a_folder_under_partial_and_says_so_in_its_command(made: Made,
+                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["advise", "--datasets", f"folder:{made.place}", "--memory", "12GB", "--methods", "linear", "bitfit",
+             "--epochs", "1"]
+    status, _, err = said(words, capsys)
+    assert status == 2 and "give --partial" in err
+    status, out, _ = said([*words, "--partial"], capsys)
+    row = next(line for line in out.splitlines() if line.startswith("linear"))
+    assert status == 0 and " own" in row, "the run of this folder is known"
+    command = shlex.split(out.splitlines()[-1])
+    assert command[:6] == ["python", "-m", "bench", "run", "--datasets", f"folder:{made.place}"]
+    assert "--partial" in command and "linear" not in command and "bitfit" in command
+
+
+@pytest.mark.parametrize(("words", "end"), [
+    ((), ""), (("--partial",), " --partial"), (("--partial", "--seed", "3"), " --partial")])
+def test_the_line_that_data_split_prints_runs_what_it_shows(made: Made, words: tuple[str, ...], end: str,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    place = made.place if words else shutil.copytree(made.place, made.kept / "my fruits")
+    if not words:
+        (place / "apple" / "bad.jpg").unlink()
+    status, out, _ = said(["data", "split", str(place), *words], capsys)
+    line = out.splitlines()[-1].removeprefix("run it: python -m bench run ")
+    known = out.splitlines()[0].rpartition("known as ")[2]
+    assert status == 0 and line == (f"--datasets {known if '--seed' in words else shlex.quote(f'folder:{place}')}{end}")
+    status, out, err = said(["plan", *shlex.split(line), *WORDS, "--json"], capsys)
+    assert status == 0, err
+    assert [run["spec"]["dataset"] for run in json.loads(out)["runs"]] == [known]
