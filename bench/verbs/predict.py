@@ -1,7 +1,7 @@
 """`predict`: what a stored run says of images: its classes and their probabilities, as a table or as JSON lines.
 
-A folder stands for the images in it and below. An image that cannot be read is told on stderr, and the others are
-answered all the same; the exit status is then 1.
+A folder stands for the images in it and below. An image that cannot be read, a file that is not there, a folder
+without an image is told on stderr, and the others are answered all the same; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def act(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UsageError([f"--top must be 1 or more, not {args.top}"])
     path = recorded.find(args.run, checkout.RUNS)[0]
-    images = images_of(args.images)
+    images, missing = images_of(args.images)
+    if not images:
+        raise UsageError(missing)
     from methods.weights import StoredError
 
     from ..engine.ask import answers
@@ -56,7 +58,9 @@ def act(args: argparse.Namespace) -> int:
     if stored.adapts:
         print("regatta: this run adapted its weights to the test images; here they are as they were stored",
               file=sys.stderr)
-    wide, bad = max(len(str(image)) for image in images), 0
+    for problem in missing:
+        print(f"regatta: {problem}", file=sys.stderr)
+    wide, bad = max(len(shown(str(image))) for image in images), len(missing)
     for answer in answers(stored, images, args.top, here.device_of(args.device)):
         if answer.problem:
             bad += 1
@@ -66,23 +70,21 @@ def act(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def images_of(given: Sequence[Path]) -> list[Path]:
-    """The files, and those in the folders in the order of their names. Raises UsageError with all problems."""
+def images_of(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """(the files, and those in the folders in the order of their names; a sentence for each word that gives none)."""
     found: list[Path] = []
     problems = []
     for place in given:
         if place.is_dir():
             inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-            problems += [] if inside else [f"there is no image in the folder {str(place)!r}; images end in "
-                                           f"{', '.join(ENDINGS)}"]
+            problems += [] if inside else [f"there is no image in the folder {str(place)!r}; leave it out, or name "
+                                           f"files, as in a folder images end in {', '.join(ENDINGS)}"]
             found += inside
         elif place.is_file():
             found.append(place)
         else:
             problems.append(f"there is no image {str(place)!r}")
-    if problems:
-        raise UsageError(problems)
-    return found
+    return found, problems
 
 
 def _name(label: int, names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,37 @@ def test_what_is_no_image_no_folder_of_images_or_no_run_is_a_sentence(
     assert "there is no image" in said and "nowhere.png" in said and "there is no image in the folder" in said
     assert cli.main(["predict", "ffffffffffff", str(runs)]) == 2
     assert "no run is called 'ffffffffffff'" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_named_and_the_others_are_answered(
+        runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, good = _run(runs), _pictures(runs.parent / "images")[0]
+    (runs.parent / "empty").mkdir()
+    nowhere = runs.parent / "nowhere.png"
+    assert cli.main(["predict", record.run_id, str(runs.parent / "empty"), str(good), str(nowhere)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{good}   class ") and said.out.count("\n") == 1
+    empty, gone = said.err.splitlines()
+    assert empty.startswith(f"regatta: there is no image in the folder '{runs.parent / 'empty'}'; leave it out")
+    assert gone == f"regatta: there is no image '{nowhere}'"
+
+
+def test_a_name_of_two_lines_or_without_letters_is_told_on_one_line(
+        runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, good = _run(runs), _pictures(runs.parent / "images")[0]
+    odd = [runs.parent / name for name in ("a\nb.png", os.fsdecode(b"caf\xe9.png"))]
+    for file in odd:
+        file.write_bytes(good.read_bytes())
+    (runs.parent / "bad\nfile.png").write_bytes(b"?")
+    words = ["predict", record.run_id, *map(str, odd), str(runs.parent / "bad\nfile.png")]
+    assert cli.main(words) == 1
+    said = capsys.readouterr()
+    first, second = said.out.splitlines()
+    assert first.startswith(f"{runs.parent}/a\\nb.png   ") and second.startswith(f"{runs.parent}/caf\\udce9.png   ")
+    assert first.index(" class") == second.index(" class"), "a table's columns stand one below the other"
+    assert said.err.count("\n") == 1 and "bad\\nfile.png cannot be read" in said.err and "<" not in said.err
+    assert cli.main([*words, "--json"]) == 1
+    assert [json.loads(line)["image"] for line in capsys.readouterr().out.splitlines()] == list(map(str, odd))
 
 
 def test_a_run_without_weights_says_what_stores_them(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
