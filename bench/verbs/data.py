@@ -26,10 +26,11 @@ ORDER = 140  # in the list of commands
 
 def add(verb: Verb) -> None:
     """The verb and its options."""
-    data = verb("data", act, "check NAME... verifies a folder; fetch NAME... says where a set comes from and under "
-                "which licence; hashes NAME... lists what no pre-training may see; standin NAME... writes miniatures; "
-                "convert NAME... turns a raw form into the list layout; vtab1k NAME... cuts the exact 1000 images from "
-                "raw data; new NAME PATH makes a card of your own folder; split PATH shows how it is divided")
+    data = verb("data", act, "check NAME... verifies a folder, folder:PATH one of your own images; fetch NAME... says "
+                "where a set comes from and under which licence; hashes NAME... lists what no pre-training may see; "
+                "standin NAME... writes miniatures; convert NAME... turns a raw form into the list layout; vtab1k "
+                "NAME... cuts the exact 1000 images from raw data; new NAME PATH makes a card of your own folder; "
+                "split PATH shows how it is divided")
     data.add_argument("action", choices=("check", "fetch", "hashes", "standin", "convert", "vtab1k", "new", "split"),
                       help="what is done, as above")
     data.add_argument("names", nargs="*", help="data sets; check and standin: the 25 when none is named, "
@@ -43,7 +44,8 @@ def add(verb: Verb) -> None:
                       "convert, vtab1k: where the raw form lies")
     data.add_argument("--write", action="store_true", help="split: write it into the folder, as regatta-split.csv")
     data.add_argument("--seed", type=whole, default=0, help="new, split: of the splits that are drawn (default: 0)")
-    data.add_argument("--partial", action="store_true", help="new, split: leave images aside that cannot be read")
+    data.add_argument("--partial", action="store_true", help="check, new, split: of a folder of your own, leave images "
+                      "aside that cannot be read")
 
 
 def act(args: argparse.Namespace) -> int:
@@ -51,6 +53,12 @@ def act(args: argparse.Namespace) -> int:
         raise UsageError([f"--write goes with split, not with {args.action}"])
     if args.action in ("new", "split"):
         return _own(args)
+    if folders := [name for name in dict.fromkeys(args.names) if name.startswith(own.PREFIX)]:
+        if args.action != "check":
+            raise UsageError([f"folder:PATH goes with check, new and split, not with {args.action}"])
+        status = _check_folders(folders, args.partial)
+        args.names = [name for name in args.names if name not in folders]
+        return max(status, act(args)) if args.names else status
     cards = list({card.name: card for name in args.names for card in _cards(name, args.action)}.values())
     if args.raw and args.action != "standin":
         raise UsageError([f"--raw goes with standin, not with {args.action}"])
@@ -76,6 +84,20 @@ def act(args: argparse.Namespace) -> int:
         raise UsageError([f"say where {args.action} should write with --out DIR"])
     _folder(args.out, "--out")
     return _made(cards, root, args)
+
+
+def _check_folders(names: Sequence[str], partial: bool) -> int:
+    """What a run would be told of users' folders before it starts; 1 where it would not start."""
+    status = 0
+    for name in names:
+        try:
+            card, photos, remarks = own.read(Path(name.removeprefix(own.PREFIX)), partial)
+        except DataError as error:
+            print(error)
+            status = 1
+        else:
+            print("\n".join((own.summary(card, photos), *(f"{card.title}: worth knowing: {line}" for line in remarks))))
+    return status
 
 
 def _own(args: argparse.Namespace) -> int:

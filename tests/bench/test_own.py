@@ -95,6 +95,25 @@ def test_the_split_is_shown_and_written_on_demand(fruits: Path, capsys: pytest.C
     assert status == 0 and "10 train" in err
 
 
+def test_data_check_tells_of_a_folder_what_a_run_would_be_told(
+        fruits: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATA", raising=False)
+    (fruits / "plum").mkdir()
+    status, out, err = said(["data", "check", f"folder:{fruits}"], capsys)
+    assert status == 0 and not err and "16 images of 2 classes" in out
+    assert "my fruits: worth knowing: plum has no image that can be read" in out
+    (fruits / "apple" / "bad.jpg").write_bytes(b"?")
+    (fruits / "pear" / "x.png").write_bytes((fruits / "apple" / "0.png").read_bytes())
+    planned = said(["plan", "--datasets", f"folder:{fruits}"], capsys)[2].removeprefix("regatta: ")
+    status, out, _ = said(["data", "check", f"folder:{fruits}", "folder:/nowhere"], capsys)
+    assert status == 1 and out.splitlines()[0] == planned.strip() and "folder:/nowhere does not exist" in out
+    (fruits / "pear" / "x.png").unlink()
+    status, out, _ = said(["data", "check", f"folder:{fruits}", "--partial"], capsys)
+    assert status == 0 and "1 image that cannot be read left aside: apple/bad.jpg" in out
+    status, _, err = said(["data", "hashes", f"folder:{fruits}"], capsys)
+    assert status == 2 and "folder:PATH goes with check, new and split, not with hashes" in err
+
+
 def test_names_of_files_and_folders_are_told_on_one_line_with_hidden_signs_spelled_out(
         fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = [fruits / "apple" / "a\nb.png", fruits / "pe\x1bar\tx" / "0.png"]
