@@ -39,6 +39,7 @@ def studies_of(request: Request, more: str = "") -> tuple[str, list[Study]]:
         own = f"--suite {suite} " if request.suite or not request.datasets else ""
         named = [f"--{name} {shlex.join(told)} " for name in ("datasets", "methods", "backbones")
                  if (told := getattr(request, name))]
+        more += " --partial" if request.partial else ""
         raise UsageError([f"nothing has been tuned in suite {suite!r}; "
                           f"`python -m bench tune {own}{''.join(named)}--budget 8{more}` does it"])
     return suite, meant(request, tried.studies)

@@ -31,9 +31,9 @@ def act(args: argparse.Namespace) -> int:
     from ..tuning.rules import choose, records_of, untried
     from . import words
 
-    suite, studies = studies_of(words.request_of(args))
-    records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
     request = words.request_of(args)
+    suite, studies = studies_of(request)
+    records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
     choices = [choose(s, records, args.rule or ("kfold_mean" if s.effort.folds else "best_val"),
                       untried(request, s)) for s in studies]
     before = load_selection(suite)
@@ -44,7 +44,8 @@ def act(args: argparse.Namespace) -> int:
     save_selection(selection)
     heads = ("method", "data set", "chosen", "val top-1", "ties", "budget", "rule")
     print(tabulate([_line(c) for c in choices], heads))
-    print(f"\nThe same settings are tested by: python -m bench run --suite {suite} --tuned --seeds 0 1 2")
+    print(f"\nThe same settings are tested by: python -m bench run --suite {suite} --tuned --seeds 0 1 2"
+          + (" --partial" if request.partial else ""))
     warning = unequal(selection.choices)
     if warning:  # it also stands above the table
         print(f"regatta: {warning}", file=sys.stderr)

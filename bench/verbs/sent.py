@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets.own import note
 from methods.outside import folders
-from results.schema import RunResult
+from results.schema import RunResult, RunSpec
 
 from .. import checkout
 from ..planning.request import UsageError
@@ -99,13 +100,21 @@ def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequenc
     made = slurm.submit(made, copy.folder, wanted.parallel, print)
     if cluster == "local":
         print(f"processes {', '.join(str(pid) for a in made.arrays for pid, _ in a.pids)} work in the background")
-    parts = "".join(f" --extra {shlex.quote(str(folder))}" for folder in folders())
     print(f"submission {made.id}, code {copy.hash}\n"
-          f"look:   python -m bench status --suite {suite} --watch{parts}\n"
+          f"look:   {look(suite, [job.spec for job in ready])}\n"
           f"logs:   {_short(made.folder / 'submitit')}\n"
           f"cancel: python -m bench cancel {made.id}\n"
           "again:  python -m bench retry   (what was lost, killed or cut short)")
     return 0
+
+
+def look(suite: str, specs: Sequence[RunSpec]) -> str:
+    """The command that shows how far these runs are; it names users' folders, which no suite does."""
+    sets = sorted({spec.dataset for spec in specs})
+    named = ["--datasets", *sets] if any(note.MARK in name for name in sets) else []
+    named += ["--partial"] if any(spec.partial for spec in specs) else []
+    parts = [word for folder in folders() for word in ("--extra", str(folder))]
+    return shlex.join(["python", "-m", "bench", "status", "--suite", suite, *named, "--watch", *parts])
 
 
 def _many(n: int, what: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ import yaml
 from bench import checkout
 from bench.cli import main
 from bench.planning.again import again
+from bench.verbs.sent import look
 from datasets.own import note
 from reports.cli import main as reports
-from results import store, suites
+from results import selections, store, suites
 from results.schema import RunResult
 from tests.datasets.test_own import draw
 
@@ -44,6 +46,7 @@ def there(kept: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(checkout, name, kept / name.lower())
     patch.setattr(store, "ROOT", kept)
     patch.setattr(suites, "ROOT", kept)
+    patch.setattr(selections, "FOLDER", kept / "selections")
     patch.setenv(note.PLACE, str(kept / "folders"))
 
 
@@ -195,3 +198,26 @@ def test_the_line_that_data_split_prints_runs_what_it_shows(made: Made, words: t
     status, out, err = said(["plan", *shlex.split(line), *WORDS, "--json"], capsys)
     assert status == 0, err
     assert [run["spec"]["dataset"] for run in json.loads(out)["runs"]] == [known]
+
+
+def test_the_line_of_submit_that_shows_how_far_it_is_can_be_typed(made: Made,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    line = look("folder", [made.record.spec])
+    assert line == f"python -m bench status --suite folder --datasets {made.record.spec.dataset} --partial --watch"
+    status, out, err = said(["status", *shlex.split(line)[4:-1], *WORDS], capsys)
+    assert status == 0 and re.search(r"done +1$", out, re.MULTILINE), err
+    assert look("demo", [replace(made.record.spec, dataset="digits", data="shipped:digits")]) == \
+        "python -m bench status --suite demo --watch"
+
+
+def test_the_lines_of_tune_and_select_keep_partial(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--datasets", f"folder:{made.place}", "--methods", "linear", "--partial"]
+    status, _, err = said(["select", *words], capsys)
+    line = re.search(r"`python -m bench (tune .*)` does it", err)
+    assert status == 2 and line is not None and line[1].endswith("--budget 8 --partial")
+    assert said([*shlex.split(line[1].replace("--budget 8", "--budget 1")), "--epochs", "1", "--jobs", "1"],
+                capsys)[0] == 0
+    status, out, _ = said(["select", *words], capsys)
+    line = re.search(r"python -m bench (run .* --partial)$", out, re.MULTILINE)
+    assert status == 0 and line is not None
+    assert said(["plan", *shlex.split(line[1])[1:]], capsys)[0] == 0
