@@ -136,6 +136,10 @@ class Card:
         """What its items are, in a word of many."""
         return THINGS[self.input]
 
+    def many(self, count: int) -> str:
+        """`1 image`, `2 images`."""
+        return f"{count} {self.things.removesuffix('s') if count == 1 else self.things}"
+
     def place(self, root: Path) -> Path:
         """What `items` is given: the data root where it holds the set, else the set's own home if it has one.
 

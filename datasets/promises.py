@@ -28,13 +28,13 @@ def splits_of(card: Card) -> tuple[str, ...]:
 def broken(card: Card, listed: Mapping[str, Sequence[Item]], sizes: Mapping[str, int],
            classes: bool = True) -> list[str]:
     """Every promise that the lists break; `sizes`: images per split, `classes`: whether theirs are promised too."""
-    things = card.things
-    found = [f"{split} has {len(listed[split])} {things}; expected {size}" for split, size in sizes.items()
+    found = [f"{split} has {card.many(len(listed[split]))}; expected {size}" for split, size in sizes.items()
              if split in listed and len(listed[split]) != size]
     for split, items in listed.items():
         twice = [image for image, times in Counter(item.image for item in items).items() if times > 1]
         if twice:
-            found.append(f"{split}: {len(twice)} {things} stand twice or more, first {name_of(twice[0])}")
+            found.append(f"{split}: {card.many(len(twice))} stand{'s' if len(twice) == 1 else ''} twice or more, first "
+                         f"{name_of(twice[0])}")
     found += _shared(card, listed)
     if count := int(card.facts.get("left_out", 0)):
         found.append(f"{count} image{'s' if count > 1 else ''} that cannot be read left out")
@@ -81,14 +81,15 @@ def _classes(card: Card, listed: Mapping[str, Sequence[Item]]) -> list[str]:
     if card.task != "classify":
         return []
     held = {item.label for items in listed.values() for item in items}
-    found = [f"{len(held)} classes have {card.things}; expected {expected}"
+    found = [f"{len(held)} class{' has' if len(held) == 1 else 'es have'} {card.things}; expected {expected}"
              ] if held and (expected := _held(card)) and len(held) != expected else []
     wanted = int(card.facts.get("train_classes", card.classes))
     for split in ("trainval", "train"):
         if split in card.splits and listed.get(split):
             learnt = {item.label for item in listed[split]}
             if len(learnt) < wanted:
-                found.append(f"{split} has {card.things} of {len(learnt)} classes; expected {wanted}")
+                found.append(f"{split} has {card.things} of {len(learnt)} "
+                             f"class{'' if len(learnt) == 1 else 'es'}; expected {wanted}")
             break
     return found
 

@@ -44,8 +44,8 @@ def shared(listed: Mapping[str, Sequence[Item]]) -> list[str]:
     training = _training(listed)
     known = {plain(text): text for text in texts(listed.get(training, ()))}
     both = [text for text in texts(listed.get("test", ())) if plain(text) in known]
-    return [f"{len(both)} of {len(listed['test'])} test texts are in {training} too, first {both[0].name}, which is "
-            f"{known[plain(both[0])].name}"] if both else []
+    return [f"{len(both)} of {len(listed['test'])} test texts {'is' if len(both) == 1 else 'are'} in {training} too, "
+            f"first {both[0].name}, which is {known[plain(both[0])].name}"] if both else []
 
 
 def twice(listed: Mapping[str, Sequence[Item]]) -> list[str]:
@@ -55,7 +55,7 @@ def twice(listed: Mapping[str, Sequence[Item]]) -> list[str]:
         rows = texts(listed.get(split, ()))
         again = len(rows) - len({plain(text) for text in rows})
         if again:
-            told.append(f"{again} of {len(rows)} texts of {split} stand there before")
+            told.append(f"{again} of {len(rows)} texts of {split} stand{'s' if again == 1 else ''} there before")
     return told
 
 

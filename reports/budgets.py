@@ -14,6 +14,7 @@ from math import sqrt
 from statistics import NormalDist, fmean
 
 from results.selections import Trials, budget_curve, chances
+from results.spoken import word
 
 from . import fields, plots, stats
 from .cells import RowKey
@@ -104,9 +105,9 @@ def _sentence(body: Sequence[Sequence[Field]]) -> str:
     """`at 1 configuration lora leads, alone; at 16 linear leads, and 6 of 8 are not told apart`."""
     said = []
     for line in (body[0], body[-1]) if len(body) > 1 else body[:1]:
-        many = "" if line[0].value == 1 else "s"
+        tried = word(line[0].value or 0, "configuration")
         near = "alone" if line[3].value == 1 else f"and {line[3].text} are not told apart"
-        said.append(f"at {line[0].text} configuration{many} {line[1].text} leads, {near}")
+        said.append(f"at {line[0].text} {tried} {line[1].text} leads, {near}")
     return "; ".join(said)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from results.received import LEAST, LEVELS, accepted
 from results.schema import RecordError
+from results.spoken import many, word
 from results.store import ROOT, write_text
 from results.suites import SuiteView, load_suites
 from results.visible import bare, guarded
@@ -174,21 +175,21 @@ def _build(args: argparse.Namespace) -> int:
         files = leaderboard.build_reference(ROOT / "reference", args.out / "reference", args.suite)
         for path, text in files.items():
             leaderboard.put(path, text)
-        print(f"{len(files)} files below {_shown(args.out / 'reference')}")
+        print(f"{many(len(files), 'file')} below {_shown(args.out / 'reference')}")
         return 0
     if not args.accept:  # one who has run nothing may look at the runs of others
         _records(args.records)
     suites = chosen(load_suites(args.suites), args.suite, args.suites)
     problems: list[RecordError] = []
-    counted = accepted(args.accept, args.at_least) if args.accept else {}
     written = leaderboard.build(suites, args.records, args.out, selections=args.suites.parent / "selections",
-                                index=not args.no_index, counted=counted, across=args.rank_across_pools,
+                                index=not args.no_index, across=args.rank_across_pools,
+                                counted=accepted(args.accept, args.at_least) if args.accept else {},
                                 on_error=problems.append, keep_going=args.keep_going, progress=_progress)
     for problem in problems:
         print(f"unreadable: {problem}")
     if problems and not args.keep_going:
         print("suites that want one of them are not built; `--keep-going` builds them without")
-    print(f"{_shown(written[0])}: {len(suites)} suites, {len(written) - 1} files beside it")
+    print(f"{_shown(written[0])}: {many(len(suites), 'suite')}, {many(len(written) - 1, 'file')} beside it")
     return 1 if problems else 0
 
 
@@ -204,7 +205,8 @@ def _check(args: argparse.Namespace) -> int:
     for finding in found:
         print(finding)
     suites = len(list(args.reference.glob("*/suite.json")))
-    print(f"{len(found)} findings" if found else f"ok: the tables of {suites} suites follow from their records")
+    print(many(len(found), "finding") if found else
+          f"ok: the tables of {many(suites, 'suite')} follow from {word(suites, 'its', 'their')} records")
     return 1 if found else 0
 
 
@@ -245,7 +247,7 @@ def _site(args: argparse.Namespace) -> int:
     files = static.build([one for one in given if one.suite.name in wanted], args.out, on_error=problems.append)
     for problem in problems:
         print(f"unreadable: {problem}")
-    print(f"{_shown(args.out / 'index.html')}: {len(wanted)} suites, {files} files"
+    print(f"{_shown(args.out / 'index.html')}: {many(len(wanted), 'suite')}, {many(files, 'file')}"
           + (", without what is unreadable" if problems else ""))
     return 1 if problems else 0
 
@@ -266,7 +268,8 @@ def _series(args: argparse.Namespace) -> int:
     if not files:
         raise UsageError(f"no row of {args.stem} has its adapter alone and with a part on the same real data yet")
     written = [leaderboard.put(args.out / name, text) for name, text in files.items()]
-    print(f"{_shown(written[0])}: {len(found[args.stem])} suites, {len(files) - 1} files beside it")
+    print(f"{_shown(written[0])}: {many(len(found[args.stem]), 'suite')}, "
+          f"{many(len(files) - 1, 'file')} beside it")
     return 0
 
 
@@ -298,14 +301,16 @@ def _recompute(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"not judged: {problem}")
     if problems:
-        print(f"{len(problems)} files could not be judged")
+        print(f"{many(len(problems), 'file')} could not be judged")
     if not metrics:
         if not problems:
-            print(f"ok: the metrics of {sum(len(records_below(root)) for root in roots)} records follow from their "
+            whole = sum(len(records_below(root)) for root in roots)
+            print(f"ok: the metrics of {many(whole, 'record')} follow from {word(whole, 'its', 'their')} "
                   "predictions")
         return 1 if problems else 0
-    print(f"{metrics} metrics of {len(records)} records " + ("are mended" if args.write else "differ; `--write` stores "
-                                                             "what the predictions give"))
+    print(f"{many(metrics, 'metric')} of {many(len(records), 'record')} " + (
+        f"{word(metrics, 'is', 'are')} mended" if args.write else
+        f"{word(metrics, 'differs', 'differ')}; `--write` stores what the predictions give"))
     return 0 if args.write and not problems else 1
 
 
@@ -327,7 +332,7 @@ def _pack(args: argparse.Namespace) -> int:
     if args.narrow:
         own = narrowed(load_suite(args.suite), {path.stem.rpartition("-")[2] for path in paths})
         write_text(args.out / "suite.json", suite_to_json(own))
-    print(f"{_shown(args.out)}: {records} records, {files} files of predictions")
+    print(f"{_shown(args.out)}: {many(records, 'record')}, {many(files, 'file')} of predictions")
     return 0
 
 

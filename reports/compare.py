@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from results.columns import Columns
 from results.index import INDEX, read
+from results.spoken import many, word
 
 from . import fields, stats
 from .differ import Difference, Side, differences
@@ -230,22 +231,23 @@ def report(found: Comparison, name_a: str, name_b: str, everything: bool = False
     changed = found.changed()
     worse = sum(p.loss < 0 for p, _ in changed)
     runs, same = sum(min(len(p.a), len(p.b)) for p in found.pairs), sum(p.same for p in found.pairs)
-    lines = [f"{len(found.pairs)} cells on both sides with {runs} runs a side, {same} of them with the very same "
-             f"answers; runs only in {name_a}: {len(found.only_a)}; only in {name_b}: {len(found.only_b)}."]
+    lines = [f"{many(len(found.pairs), 'cell')} on both sides with {many(runs, 'run')} a side, {same} of "
+             f"them with the very same answers; runs only in {name_a}: {len(found.only_a)}; only in {name_b}: "
+             f"{len(found.only_b)}."]
     if not found.pairs:
         lines.append("Verdict: nothing to compare, no cell is on both sides.")
     elif all(p.equal for p in found.pairs):
         lines.append("Verdict: the same, every answer of every run.")
     elif changed:
-        lines.append(f"Verdict: {len(changed)} differ after Holm's correction at 5 % ({worse} worse, "
-                     f"{len(changed) - worse} better in {name_b}).")
+        lines.append(f"Verdict: {len(changed)} {word(len(changed), 'differs', 'differ')} after Holm's correction at "
+                     f"5 % ({worse} worse, {len(changed) - worse} better in {name_b}).")
     else:
-        lines.append(f"Verdict: no difference after Holm's correction at 5 % over {len(found.pairs)} cells.")
+        lines.append(f"Verdict: no difference after Holm's correction at 5 % over {many(len(found.pairs), 'cell')}.")
     single = sum(p.found is not None and p.found.of_runs for p in found.pairs)
     if single:
-        lines.append(f"{single} of {len(found.pairs)} cells have one seed, and so has every cell of their data set: a "
-                     "difference there is one of these runs. How far other seeds lie is not known, so no promise is "
-                     "made about a repetition.")
+        lines.append(f"{single} of {many(len(found.pairs), 'cell')} {word(single, 'has', 'have')} one seed, and so "
+                     f"has every cell of {word(single, 'its', 'their')} data set: a difference there is one of these "
+                     "runs. How far other seeds lie is not known, so no promise is made about a repetition.")
     shown = sorted(zip(found.pairs, found.adjusted, strict=True), key=lambda one: (one[0].loss, one[0].key)) \
         if everything else changed
     if shown:

@@ -50,7 +50,7 @@ function drawTies(section, facts) { // rows by their mean, and a bar over those 
     const of = { ...telling(tip), "data-row": k, "data-name": label.toLowerCase() };
     return [...bars, disc(at(mean), y, 6, "point", of)];
   };
-  const names = lines.map(({ k }) => facts.rows[k].label), title = `Mean of ${chosen.sets.length} data sets, %`;
+  const names = lines.map(({ k }) => facts.rows[k].label), title = many(`Mean of ${chosen.sets.length} data sets, %`);
   if (found.length) chart(figure, title, names, lines.map(({ mean }) => mean), 200, draw);
 }
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from results.spoken import many
 from results.suites import Column, Row
 
 from . import rules, stats
@@ -58,10 +59,10 @@ def hint(grid: Grid, row: Row, column: Column) -> str:
     if cell.interval is not None:
         lines.append(f"95 % interval {bracket(cell.interval)}")
     if cell.std is not None:
-        lines.append(f"std {percent(cell.std)} over {len(cell.values)} seeds")
+        lines.append(f"std {percent(cell.std)} over {many(len(cell.values), 'seed')}")
     lines += [f"seed {seed}: {percent(value)}, run {grid.records.get_text('run_id', run)}"
               for seed, value, run in zip(cell.seeds, cell.values, cell.runs, strict=True)]
-    lines += [f"n = {cell.items} test images"] if cell.items is not None else []
+    lines += [f"n = {many(cell.items, 'test image')}"] if cell.items is not None else []
     lines += [f"a constant answer scores {percent(cell.chance)}"] if cell.chance is not None else []
     lines += [f"tuning: {row.budget}"] if row.budget else []
     lines += [f"backbone {row.backbone}"] + ([_why(cell)] if cell.notes else [])

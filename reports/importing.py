@@ -23,6 +23,7 @@ from tabulate import tabulate
 from results.printed import PrintedTable, load_published
 from results.published import Finding, convention, findings, follows, means, strangers
 from results.schema import RecordError
+from results.spoken import many
 from results.store import write_text
 from results.vocabulary import (
     CLOSED,
@@ -214,7 +215,8 @@ def imported(grid: Grid, found: Plan, about: Mapping[str, Any], unit: str, where
 def preview(made: Imported) -> str:
     """What was understood: names, units, each row with its means, findings."""
     t = made.table
-    parts = [f"{t.name}, {t.benchmark}, {t.backbone}: {len(t.rows)} rows, {len(t.columns)} columns"]
+    parts = [f"{t.name}, {t.benchmark}, {t.backbone}: {many(len(t.rows), 'row')}, "
+             f"{many(len(t.columns), 'column')}"]
     parts += ["Read as: " + ", ".join(made.renamed)] if made.renamed else []
     units = {c: u for c, u in t.units.items() if u != PERCENT}
     parts += ["Units: percent" + ("".join(f", {c} in {u}" for c, u in units.items()) or " for all columns")]

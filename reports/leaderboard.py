@@ -10,6 +10,7 @@ from results import door
 from results.index import read
 from results.received import Received, beside
 from results.schema import RecordError
+from results.spoken import many, word
 from results.store import write_text
 from results.suites import SuiteView, load_suite
 
@@ -74,7 +75,8 @@ def build(suites: Sequence[SuiteView], records: Path, out: Path, *, selections: 
         answered.save()
     parts = ["# Leaderboard", INTRO]
     if columns.unreadable:
-        parts.append(f"**{len(columns.unreadable)} records could not be read and are missing here:**\n\n"
+        lost = len(columns.unreadable)
+        parts.append(f"**{many(lost, 'record')} could not be read and {word(lost, 'is', 'are')} missing here:**\n\n"
                      + "\n".join(f"- {md(str(e))}" for e in columns.unreadable))
     if empty:
         parts.append(f"Not shown, as none of their runs has a record: {', '.join(f'`{name}`' for name in empty)}. "

@@ -24,6 +24,7 @@ from results.published import (
     plain,
     strangers,
 )
+from results.spoken import many, word
 from results.suites import Column, Row
 
 from . import fields
@@ -271,12 +272,13 @@ def listing(tables: Sequence[PrintedTable]) -> tuple[str, int]:
     for t in tables:
         usual = convention(t)
         words = f"means follow {usual}" if usual else "no printed mean that its cells can check"
-        lines.append(f"{t.file}: {t.name}: {len(t.rows)} rows, {len(t.columns)} columns, {t.benchmark}; {words}")
+        lines.append(f"{t.file}: {t.name}: {many(len(t.rows), 'row')}, {many(len(t.columns), 'column')}, "
+                     f"{t.benchmark}; {words}")
     found = findings(list(tables))
-    lines += ["", f"{len(found)} findings:"]
+    lines += ["", f"{many(len(found), 'finding')}:"]
     lines += [f"  {f.table.file}: {f.table.name}: {f.method or 'table'}: {f.text}{'' if f.known else '  (NEW)'}"
               for f in found]
     unknown = strangers(list(tables))
-    lines += ["", f"{len(unknown)} names that are not known here, which is no fault:", *(f"  {u}" for u in unknown)] \
-        if unknown else []
+    lines += ["", f"{many(len(unknown), 'name')} that {word(len(unknown), 'is', 'are')} not known here, which is no "
+              "fault:", *(f"  {u}" for u in unknown)] if unknown else []
     return "\n".join(lines) + "\n", sum(not f.known for f in found)

@@ -14,6 +14,7 @@ from typing import Literal
 from tabulate import tabulate
 
 from results.measured import ABSOLUTE, FOLDER, Figure, Measurement, load
+from results.spoken import many, word
 from results.store import ROOT
 
 from . import fields
@@ -92,7 +93,8 @@ def report(found: Comparison, a: Measurement, b: Measurement, everything: bool =
             f"{k} ({a.settings.get(k)} and {b.settings.get(k)})" for k in found.settings))
     if not found.same_machine:
         lines.append("different machines: seconds and images per second have no verdict")
-    lines.append(f"Verdict: {len(differing)} of {len(found.pairs)} figures differ." if found.pairs else
+    lines.append(f"Verdict: {len(differing)} of {many(len(found.pairs), 'figure')} "
+                 f"{word(len(differing), 'differs', 'differ')}." if found.pairs else
                  "Verdict: nothing to compare, no figure is on both sides.")
     shown = found.pairs if everything else differing
     if shown:

@@ -16,6 +16,7 @@ function read(section) {
 }
 
 // ---- numbers as text
+const many = (text) => text.replace(/\b1 (\D+?)s\b/, "1 $1"); // `1 rows` is one row
 function fixed(x) { // one decimal; halves go to the even side, as Python's do
   const size = Math.abs(x), text = (size % 1 === 0.25 ? size - 0.05 : size).toFixed(1);
   return x < 0 && text !== "0.0" ? `−${text}` : text;
@@ -111,7 +112,7 @@ function rewrite(table, facts, found) {
     head.gone = set ? !sets.includes(+set) : role === "mean" ? !size || (all.length > 1 && fewer)
       : (role === "whole" && !whole) || (role === "below" && seeds);
     [button.textContent] = button.first;
-    if (fewer) button.textContent = button.textContent.replace(/\d+(?=\)?$| tasks$)/, size);
+    if (fewer) button.textContent = many(button.textContent.replace(/\d+(?=\)?$| tasks$)/, size));
     for (const row of role || set ? $$("tbody tr[data-row]", table) : []) {
       const cell = row.cells[j], now = head.gone ? null : anew(facts, found, +row.dataset.row, head);
       const [text, number] = now || cell.first;
@@ -162,7 +163,7 @@ function show(section) {
     const cells = $$("tr:not([hidden]) td:not([hidden])", panel); // one is in the tab order; arrows reach the others
     if (cells[0] && !cells.some((cell) => cell.tabIndex === 0)) cells[0].tabIndex = 0;
   }
-  $(".count", section).textContent = `${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`;
+  $(".count", section).textContent = many(`${$$("[data-first='1'] tbody tr:not([hidden])", section).length} rows`);
   const two = ticked(section, "pair").length > 1;
   for (const box of boxes(section, "pair")) box.disabled = two && !box.checked;
   drawPair(section, facts);

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from results.spoken import many, word
 from results.suites import SuiteView
 
 from . import chooser, draw, fields
@@ -55,6 +56,7 @@ def page(suite: SuiteView, records: str, present: int, sections: Sequence[Sectio
     policy = "; ".join(["default-src 'none'", f"script-src '{_digest(script)}'", "style-src 'unsafe-inline'",
                         "img-src data:", "base-uri 'none'", "form-action 'none'"])
     possible = sum(not e.refused for e in suite.entries)
+    recorded = f"{present} of {many(possible, 'run')} {word(present, 'has', 'have')} a record"
     themes = "".join(f'<option value="{name}">{name}</option>' for name in ("auto", "light", "dark"))
     links = " · ".join(f'<a href="#{s.world.key}">{escape(_short(s.world))}</a>' for s in sections)
     links = f'<a href="{escape(home)}">All suites</a> · {links}' if home else links
@@ -75,7 +77,7 @@ def page(suite: SuiteView, records: str, present: int, sections: Sequence[Sectio
 <div>
 <h1>{escape(suite.title)}</h1>
 <p>{escape(suite.note)}</p>
-<p class="soft">Suite <code>{escape(suite.name)}</code>: {present} of {possible} runs have a record.
+<p class="soft">Suite <code>{escape(suite.name)}</code>: {recorded}.
 Protocol: {escape(suite.protocol or "as recorded")}. Records <code>{records}</code>.</p>
 <nav class="soft" aria-label="Sections">{links}</nav>
 </div>

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from results.spoken import many
 from results.suites import Column
 
 from . import draw, fields, stats
@@ -113,7 +114,7 @@ def wins(world: World) -> Plot | None:
     np.fill_diagonal(share, np.nan)
     labels = [label_of(world, r) for r in rows]
     tips = {f"cell{i}x{j}": f"{labels[i]} is better than {labels[j]} on {share[i, j] * common[i, j]:g} of "
-                            f"{common[i, j]} data sets (ties count half)"
+                            f"{many(int(common[i, j]), 'data set')} (ties count half)"
             for i in range(len(rows)) for j in range(len(rows)) if not np.isnan(share[i, j])}
     # shown as distance from a draw, so that blue wins and red loses
     svg = squares(100 * (share - 0.5), labels, labels, "Win matrix", "cell", 100 * share)

@@ -17,6 +17,7 @@ import numpy as np
 
 from results.columns import Columns
 from results.pools import told
+from results.spoken import many
 from results.suites import Column, Row, SuiteView
 
 from . import draw, fields, stats
@@ -169,7 +170,8 @@ def picture(places: Sequence[Point], adapter: str, records: str) -> str:
         for j, (title, images) in enumerate(lines):
             height = (0.12 + 0.2 * (len(lines) - 1 - j)) / tall
             fig.text(0.08, height, "━", fontsize=9, color=HUES[j % len(HUES)], va="center")
-            fig.text(0.11, height, f"{title}: {images} training images", fontsize=8.5, color=INK, va="center")
+            fig.text(0.11, height, f"{title}: {many(images, 'training image')}", fontsize=8.5, color=INK,
+                     va="center")
         svg = draw.to_svg(fig, f"What a part adds to {adapter}")
     return svg.replace("<svg ", f"<!-- records {records}; matplotlib {draw.version()} -->\n<svg ", 1)
 

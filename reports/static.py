@@ -22,6 +22,7 @@ from results import received, store
 from results.columns import Columns
 from results.index import read
 from results.schema import RecordError
+from results.spoken import many
 from results.suites import Column, Row, SuiteView, load_suite, load_suites
 
 from . import fields, pictures, sheet, story
@@ -278,8 +279,8 @@ def _index(site: Site, methods: Sequence[str], sets: Sequence[str]) -> str:
         sheet.section("Suites", sheet.table(at, ("Suite", "Whose", "Data", "Runs", "Records"), site.suites),
                       sheet.listed(told)),
         sheet.section("Methods", sheet.table(at, ("Method", "Results", "Pareto in"), [
-            (Link(m, _method_page(m)), str(count[m]), f"{n} pictures" if (n := len(site.front.get(m, []))) > 1 else
-             "1 picture" if n else "none") for m in methods])),
+            (Link(m, _method_page(m)), str(count[m]), many(n, "picture") if (n := len(site.front.get(m, [])))
+             else "none") for m in methods])),
         sheet.section("Data sets", sheet.table(at, ("Data set", "Name"), [
             (Link(titles[name], _data_page(name)), name) for name in sets]))],
         "Adapting pre-trained vision transformers, honestly compared. A number on stand-in data says nothing about the "

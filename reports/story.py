@@ -6,6 +6,7 @@ from typing import Any
 
 from results import aside
 from results.schema import RunResult
+from results.spoken import many, word
 
 from . import sheet
 from .sheet import Cell, Link
@@ -43,17 +44,18 @@ def _done(run: RunResult) -> list[str]:
     kind = "generated stand-in images of" if spec.standin else "images of"
     found = [f"{spec.model} was adapted by {run.method.text} to {kind} {(data.title if data else '') or spec.dataset}."]
     if data is not None:
-        kept = f", {data.holdout:,} more were held out" if data.holdout else ""
-        found[0] += (f" {data.train:,} images of {data.classes:,} classes were trained on{kept}, each "
-                     f"{CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels.")
+        kept = f", {data.holdout:,} more {word(data.holdout, 'was', 'were')} held out" if data.holdout else ""
+        found[0] += (f" {data.train:,} {word(data.train, 'image')} of {data.classes:,} "
+                     f"{word(data.classes, 'class', 'classes')} {word(data.train, 'was', 'were')} trained on{kept}, "
+                     f"each {CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels.")
     if spec.combined:
         made = {"ensemble": "The probabilities of runs of a search were averaged, chosen on validation",
                 "seeds": "The probabilities of all seeds were averaged"}.get(
                     spec.combined, f"The weights of several runs were averaged ({spec.combined})")
         found.append(f"{made}: {', '.join(spec.ingredients)}; the settings are those of the first of them.")
     found += [f"{lacking}."] if (lacking := aside.told(run)) else []
-    bits = [f"{spec.epochs} epochs in batches of {spec.batch_size} by {spec.optimizer}, learning rate {spec.lr:g} "
-            f"({spec.schedule}), weight decay {spec.weight_decay:g}"]
+    bits = [f"{many(spec.epochs, 'epoch')} in batches of {spec.batch_size} by {spec.optimizer}, learning rate "
+            f"{spec.lr:g} ({spec.schedule}), weight decay {spec.weight_decay:g}"]
     bits += [f"stopped after {spec.until} of them by its search"] if spec.until else []
     bits += [f"epochs of warm-up: {spec.warmup_epochs}"] if spec.warmup_epochs else []
     bits += [f"drop path {spec.drop_path:g}"] if spec.drop_path else []
@@ -75,8 +77,8 @@ def _result(run: RunResult) -> list[str]:
     top1, n = run.metrics.get(f"{split}.top1"), run.metrics.get(f"{split}.n")
     if top1 is not None and n:
         low, high = wilson(top1 * n, int(n))
-        found.append(f"Top-1 on {split} {100 * top1:.2f} % of {int(n):,} images; 95 % interval over images "
-                     f"{100 * low:.2f} to {100 * high:.2f} %, which says nothing of other seeds.")
+        found.append(f"Top-1 on {split} {100 * top1:.2f} % of {int(n):,} {word(int(n), 'image')}; 95 % interval over "
+                     f"images {100 * low:.2f} to {100 * high:.2f} %, which says nothing of other seeds.")
     more = [(f"{split}.class_mean", "mean per class"), (f"{split}.macro_f1", "macro F1"), ("train.top1", "on training "
             "images"), (f"{split}.majority", "the best constant answer"), (f"{split}.ece", "calibration error")]
     words = [f"{name} {100 * value:.2f} %" for key, name in more if (value := run.metrics.get(key)) is not None]
@@ -92,16 +94,16 @@ def _cost(run: RunResult) -> list[str]:
     found = []
     if run.params is not None:
         p = run.params
-        found.append(f"{p.trained:,} trained weights of {p.total:,}: {p.trained_adapter:,} of the adapter, "
-                     f"{p.trained_head:,} of the head, {p.trained_backbone:,} of the backbone")
+        found.append(f"{p.trained:,} trained {word(p.trained, 'weight')} of {p.total:,}: {p.trained_adapter:,} of the "
+                     f"adapter, {p.trained_head:,} of the head, {p.trained_backbone:,} of the backbone")
         if p.stored_bytes is not None:
-            found.append(f"{p.stored_bytes:,} bytes to store them")
+            found.append(f"{p.stored_bytes:,} {word(p.stored_bytes, 'byte')} to store them")
     if run.memory is not None and run.memory.saved_bytes_per_image is not None:
         found.append(f"{run.memory.saved_bytes_per_image:,.0f} bytes kept for the backward pass, per image")
     if run.time.train_s is not None:
         found.append(f"{run.time.train_s:,.1f} s of training")
-    if run.throughput.train_images_per_s is not None:
-        found.append(f"{run.throughput.train_images_per_s:,.0f} training images a second ({run.throughput.source})")
+    if (rate := run.throughput.train_images_per_s) is not None:
+        found.append(f"{rate:,.0f} training {word(round(rate), 'image')} a second ({run.throughput.source})")
     return found
 
 
@@ -110,11 +112,11 @@ def _where(run: RunResult) -> list[str]:
     dirty = " with changes that were not committed" if made.dirty else ""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
     found = [f"commit {made.commit[:12]}{dirty}, the method's files {run.method.source_hash}",
-             f"{made.device}; {made.cpu}, {made.cores} cores", versions,
+             f"{made.device}; {made.cpu}, {many(made.cores, 'core')}", versions,
              "deterministic operations alone" if made.deterministic else "operations without a deterministic form too",
              f"begun {made.started}"]
     tries = len(run.attempts)
-    return [line for line in [*found, f"{tries} attempts" if tries > 1 else "", _typed(run.passed)] if line]
+    return [line for line in [*found, many(tries, "attempt") if tries > 1 else "", _typed(run.passed)] if line]
 
 
 def _typed(passed: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from results.columns import Columns
 from results.published import PrintedTable, load_published
 from results.schema import RecordError
+from results.spoken import many, word
 from results.suites import SuiteView
 
 from . import (
@@ -64,7 +65,8 @@ def build_suite(suite: SuiteView, records: Columns, by_run: Mapping[str, int], f
     present = sum(e.run_id in by_run for e in suite.entries)
     possible = sum(not e.refused for e in suite.entries)
     parts = [f"## {md(suite.title)}", md(suite.note),
-             f"Suite `{suite.name}`: {present} of {possible} runs have a record. Records `{built.records}`."]
+             f"Suite `{suite.name}`: {present} of {many(possible, 'run')} {word(present, 'has', 'have')} a record. "
+             f"Records `{built.records}`."]
     if with_page:
         parts.append(f"[Page with sortable tables and more pictures]({folder}/{suite.name}.html)")
     sections = []

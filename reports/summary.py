@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from results.pools import MEANS, POOLS
+from results.spoken import many
 from results.suites import Column, Row
 
 from . import fields, provenance, rules, stats
@@ -182,8 +183,8 @@ def versus(world: World, row: Row) -> Field:
         word = "better" if found.better else "worse" if found.worse else "undecided"
         return Field(f"{word}; difference {difference}", 100 * found.difference, 100 * found.interval.low,
                      100 * found.interval.high)
-    words = f"better on {found.better}, worse on {found.worse}, undecided on {found.undecided} of {compared} data " \
-            f"sets; mean difference {difference} points"
+    words = f"better on {found.better}, worse on {found.worse}, undecided on {found.undecided} of " \
+            f"{many(compared, 'data set')}; mean difference {difference} points"
     return Field(f"{found.better} / {found.worse} / {found.undecided}: {difference}", 100 * found.difference,
                  100 * found.interval.low, 100 * found.interval.high, hint=words)
 

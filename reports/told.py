@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.published import PrintedTable, plain
+from results.spoken import word
 from results.suites import Row
 from results.visible import visible
 
@@ -74,9 +75,10 @@ def _sentence(world: World, row: Row, title: str, run: int) -> str:
         value = records.get_number(name, run)
         return float("nan") if value is None else value
 
-    return (f"Run {records.get_text('run_id', run)} trained {row.method} on {held('dataset.train'):g} images of "
-            f"{title}: {held('spec.epochs'):g} epochs, batches of {held('spec.batch_size'):g}, learning rate "
-            f"{held('spec.lr'):g}, "
-            f"weight decay {held('spec.weight_decay'):g}, seed {held('spec.seed'):g}; {held('time.train_s'):.1f} s of "
-            f"training on {records.get_text('provenance.cpu', run) or records.get_text('provenance.device', run)}, at "
+    images, epochs = held("dataset.train"), held("spec.epochs")
+    return (f"Run {records.get_text('run_id', run)} trained {row.method} on {images:g} "
+            f"{word(images, 'image')} of {title}: {epochs:g} {word(epochs, 'epoch')}, batches of "
+            f"{held('spec.batch_size'):g}, learning rate {held('spec.lr'):g}, weight decay "
+            f"{held('spec.weight_decay'):g}, seed {held('spec.seed'):g}; {held('time.train_s'):.1f} s of training on "
+            f"{records.get_text('provenance.cpu', run) or records.get_text('provenance.device', run)}, at "
             f"commit {records.get_text('provenance.commit', run)[:8]}.")

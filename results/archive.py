@@ -28,6 +28,7 @@ from .bundling import EPOCH
 from .naming import name_of
 from .parsing import parse
 from .schema import Artifact, RecordError, RunResult, from_json, to_json
+from .spoken import word
 from .store import write_atomic
 from .suites import SuiteView, suite_from_json, suite_to_json
 
@@ -99,8 +100,8 @@ def _held(path: Path, where: str, artifact: Artifact, told: Packed) -> bytes | N
     if kind not in _ENDS:
         return None
     if kind == "adapter" and artifact.bytes > ADAPTER_BYTES:
-        told.left_out.append(f"{where}: its weights of {artifact.bytes:,} bytes stay here; larger than "
-                             f"{ADAPTER_BYTES:,} are not packed")
+        told.left_out.append(f"{where}: its weights of {artifact.bytes:,} {word(artifact.bytes, 'byte')} stay here; "
+                             f"larger than {ADAPTER_BYTES:,} are not packed")
         return None
     try:
         return evidence.stored(path.parent, artifact.path, artifact.sha256)

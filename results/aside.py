@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .schema import RunResult
+from .spoken import word
 
 
 def told(run: RunResult) -> str:
@@ -15,5 +16,5 @@ def told(run: RunResult) -> str:
 
 def left_out(count: int) -> str:
     """What `--partial` did with images of a user's folder."""
-    what = f"{count:,} images of the folder" if count != 1 else "an image of the folder"
-    return f"{what} could not be read and {'were' if count != 1 else 'was'} left out (run with --partial)"
+    what = word(count, "an image", f"{count:,} images")
+    return f"{what} of the folder could not be read and {word(count, 'was', 'were')} left out (run with --partial)"

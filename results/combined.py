@@ -14,6 +14,7 @@ from typing import Literal
 
 from .schema import RunSpec
 from .selections import FOLDER, SELECTION_SCHEMA, _load, _save
+from .spoken import many
 
 Kind = Literal["ensemble", "seeds", "soup_uniform", "soup_greedy", "model_stock"]
 KINDS: dict[str, str] = {
@@ -57,7 +58,7 @@ class Combination:
         alone = sum(m.phase == "tune" for m in self.members)
         seen = "trained on train alone, without val" if alone == len(self.members) else (
             f"{alone} of them trained on train alone" if alone else "trained on train and val")
-        return f"{KINDS[self.kind]}: {len(self.members)} of {self.pool} runs, {seen}"
+        return f"{KINDS[self.kind]}: {len(self.members)} of {many(self.pool, 'run')}, {seen}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import door
 from .schema import RecordError
+from .spoken import many
 from .store import ROOT
 from .vocabulary import (
     COLUMNS,
@@ -252,7 +253,7 @@ def _weights(value: Any, columns: tuple[str, ...], benchmark: str, where: str) -
         names = tuple(VTAB) if len(value) == len(VTAB) and (set(VTAB) <= set(columns) or len(columns) != len(value)) \
             else columns
         if len(value) != len(names):
-            raise RecordError(f"{where} has {len(value)} weights for {len(names)} columns")
+            raise RecordError(f"{where} has {many(len(value), 'weight')} for {many(len(names), 'column')}")
         value = dict(zip(names, value, strict=True))
     if not isinstance(value, dict):
         raise RecordError(f"{where} must hold a number for each group, not {_said(value)}")

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .spoken import many
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -39,7 +41,8 @@ def ranks(image: Array, text: Array, owner: Array) -> Ranks:
 
     if image.ndim != 2 or text.shape != (len(owner), image.shape[1]) or \
             not np.array_equal(np.unique(owner), np.arange(len(image))):
-        raise ValueError(f"{len(image)} pictures, {len(text)} captions and the pictures of {len(owner)} do not fit")
+        raise ValueError(f"{many(len(image), 'picture')}, {many(len(text), 'caption')} and the pictures of "
+                         f"{len(owner)} do not fit")
     of_text, of_image = np.empty(len(image), np.int64), np.empty(len(text), np.int64)
     for start in range(0, len(image), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(image)))

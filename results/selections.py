@@ -19,6 +19,7 @@ from typing import Any
 from . import door
 from .parsing import parse
 from .schema import RecordError, RunSpec, Scalar, _build, joins, written
+from .spoken import many
 from .store import ROOT, write_text
 
 SELECTION_SCHEMA = 1
@@ -38,10 +39,10 @@ class Effort:
 
     def text(self, tried: int | None = None) -> str:
         """`8 configurations by tpe on val`; `8 allowed, 6 tried` where they differ."""
-        some = f"{self.budget} configurations" if tried in (None, self.budget) else (
-            f"{self.budget} configurations allowed, {tried} tried,")
-        more = f" of {self.folds} folds" if self.folds else ""
-        seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        some = many(self.budget, "configuration") if tried in (None, self.budget) else (
+            f"{many(self.budget, 'configuration')} allowed, {tried} tried,")
+        more = f" of {many(self.folds, 'fold')}" if self.folds else ""
+        seeds = f", {many(len(self.seeds), 'seed')}" if len(self.seeds) > 1 else ""
         return f"{some} by {self.sampler} on val{more}{seeds}" + (
             f", pruned by {self.prune}" if self.prune != "none" else "")
 
@@ -55,7 +56,7 @@ class Cost:
     whole: int  # had every configuration been trained to its end
 
     def text(self) -> str:
-        return f"{self.epochs} of {self.whole} epochs"
+        return f"{self.epochs} of {many(self.whole, 'epoch')}"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .ladder import SUFFIX
 from .parsing import parse
 from .pools import Pool
 from .schema import RecordError, _build, joins, written
+from .spoken import many
 from .store import ROOT, write_text
 from .strict import fits
 
@@ -107,7 +108,8 @@ def narrowed(suite: SuiteView, have: Container[str]) -> SuiteView:
     kept = tuple(r for r in suite.rows if (r.method, r.backbone) in rows)
     entries = tuple(e for e in suite.entries if (e.method, e.backbone) in rows and e.dataset in sets)
     left = [c.title for c in suite.columns if c not in columns]
-    said = [f"{len(suite.rows) - len(kept)} of its {len(suite.rows)} rows"] if len(kept) < len(suite.rows) else []
+    lost = len(suite.rows) - len(kept)
+    said = [f"{lost} of its {many(len(suite.rows), 'row')}"] if lost else []
     said += [f"the data sets {', '.join(left)}"] if left else []
     note = f"{suite.note} Not run here, of the whole suite: {' and '.join(said)}." if said else suite.note
     groups = {key: title for key, title in suite.groups.items() if any(c.group == key for c in columns)}

@@ -18,6 +18,7 @@ from methods.pointing import at_attribute
 from methods.vit import head_names
 from methods.weights import Header, load, merged_copy, save
 from methods.weights import trained as kept
+from results.spoken import many, word
 
 from ..engine.firstlook import FirstLook
 from .subject import (
@@ -63,8 +64,8 @@ def start(text: str) -> str:
     net = network()
     model = FirstLook(adapter, net, SIZE).built(net, CLASSES)
     own = sum(p.numel() for n, p in trained(model).items() if n not in head_names(model))
-    return f"{own:,} weights train beside the head" + (f", as its formula {adapter.formula!r} says"
-                                                       if look.expected is not None else "")
+    return f"{own:,} {word(own, 'weight trains', 'weights train')} beside the head" + (
+        f", as its formula {adapter.formula!r} says" if look.expected is not None else "")
 
 
 def gradients(text: str) -> str:
@@ -102,11 +103,12 @@ def training(text: str) -> str:
     losses = [float(take(method, fit, optimizer)["loss"].detach()) for _ in range(10)]
     moved = [n for n, p in fit.model.named_parameters() if n in fixed and not torch.equal(p.detach(), fixed[n])]
     if moved:
-        raise Wrong(f"{len(moved)} frozen weights changed while training, first {moved[0]!r}: something writes into it "
-                    "in place; work on a clone")
+        raise Wrong(f"{many(len(moved), 'frozen weight')} changed while training, first {moved[0]!r}: something writes "
+                    "into it in place; work on a clone")
     if not min(losses[1:]) < losses[0]:
         raise Wrong(f"ten steps on one batch do not lower the loss: {losses[0]:.4g}, at best {min(losses[1:]):.4g}")
-    return f"ten steps lower the loss from {losses[0]:.3g} to {losses[-1]:.3g}; {len(fixed)} frozen tensors stay"
+    return f"ten steps lower the loss from {losses[0]:.3g} to {losses[-1]:.3g}; {many(len(fixed), 'frozen tensor')} " \
+           f"{word(len(fixed), 'stays', 'stay')}"
 
 
 @torch.no_grad()
@@ -176,7 +178,7 @@ def storing(text: str) -> str:
         off = float((fit.model(batch().x) - fresh(batch().x)).abs().max())
     if off:
         raise Wrong(f"after storing and loading the answers differ by {off:.2g}; {_unstored(fit.model, fresh)}")
-    return f"{len(kept(fit.model))} tensors stored and loaded, the same answers"
+    return f"{many(len(kept(fit.model)), 'tensor')} stored and loaded, the same answers"
 
 
 def _unstored(model: nn.Module, fresh: nn.Module) -> str:
@@ -232,4 +234,4 @@ def composition(text: str) -> str:
         if moved:
             raise Wrong(f"{whole}: the frozen weight {moved[0]!r} changed")
         met.append(part.name)
-    return f"two steps with each of {len(met)} parts: {', '.join(met)}" if met else "no part goes with it"
+    return f"two steps with each of {many(len(met), 'part')}: {', '.join(met)}" if met else "no part goes with it"

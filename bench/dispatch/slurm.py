@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from results.spoken import many, word
+
 from .. import extra
 from ..planning.request import UsageError
 from . import devices, jobs
@@ -115,13 +117,14 @@ def submit(submission: Submission, snapshot: Path, parallel: int, report: Callab
             jobs.save(replace(submission, arrays=tuple(done)))
             _sweep(submission.folder / "submitit")
             raise UsageError([f"sbatch refused: {words}"
-                              + (f" (of {len(done)} arrays {array.number} were submitted)" if array.number else "")]
+                              + (f" (of {many(len(done), 'array')} {array.number} "
+                                  f"{word(array.number, 'was', 'were')} submitted)" if array.number else "")]
                              ) from None
         done[array.number] = replace(array, job=job)
         submission = replace(submission, arrays=tuple(done))
         jobs.save(submission)
-        report(f"job {job}: {len(array.tasks)} {'task' if len(array.tasks) == 1 else 'tasks'}, "
-               f"{sum(map(len, array.tasks))} runs, {told(array.resources)}")
+        report(f"job {job}: {many(len(array.tasks), 'task')}, "
+               f"{many(sum(map(len, array.tasks)), 'run')}, {told(array.resources)}")
     return submission
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from results import store
 from results.schema import RecordError
+from results.spoken import many, word
 from results.visible import visible
 
 from ..engine import env
@@ -118,7 +119,8 @@ class Task:
             start_fork_server()
         shift.tell()
         threading.Thread(target=shift.keep_telling, daemon=True).start()
-        print(f"task {self.number}: {len(todo)} runs, code {env.snapshot() or 'of the checkout'}", flush=True)
+        print(f"task {self.number}: {many(len(todo), 'run')}, code {env.snapshot() or 'of the checkout'}",
+              flush=True)
         over = "failed"
         try:
             for _ in range(2):  # again for what another copy of this task left unfinished while we waited for it
@@ -140,7 +142,8 @@ class Task:
                   f"{record.status}: {visible(record.failure.message) if record.failure else ''}", file=sys.stderr,
                   flush=True)
         if tally.failures and not self.quiet:
-            raise RunsFailed(f"{len(tally.failures)} of {len(todo)} runs did not end well; their records say why")
+            raise RunsFailed(f"{len(tally.failures)} of {many(len(todo), 'run')} did not end well; "
+                             f"{word(len(tally.failures), 'its record says', 'their records say')} why")
         return dict(tally.done)
 
     def checkpoint(self) -> Any:

@@ -31,6 +31,7 @@ from bench.embedded import model as backbones
 from bench.embedded import pretrain, stops, teacher, views
 from bench.embedded.muon import Muon
 from bench.embedded.teacher import ANSWERS
+from results.spoken import many
 
 BATCH = 32
 POOLED_WEIGHT, ANGLE_WEIGHT = 2.0, 1.0  # the class token is what is used later; each map counts one
@@ -123,8 +124,8 @@ def start_from_drawn(network: VisionTransformer, drawn: VisionTransformer) -> No
     see some channels more often and it is a start that is near. A little noise parts the copies.
     """
     if len(network.blocks) != len(drawn.blocks):
-        raise SystemExit(f"the drawn backbone has {len(drawn.blocks)} blocks; use --depth {len(drawn.blocks)} or "
-                         "--start scratch")
+        raise SystemExit(f"the drawn backbone has {many(len(drawn.blocks), 'block')}; use --depth {len(drawn.blocks)} "
+                         "or --start scratch")
     new = network.state_dict()
     for name, value in drawn.state_dict().items():
         if name == "pos_embed":

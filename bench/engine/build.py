@@ -24,6 +24,7 @@ from methods.pair import Both, Towers
 from methods.tasks import TASKS
 from methods.vit import head_names
 from results.schema import RunSpec
+from results.spoken import many, word
 
 from . import backbones, forms, heads
 from .compiling import Steps
@@ -73,8 +74,8 @@ class Built:
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):
-            raise MethodError(f"until={spec.until} of {spec.epochs} epochs in phase {spec.phase!r}; only a search on "
-                              "validation stops a run before its end")
+            raise MethodError(f"until={spec.until} of {many(spec.epochs, 'epoch')} in phase {spec.phase!r}; only a "
+                              "search on validation stops a run before its end")
         if wrong := forms.normed(self.method.text, backbones.family(spec.model), spec.batch_norm):
             raise MethodError(wrong)
         seed_all(spec.seed, "init")
@@ -134,7 +135,8 @@ class Built:
             size = self.method.holdout_batch(spec.batch_size)
             self.holdout = Batches(self.held, self.normalise, size, spec.seed).endless()
         if not len(self.batches):
-            raise MethodError(f"{len(self.train_pictures)} training images give no batch of {spec.batch_size} with "
+            raise MethodError(f"{many(len(self.train_pictures), 'training image')} "
+                              f"{word(len(self.train_pictures), 'gives', 'give')} no batch of {spec.batch_size} with "
                               "drop_last; lower the batch size")
 
     def _fit(self, model: nn.Module, pretrained: Mapping[int, Tensor]) -> Fit:

@@ -25,6 +25,7 @@ from methods.insertion import deltas, family
 from methods.pair import Both, Towers
 from methods.pointing import at, at_attribute, at_class
 from methods.vit import head_names
+from results.spoken import many, word
 
 from .putback import random_state, restore_random
 from .tokens import example
@@ -95,9 +96,10 @@ class FirstLook:
 
     def _check_head(self, model: nn.Module, logits: Tensor, classes: int) -> None:
         if tuple(logits.shape) != (IMAGES, classes):
-            given = f"{logits.shape[1]} numbers" if logits.ndim == 2 else f"a tensor {tuple(logits.shape[1:])}"
-            raise MethodError(f"{self.name}: the model gives {given} for each image, for {classes} classes; end build "
-                              f"with return replace_head(backbone, classes){_build(self.adapter)}")
+            given = many(logits.shape[1], "number") if logits.ndim == 2 else f"a tensor {tuple(logits.shape[1:])}"
+            raise MethodError(f"{self.name}: the model gives {given} for each image, for "
+                              f"{many(classes, 'class', 'classes')}; end build with return "
+                              f"replace_head(backbone, classes){_build(self.adapter)}")
         if getattr(model.get_classifier(), "fixed", False):  # type: ignore[operator]
             return
         head = head_names(model)
@@ -112,12 +114,12 @@ class FirstLook:
         everything = old == sum(self.pretrained.values()) and not formula.startswith(EVERYTHING)
         if old and ("anchor" not in self.adapter.offers or everything):  # an anchor: the pre-trained value of a weight
             meant = "" if everything else ", or offer 'anchor' if they are meant"
-            raise MethodError(f"{self.name} trains {old:,} weights of the backbone and says nothing of it; begin build "
-                              f"with freeze(backbone){meant}{_build(self.adapter)}")
+            raise MethodError(f"{self.name} trains {old:,} {word(old, 'weight')} of the backbone and says nothing of "
+                              f"it; begin build with freeze(backbone){meant}{_build(self.adapter)}")
         own = sum(p.numel() for p in trained.values())
         if self.expected is not None and own != self.expected:
-            raise MethodError(f"{self.name} trains {own:,} weights without the head, but its formula {formula!r} gives "
-                              f"{self.expected:,}")
+            raise MethodError(f"{self.name} trains {own:,} {word(own, 'weight')} without the head, but its formula "
+                              f"{formula!r} gives {self.expected:,}")
 
     def _check_start(self, features: Tensor | None) -> None:
         if self.plain is None or features is None:

@@ -13,6 +13,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.spoken import many, word
+
 from .heads import classifiers
 
 if TYPE_CHECKING:
@@ -229,8 +231,9 @@ def _compare(file: Path, state: dict[str, Tensor], model: nn.Module, name: str) 
     unknown = [k for k in state if k not in own]
     lead = f"{_shown(file)} does not fit {name!r}: "
     if missing or unknown:
-        raise PretrainedError(f"{lead}{len(missing)} weights are missing and {len(unknown)} unknown, first "
-                              f"{_keys([*missing, *unknown][:1])}; name the backbone that it belongs to")
+        raise PretrainedError(f"{lead}{many(len(missing), 'weight')} {word(len(missing), 'is', 'are')} missing and "
+                              f"{len(unknown)} unknown, first {_keys([*missing, *unknown][:1])}; name the backbone "
+                              "that it belongs to")
     shaped = [k for k in state if state[k].shape != own[k].shape]
     if shaped:
         raise PretrainedError(f"{lead}another size in {len(shaped)} of the weights, first {_keys(shaped[:1])}: "

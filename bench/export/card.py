@@ -14,6 +14,7 @@ from datasets import registry
 from datasets.card import DataError
 from results import aside
 from results.schema import RunResult
+from results.spoken import many
 
 from ..engine.stored import Stored
 from ..engine.transforms import evaluation
@@ -31,7 +32,8 @@ def written(stored: Stored, plain: Plain, kind: str, code: str, far: float) -> s
     spec, dataset = record.spec, record.dataset
     assert dataset is not None
     notes = [f"{spec.model} was adapted by `{record.method.text}` to {dataset.title or spec.dataset} "
-             f"({dataset.classes} classes, {dataset.train} training images). This folder is {CARRIED[kind]}.", ""]
+             f"({many(dataset.classes, 'class', 'classes')}, {many(dataset.train, 'training image')}). This "
+             f"folder is {CARRIED[kind]}.", ""]
     if spec.standin:
         notes += ["**The images are generated stand-ins, not the real data set of this name.**", ""]
     if lacking := aside.told(record):
@@ -93,7 +95,7 @@ def _numbers(record: RunResult) -> list[str]:
     top1, interval = metrics.get("test.top1"), _interval(record)
     if top1 is not None and interval is not None:
         told.append(f"- test top-1 {100 * top1:.2f} %, 95 % interval {100 * interval[0]:.2f} to "
-                    f"{100 * interval[1]:.2f} % over {int(metrics['test.n'] or 0)} test images; one seed "
+                    f"{100 * interval[1]:.2f} % over {many(int(metrics['test.n'] or 0), 'test image')}; one seed "
                     f"({record.spec.seed}), so what another seed would give is not in the interval")
     for key, name in (("class_mean", "mean per class"), ("macro_f1", "macro F1")):
         if (value := metrics.get(f"test.{key}")) is not None:
@@ -108,8 +110,8 @@ def _numbers(record: RunResult) -> list[str]:
 
 def _made(record: RunResult) -> list[str]:
     spec, how = record.spec, again(record)
-    told = [f"- {spec.epochs} epochs, batch {spec.batch_size}, {spec.optimizer}, learning rate {spec.lr:g}, weight "
-            f"decay {spec.weight_decay:g}, {spec.schedule}, {spec.precision}, seed {spec.seed}",
+    told = [f"- {many(spec.epochs, 'epoch')}, batch {spec.batch_size}, {spec.optimizer}, learning rate {spec.lr:g}, "
+            f"weight decay {spec.weight_decay:g}, {spec.schedule}, {spec.precision}, seed {spec.seed}",
             f"- backbone {spec.model}, weights {spec.weights[:12]}; method {record.method.text}"]
     told += [f"- our reading: {record.method.ours}"] if record.method.ours else []
     told += [f"- run {record.run_id} of Regatta at commit {record.provenance.commit[:12]}"

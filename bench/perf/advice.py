@@ -23,6 +23,7 @@ from results.columns import Columns
 from results.index import read
 from results.printed import PrintedRow, PrintedTable
 from results.schema import RunSpec
+from results.spoken import word
 from results.vocabulary import backbone_of
 
 from ..planning.price import CONTEXT_BYTES, HEADROOM, LEVELS, price
@@ -125,7 +126,7 @@ def accuracy(runs: Sequence[Planned], known: Sequence[Source], standin: bool) ->
     least = min(lacking, key=len, default=[one.spec.dataset for one in runs])
     if len(least) < len(runs):
         return None, f"lacks {', '.join(least[:3])}{' ...' if len(least) > 3 else ''}"
-    return None, f"known for {' and '.join(map(str, sorted(other)))} epochs" if other else ""
+    return None, f"known for {' and '.join(map(str, sorted(other)))} {word(max(other), 'epoch')}" if other else ""
 
 
 def _cell(one: Planned, columns: Columns, standin: bool, older: bool, other: set[int]) -> (

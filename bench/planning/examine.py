@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from methods.grammar import MethodError, from_record, parse
 from results import evidence, packs, pools
 from results.schema import Artifact, RunResult
+from results.spoken import many, word
 from results.suites import SuiteView
 
 from ..engine.describe import adapts_of
@@ -104,8 +105,8 @@ def _losses(held: Mapping[str, ndarray]) -> str:
     likely, largest = np.exp(-held["nll"].astype(np.float64)), held["confidence"].astype(np.float64)
     right = held["pred"] == held["label"]
     wrong = (np.abs(likely - largest) > SOFT) & right | (likely > largest + SOFT)
-    return (f"predictions replaced: on {int(wrong.sum())} images class, confidence and loss cannot come from one answer"
-            if wrong.any() else "")
+    return (f"predictions replaced: on {many(int(wrong.sum()), 'image')} class, confidence and loss cannot come from "
+            "one answer" if wrong.any() else "")
 
 
 def _number(value: float | None) -> str:
@@ -165,7 +166,8 @@ def _pools(records: Sequence[RunResult], suite: SuiteView | None) -> dict[Row, s
 def _budget(record: RunResult) -> str:
     """How many settings were tried for it, in words; nothing for a run that was not tuned."""
     tried = record.passed.get("tuned.tried")
-    return "" if tried is None else (f"{tried} of {record.passed.get('tuned.budget')} settings "
+    allowed = record.passed.get("tuned.budget")
+    return "" if tried is None else (f"{tried} of {allowed} {word(int(allowed or 0), 'setting')} "
                                      f"({record.passed.get('tuned.sampler')})")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from datasets.card import Card, DataError, shown
 from datasets.own import note
 from datasets.own.scan import Found, Known, Photo, scan
+from results.spoken import many
 
 from .. import checkout
 from .request import UsageError
@@ -107,5 +108,5 @@ def summary(card: Card, photos: Sequence[Photo]) -> str:
     held = Counter(p.split for p in photos)
     size = sum(p.bytes for p in photos)
     shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-    return (f"{card.title}: {len(photos)} images of {card.classes} classes, {shown}; "
+    return (f"{card.title}: {many(len(photos), 'image')} of {many(card.classes, 'class', 'classes')}, {shown}; "
             + ", ".join(f"{held[split]} {split}" for split in ("train", "val", "test")) + f"; known as {card.name}")

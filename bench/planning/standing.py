@@ -12,6 +12,7 @@ from methods.grammar import canonical, parse
 from results import scores, store
 from results.pools import ADAPTS
 from results.schema import RecordError, RunSpec
+from results.spoken import many
 from results.suites import Column, Entry, Row, SuiteView, load_suite
 
 from ..engine.describe import adapts_of
@@ -183,7 +184,7 @@ def named(suite: Suite, datasets: Iterable[str], methods: Iterable[str], typed: 
 def _protocol(spec: RunSpec) -> tuple[str, ...]:
     """The protocol part by part, as captions print it."""
     decay = {"matrices": "", "timm": " (decay: timm's rule)", "all": " (decay: every weight)"}[spec.decay]
-    return (f"{spec.epochs} epoch{'s' if spec.epochs != 1 else ''}", f"batch {spec.batch_size}", spec.optimizer + decay,
+    return (f"{many(spec.epochs, 'epoch')}", f"batch {spec.batch_size}", spec.optimizer + decay,
             f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels" if spec.image_size else "texts",
             f"normalisation {spec.normalise}"
             + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
@@ -215,7 +216,7 @@ def protocols_of(runs: Iterable[tuple[str, RunSpec]]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{len(names)} rows"
+    return ", ".join(names) if len(names) <= 8 else many(len(names), "row")
 
 
 LISTS = 3  # of shots, for each set and each number of shots

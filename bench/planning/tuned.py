@@ -15,6 +15,7 @@ from results import store
 from results.pools import ADAPTS, Pool
 from results.schema import RecordError, RunSpec, Scalar
 from results.selections import Choice, Cost, Selection, load_selection, unequal
+from results.spoken import many
 from results.suites import Entry, Row, SuiteView, load_suite
 
 from ..engine.describe import adapts_of
@@ -156,7 +157,7 @@ def _chosen(choices: Sequence[Choice]) -> str:
         several = ", one setting for all data sets" if _for_all(choices) else ""
         score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
         return (f"chosen: {_setting(one)}{several}, on the validation images of {_listed(one.datasets)} ({score}"
-                f"{len(one.ties)} of {len(one.candidates)} settings within one standard error)")
+                f"{len(one.ties)} of {many(len(one.candidates), 'setting')} within one standard error)")
     groups: dict[str, list[str]] = {}
     for choice in choices:
         groups.setdefault(_setting(choice), []).extend(f.dataset for f in choice.finals)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from results.spoken import many
+
 from ..engine.backbones import DISTILLED
 from .base import DECAYED, SMALL, Suite, Tuning, suite
 from .basic import SHELF
@@ -101,7 +103,8 @@ SHARES = ("digits_10", "digits", "fashion_mnist_3", "fashion_mnist_30", "fashion
 def _regularizers(name: str, epochs: int, cost: str) -> Suite:
     methods = tuple(a + r for a in PLAIN for r in FORMS)
     return Suite(
-        name=name, title=f"Regularizers on real images: {epochs} epochs of a tenth, half, all of the training images",
+        name=name, title=f"Regularizers on real images: {many(epochs, 'epoch')} of a tenth, half, all of the training "
+                          "images",
         note="The same rows at 5, 20 and 60 epochs are three suites (real-regularizers-5, real-regularizers, "
              "real-regularizers-60): the gain over the plain adapter against epochs and images. UGR is our reading of "
              "an abstract. Rows that adapt at test time see a batch of test images, without labels: not like for like. "

@@ -14,6 +14,7 @@ from results import combined, store
 from results.combined import Combination, Kind, Member
 from results.schema import RunResult, RunSpec
 from results.selections import Study
+from results.spoken import many, word
 
 from ..engine.where import keeps_members
 from ..planning.held import settled
@@ -78,7 +79,8 @@ def of_seeds(plan: Plan, stage: str) -> Iterator[Pool]:
     texts: dict[str, str] = {}
     missing = [p for p in plan.runs if p.state != "done" or p.record is None]
     if missing:
-        raise UsageError([f"{len(missing)} of {len(plan.runs)} runs are not done; the same words with `run` do them"])
+        raise UsageError([f"{len(missing)} of {many(len(plan.runs), 'run')} {word(len(missing), 'is', 'are')} not "
+                          f"done; the same words with `run` do {word(len(missing), 'it', 'them')}"])
     for planned in plan.runs:
         assert planned.record is not None
         cells.setdefault(planned.spec.cell_id, []).append(planned.record)
@@ -94,8 +96,8 @@ def with_weights(pool: Pool, runs: Path, words: str = "") -> Pool:
     what the pool says, as what to do."""
     kept = tuple(r for r in pool.runs if weights_of(r, runs) is not None)
     if len(kept) < 2:
-        raise UsageError([f"{pool.where}: {len(kept)} of {len(pool.runs)} runs have stored weights here; "
-                          f"{words or pool.lacking}"])
+        raise UsageError([f"{pool.where}: {len(kept)} of {many(len(pool.runs), 'run')} "
+                          f"{word(len(kept), 'has', 'have')} stored weights here; {words or pool.lacking}"])
     return replace(pool, runs=kept)
 
 
@@ -113,7 +115,8 @@ def ensemble(pool: Pool, runs: Path) -> Combination:
                           "average; `soup --of seeds` averages weights"])
     held = [(r, p) for r in pool.runs if (p := ensembles.stored(r, runs)) is not None]
     if len(held) < 2:
-        raise UsageError([f"{pool.where}: {len(held)} of {len(pool.runs)} runs stored probabilities; {pool.lacking}"])
+        raise UsageError([f"{pool.where}: {len(held)} of {many(len(pool.runs), 'run')} stored probabilities; "
+                          f"{pool.lacking}"])
     labels = held[0][1][1]
     if any(p[1].tolist() != labels.tolist() for _, p in held):
         raise UsageError([f"{pool.where}: its runs were scored on different validation images"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from datasets import registry
 from methods.catalog import catalog
 from methods.grammar import MethodText, parse
+from results.spoken import many, word
 
 from .. import checkout
 from ..engine import backbones
@@ -159,7 +160,7 @@ def _refused(text: str, one: Planned, args: argparse.Namespace) -> str:
     if args.merged and not method.adapter.mergeable:
         return "does not merge into the backbone"
     count = _trained(text, one) if args.params is not None else 0
-    return f"trains {count:,} weights" if args.params is not None and count > args.params else ""
+    return f"trains {count:,} {word(count, 'weight')}" if args.params is not None and count > args.params else ""
 
 
 def _trained(text: str, one: Planned) -> int:
@@ -181,8 +182,8 @@ def _printed(methods: Sequence[str], planned: Sequence[Planned], typed: Sequence
 def _head(planned: Sequence[Planned], classes: int, standin: bool) -> str:
     spec, sets = planned[0].spec, list(dict.fromkeys(one.spec.dataset for one in planned))
     reads = f"images of {spec.image_size} pixels" if spec.image_size else "texts"
-    return (f"{spec.model}, {reads}, {spec.precision}, {spec.optimizer}, {spec.epochs} epochs, a head of {classes} "
-            f"classes; {', '.join(sets) if len(sets) < 5 else f'{len(sets)} data sets'}"
+    return (f"{spec.model}, {reads}, {spec.precision}, {spec.optimizer}, {many(spec.epochs, 'epoch')}, a head of "
+            f"{many(classes, 'class', 'classes')}; {', '.join(sets) if len(sets) < 5 else many(len(sets), 'data set')}"
             + (", as stand-ins where they are not shipped" if standin else ""))
 
 
@@ -247,8 +248,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if seen:
         seeds, sizes = sorted({s.seeds for s in seen}), sorted({b for s in seen for b in s.batch})
         found.append(f"accuracy: {' and '.join(dict.fromkeys(s.source for s in seen))} runs, "
-                     f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} seeds, batch "
-                     f"{', '.join(map(str, sizes))}; in [ ] 95 %: test images, and seeds where there are two"
+                     f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} {word(seeds[-1], 'seed')}, "
+                     f"batch {', '.join(map(str, sizes))}; in [ ] 95 %: test images, and seeds where there are two"
                      + ("; *: made with an older source of the method" if any(s.older for s in seen) else ""))
     papers = dict.fromkeys(p.where for r in rows for p in r.printed)
     if papers:
@@ -286,7 +287,7 @@ def _settling(rows: Sequence[Row], args: argparse.Namespace, typed: Sequence[str
     units = " and ".join(dict.fromkeys("core" if r.time.device == "cpu" else "GPU" for r in open_ if r.time))
     cost = f"its time is {UNKNOWN}" if unknown == len(open_) else (
         f"some {duration(total)} one after the other, {total / 3600:.2f} {units}-hours" + (
-            f", and {unknown} methods whose time is {UNKNOWN}" if unknown else ""))
+            f", and {many(unknown, 'method')} whose time is {UNKNOWN}" if unknown else ""))
     told += "".join(f"\n{why}" for _, why in lacking)
     return f"what is not known is settled by ({cost}):\n  {shlex.join(words)}{told}"
 

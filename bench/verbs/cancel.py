@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .sent import _many, named_among
+from results.spoken import many
+
+from .sent import named_among
 from .words import Verb
 
 ORDER = 70  # in the list of commands
@@ -28,6 +30,6 @@ def act(args: argparse.Namespace) -> int:
         problems = slurm.cancel(living)
     for problem in problems:
         print(f"regatta: {problem}", file=sys.stderr)
-    print(f"{_many(len(living), 'submission')} cancelled, {_many(len(held), 'run')} taken back"
+    print(f"{many(len(living), 'submission')} cancelled, {many(len(held), 'run')} taken back"
           if living else "nothing is queued or running there")
     return 1 if problems else 0

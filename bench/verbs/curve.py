@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from results.selections import budget_curve
+from results.spoken import many
 
 from ..tuning.studies import studies_of
 from .words import Verb, gpus, how, what
@@ -54,7 +55,7 @@ def act(args: argparse.Namespace) -> int:
     for (method, backbone), curves in by_method.items():
         size = min(len(c) for c in curves)
         tested = all(p.test is not None for c in curves for p in c)
-        print(f"\n{method} on {backbone}, mean over {len(curves)} {'study' if len(curves) == 1 else 'studies'}:")
+        print(f"\n{method} on {backbone}, mean over {many(len(curves), 'study', 'studies')}:")
         rows = [(n + 1, _percent([c[n].val for c in curves]),
                  *((_percent([c[n].test for c in curves]), _percent([c[n].peeked for c in curves])) if tested else ()))
                 for n in range(size)]

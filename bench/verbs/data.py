@@ -12,6 +12,7 @@ from pathlib import Path
 from datasets import registry
 from datasets.card import Card, DataError, Group, shown
 from datasets.packages import package_of
+from results.spoken import many, word
 
 from .. import checkout
 from ..planning import own
@@ -106,7 +107,8 @@ def _own(args: argparse.Namespace) -> int:
 
     words = ["NAME", "PATH"] if args.action == "new" else ["PATH"]
     if len(args.names) != len(words):
-        raise UsageError([f"say data {args.action} {' '.join(words)}; {len(args.names)} words follow {args.action}"])
+        raise UsageError([f"say data {args.action} {' '.join(words)}; {many(len(args.names), 'word')} "
+                          f"{word(len(args.names), 'follows', 'follow')} {args.action}"])
     place = Path(args.names[-1].removeprefix(own.PREFIX))
     card, photos, remarks = own.read(place, args.partial, args.seed)
     print("\n".join((own.summary(card, photos), *remarks)))

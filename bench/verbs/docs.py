@@ -7,6 +7,7 @@ from pathlib import Path
 
 from methods.catalog import KINDS, PartInfo, catalog
 from methods.grammar import FEATURES
+from results.spoken import many
 from results.store import write_text
 
 from .. import checkout
@@ -59,7 +60,7 @@ def _docs(args: argparse.Namespace) -> int:
         return 1 if wrong else 0
     for path in wrong:
         write_text(path, pages()[path])
-    print(f"{len(wrong)} of {len(pages())} pages written")
+    print(f"{len(wrong)} of {many(len(pages()), 'page')} written")
     return 0
 
 

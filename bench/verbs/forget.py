@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from results import store
+from results.spoken import many
 from results.suites import amending
 
 from .. import checkout
@@ -37,7 +38,7 @@ def act(args: argparse.Namespace) -> int:
             files = [p for p in (folder / f"{name}.json",) if p.exists()] + files_of(name, known, checkout.SITE)
             for path in files:
                 path.unlink(missing_ok=True)
-            print(f"set {name}: {len(files)} files removed; its records stay")
+            print(f"set {name}: {many(len(files), 'file')} removed; its records stay")
     left = any(not p.name.startswith(".") for p in folder.glob("*.json"))
     print("the leaderboard shows it until " + ("the next `python -m reports build`" if left else
                                                "another set is run, as no set is left to build"))

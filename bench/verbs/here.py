@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.received import Received, accepted
 from results.schema import RunResult
+from results.spoken import word
 
 from .. import checkout
 from ..planning.plan import Plan, make
@@ -140,8 +141,8 @@ def tell_graphs(runs: Sequence[Planned], device: str = "") -> None:
     count = sum(r.spec.compiled == "graph" for r in runs)
     if count and device in ("cpu", ""):
         where = "so" if device else "and there"
-        some = f"{count} run falls back to plain steps and says so in its record" if count == 1 else (
-            f"{count} runs fall back to plain steps and say so in their records")
+        some = f"{count} " + word(count, "run falls back to plain steps and says so in its record",
+                                  "runs fall back to plain steps and say so in their records")
         print(f"regatta: compiled=graph: a CPU has no CUDA graphs, {where} {some} (diagnostics: compiled 0)",
               file=sys.stderr)
 
@@ -163,8 +164,9 @@ def tell_uncompiled(runs: Sequence[Planned]) -> None:
                  and (r.spec.compiled == "graph") == graph]
         count = sum(store.load(p).diagnostics.get("compiled") == 0 for p in paths if p.exists())
         if count:
-            print(f"regatta: {how} failed in {count} of {len(paths)} runs, which went on uncompiled and say so in "
-                  "their records (diagnostics: compiled 0)", file=sys.stderr)
+            print(f"regatta: {how} failed in {count} of {len(paths)} {word(len(paths), 'run')}, which went on "
+                  f"uncompiled and {word(count, 'says so in its record', 'say so in their records')} "
+                  "(diagnostics: compiled 0)", file=sys.stderr)
 
 
 def report(args: argparse.Namespace) -> int:

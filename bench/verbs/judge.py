@@ -23,6 +23,7 @@ from datasets.own import note
 from results import archive, evidence, received, store
 from results.received import LEVELS, Judged, Verdict
 from results.schema import RecordError, RunResult
+from results.spoken import many
 from results.suites import SuiteView, load_suite
 
 from .. import checkout
@@ -247,6 +248,6 @@ def tell(folder: Path, found: Mapping[str, Found]) -> int:
     for why, runs in said.items():
         print(f"{why} ({', '.join(runs[:3])}{f' and {len(runs) - 3} more' if len(runs) > 3 else ''})")
     refused = sum(one.judged.verdict == "refused" for one in found.values())
-    print(f"results/received/{folder.name}: {len(found) - refused} of {len(found)} runs may be accepted: "
+    print(f"results/received/{folder.name}: {len(found) - refused} of {many(len(found), 'run')} may be accepted: "
           f"`plan`, `run` and `python -m reports build` take `--accept {folder.name[:8]}`")
     return 1 if refused else 0

@@ -12,6 +12,7 @@ from datasets import registry
 from datasets.card import Card
 from methods.catalog import catalog
 from methods.faults import lacking
+from results.spoken import many, word
 
 from ..engine.backbones import FAMILIES, KNOWN
 from ..engine.packaged import ABOUT, TEXT_ABOUT
@@ -94,7 +95,7 @@ def text(every: bool = False) -> str:
 
 
 def _count(number: int) -> str:
-    return f"{number} card{'s' if number != 1 else ''}"
+    return f"{many(number, 'card')}"
 
 
 def _about(card: Card) -> str:
@@ -104,7 +105,8 @@ def _about(card: Card) -> str:
 
 def _scored(card: Card) -> str:
     """What is asked of an item: one of some classes, a number, its other half."""
-    return {"classify": f"{card.classes:,} classes", "regress": "a score", "match": "to be matched"}[card.task]
+    return {"classify": f"{card.classes:,} {word(card.classes, 'class', 'classes')}", "regress": "a score",
+            "match": "to be matched"}[card.task]
 
 
 def _sizes(card: Card) -> str:
@@ -143,7 +145,8 @@ def _line(name: str, cards: Sequence[Card]) -> tuple[str, str]:
               for key in ("shots", "seed", "share", "corruption", "severity")}
     said = []
     if values["corruption"]:
-        said = [f"{len(values['corruption'])} corruptions ({', '.join(values['corruption'])}) at severities 1 to 5"]
+        said = [f"{many(len(values['corruption']), 'corruption')} ({', '.join(values['corruption'])}) at severities "
+                "1 to 5"]
     else:
         said = [f"{word} {', '.join(values[key])}" for key, word in (("shots", "shots"), ("seed", "lists"),
                                                                     ("share", "percent of the training images"))
@@ -152,5 +155,5 @@ def _line(name: str, cards: Sequence[Card]) -> tuple[str, str]:
     if values["corruption"]:
         title = "ImageNet-C"
     tested = {card.splits["test"] for card in cards}
-    return name, (f"{title}: {first.classes:,} classes, {'; '.join(said)}; test {max(tested):,} images; "
-                  f"{len(cards)} cards{note}")
+    return name, (f"{title}: {first.classes:,} {word(first.classes, 'class', 'classes')}, {'; '.join(said)}; "
+                  f"test {max(tested):,} images; {many(len(cards), 'card')}{note}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from results import archive, store
 from results.schema import RecordError
+from results.spoken import many, word
 from results.suites import SuiteView, load_suite
 
 from .. import checkout
@@ -39,7 +40,7 @@ def act(args: argparse.Namespace) -> int:
     lacking = rows([r for r in map(store.load, paths) if r.status == "ok" and r.spec.phase == "final"], suite)
     for (method, _), why in lacking.items():
         print(f"incomplete: {method}: {why}; `submit-check` refuses such a row")
-    print(f"{args.out.name}: {told.records} runs, {told.adapters} of them with weights, pack "
+    print(f"{args.out.name}: {many(told.records, 'run')}, {told.adapters} of them with weights, pack "
           f"{archive.digest_of(args.out)}")
     return 0
 
@@ -70,6 +71,7 @@ def take_out(args: argparse.Namespace) -> int:
     except RecordError as error:
         print(f"refused: {error}")
         return 1
-    print(f"results/received/{folder.name}: {len(store.record_files(folder))} runs; "
-          f"`python -m bench submit-check {args.file.name}` says what they are worth")
+    stored = len(store.record_files(folder))
+    print(f"results/received/{folder.name}: {many(stored, 'run')}; "
+          f"`python -m bench submit-check {args.file.name}` says what {word(stored, 'it is', 'they are')} worth")
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from results import measured
 from results.measured import Figure, Measurement
+from results.spoken import many
 from results.visible import bare, visible
 
 from ..engine.backbones import EMBEDDED
@@ -95,8 +96,8 @@ def act(args: argparse.Namespace) -> int:
 
         torch.set_num_threads(spec.threads)
         path = measured.save(Measurement(
-            "perf-fit" if args.fit is not None else "perf", f"{len(variants)} variants on {backbone}", started,
-            time.perf_counter() - began, describe(torch.device(device)), settings, tuple(found.figures),
+            "perf-fit" if args.fit is not None else "perf", f"{many(len(variants), 'variant')} on {backbone}",
+            started, time.perf_counter() - began, describe(torch.device(device)), settings, tuple(found.figures),
             notes=tuple(found.notes)), args.out)
         print(f"record: {args.out.name}/{path.name}")
     return 1 if any(f.value is None and f.quantity == "train" for f in found.figures) else 0

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from results.spoken import many
+
 from .. import checkout
 from ..planning.plan import Plan
 from ..planning.price import lines, past, price, refuse
@@ -82,7 +84,7 @@ def _memory_alone(args: argparse.Namespace, error: UsageError) -> int:
 def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -> None:
     """Print what is done and what the missing would cost: here, or in tasks of a profile."""
     counts = plan.count()
-    print(f"suite {plan.view.name}: {len(plan.runs)} runs, "
+    print(f"suite {plan.view.name}: {many(len(plan.runs), 'run')}, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
     tell_received(plan)
     for line in drawn(plan):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from results import store
 from results.schema import RecordError
+from results.spoken import many
 
 from ..extra import joined, named
 from ..planning.existing import AGAIN
-from .sent import _many, check_cluster, hand_over, named_among, pack, to_whom
+from .sent import check_cluster, hand_over, named_among, pack, to_whom
 from .words import Verb, accepting
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def act(args: argparse.Namespace) -> int:
         every_hole = holes(chosen, held, only)
         found = [one for one in every_hole if one[0].spec.id not in there]
         if len(found) < len(every_hole):
-            print(f"{_many(len(every_hole) - len(found), 'run')} not submitted again: received in a pack")
+            print(f"{many(len(every_hole) - len(found), 'run')} not submitted again: received in a pack")
         if not found:
-            print("nothing to submit again" + (f"; {_many(len(held), 'run')} queued or running" if held else ""))
+            print("nothing to submit again" + (f"; {many(len(held), 'run')} queued or running" if held else ""))
             return 0
         last = max((p for _, p, _ in found), key=lambda p: p.id)
         cluster = args.cluster or last.cluster

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from results import aside, store
 from results.schema import RunResult
+from results.spoken import many
 
 from .. import checkout
 from ..planning.resolve import Planned
@@ -50,7 +51,7 @@ def table(runs: Sequence[Planned]) -> str:
     what = {frozenset({"top1"}): "accuracy", frozenset({"class_mean"}): "accuracy (mean per class)",
             frozenset({"top1", "class_mean"}): "accuracy (mean per class where the data set's card says so)"
             }.get(frozenset(kinds), "scores (accuracy, MCC, ...)")
-    lines.append(f"test {what} in %, {over}{seeds} seed{'s' if seeds > 1 else ''}"
+    lines.append(f"test {what} in %, {over}{many(seeds, 'seed')}"
                  + (", ± their standard deviation" if seeds > 1 and len(sets) <= WIDE else "")
                  + "; which rows can be told apart stands in reports/LEADERBOARD.md")
     lines += dict.fromkeys(f"{r.dataset.title if r.dataset else r.spec.dataset}: {lacking}" for r in found

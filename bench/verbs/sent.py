@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from datasets.own import note
 from methods.outside import folders
 from results.schema import RunResult, RunSpec
+from results.spoken import many
 
 from .. import checkout
 from ..planning.request import UsageError
@@ -83,11 +84,11 @@ def hand_over(args: argparse.Namespace, cluster: str, suite: str, ready: Sequenc
         size = len(ready)
     arrays = packing.arrays(ready, wanted, seconds, size, most, name)
     tasks = sum(len(a.tasks) for a in arrays)
-    print(f"suite {suite}: {_many(len(ready), 'run')} in {_many(tasks, 'task')}, {_many(len(arrays), 'array')}")
+    print(f"suite {suite}: {many(len(ready), 'run')} in {many(tasks, 'task')}, {many(len(arrays), 'array')}")
     if args.dry_run:
         for array in arrays:
-            print(f"\n# array {array.number}: {_many(len(array.tasks), 'task')}, "
-                  f"{_many(sum(map(len, array.tasks)), 'run')}")
+            print(f"\n# array {array.number}: {many(len(array.tasks), 'task')}, "
+                  f"{many(sum(map(len, array.tasks)), 'run')}")
             print(slurm.script(array, checkout.JOBS / name, checkout.SNAPSHOTS / "HASH", wanted.parallel).rstrip())
         return 0
     copy = snapshot.make()
@@ -115,10 +116,6 @@ def look(suite: str, specs: Sequence[RunSpec]) -> str:
     named += ["--partial"] if any(spec.partial for spec in specs) else []
     parts = [word for folder in folders() for word in ("--extra", str(folder))]
     return shlex.join(["python", "-m", "bench", "status", "--suite", suite, *named, "--watch", *parts])
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _short(path: Path) -> Path:

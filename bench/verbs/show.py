@@ -19,6 +19,7 @@ from methods.grammar import FEATURES, parse
 from methods.on_text import refusals
 from results import aside, store
 from results.schema import RunResult
+from results.spoken import many, word
 
 from .. import checkout
 from ..engine.backbones import (
@@ -162,7 +163,8 @@ def _count(text: str, backbone: str) -> str:
     adapter, head = trained_weights(parse(text), backbone, classes=100)
     from ..planning.memory import line
 
-    return (f"on {backbone}: {adapter:,} trained weights without the head (a head for 100 classes adds {head:,})\n"
+    return (f"on {backbone}: {adapter:,} trained {word(adapter, 'weight')} without the head (a head for 100 classes "
+            f"adds {head:,})\n"
             + f"{'texts' if is_text(backbone) else 'images'} of {_size(backbone)}\n"
             + _wrap(line(text, backbone, classes=100)))
 
@@ -178,7 +180,8 @@ def _size(backbone: str) -> str:
 
 def _dataset(found: Card) -> str:
     sizes = ", ".join(f"{split} {n:,}" for split, n in found.splits.items())
-    asked = {"classify": f"{found.classes} classes", "regress": "a score to predict", "match": "pairs to match"}
+    asked = {"classify": many(found.classes, "class", "classes"), "regress": "a score to predict",
+             "match": "pairs to match"}
     lines = [f"data set {found.name}" + (f" (also: {', '.join(found.aliases)})" if found.aliases else ""),
              f"{found.title}; {asked[found.task]}; group {found.group}; metric {found.metric}",
              f"{found.things}: {sizes}", f"folder: {found.folder}/  ({found.layout})", f"source: {found.source}",

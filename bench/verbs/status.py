@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
+from results.spoken import many, word
 from results.visible import bare
 
 from .. import checkout
@@ -61,7 +62,7 @@ def act(args: argparse.Namespace) -> int:
 def show(report: Report, why: bool = False) -> str:
     """The table as text."""
     counts = report.count()
-    out = [f"suite {report.suite}: {len(report.lines)} runs, {_clock(report.now)}"]
+    out = [f"suite {report.suite}: {many(len(report.lines), 'run')}, {_clock(report.now)}"]
     for state, n in counts.items():
         if n or state in ("done", "running", "queued", "failed", "missing"):
             out.append(f"  {state:<8} {n:>6}  {_beside(report, state)}".rstrip())
@@ -100,7 +101,7 @@ def _beside(report: Report, state: State) -> str:
         return words + (f" ({MEANING['lost']})" if state == "lost" else "")
     if state in ("running", "queued"):
         tasks = {line.job for line in lines if line.job}
-        return f"in {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}" if tasks else ""
+        return f"in {many(len(tasks), 'task')}" if tasks else ""
     return MEANING.get(state, "") if lines else ""
 
 
@@ -131,7 +132,8 @@ def _pace(report: Report) -> list[str]:
         first = max(report.now - WINDOW_S, min(when - seconds for when, seconds in recent))
         span = max(1.0, report.now - first)
         rate, work = len(recent) / span, sum(seconds for _, seconds in recent) / span
-        out.append(f"throughput {rate * 3600:.0f} runs an hour ({len(recent)} in the last {duration(span)})")
+        out.append(f"throughput {rate * 3600:.0f} {word(round(rate * 3600), 'run')} an hour "
+                   f"({len(recent)} in the last {duration(span)})")
     if not report.at_work:
         return out
     running = [line for line in report.lines if line.state == "running"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from results.selections import Cost, Effort
+from results.spoken import many, word
 
 from ..planning.request import UsageError
 from ..planning.resolve import Planned
@@ -86,9 +87,10 @@ def act(args: argparse.Namespace) -> int:
         lost = run(suite, moving, checkout.RUNS, carry_out, again=args.again == "failed",
                    checkpoints=here.checkpoints(), members=args.members)
     tried = [len(one.trials) for one in moving]
-    studies = f"{len(moving)} {'study' if len(moving) == 1 else 'studies'}"
-    print(f"suite {suite}: {studies}, {sum(tried)} configurations ({effort.text()}), {before:.0f} runs done now"
-          + (f", {lost} configurations without a score" if lost else ""))
+    studies = many(len(moving), "study", "studies")
+    print(f"suite {suite}: {studies}, {many(sum(tried), 'configuration')} ({effort.text()}), "
+          f"{before:.0f} {word(before, 'run')} done now"
+          + (f", {many(lost, 'configuration')} without a score" if lost else ""))
     _tell_epochs(moving)
     if args.members != "none":
         _tell_bytes(moving)

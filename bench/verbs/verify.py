@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from results import evidence, store
 from results.schema import RecordError, RunResult
+from results.spoken import many, word
 
 from .. import checkout
 from ..planning import own
@@ -194,11 +195,13 @@ def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Found, 
     if isinstance(found, Numbers | Ranked):
         drift = float(np.abs(stored["pred"] - found.pred).max())
         score = record.metrics.get("test.score") or 0
-        return TestedAgain(drift <= CLOSE, f"{images} answers differ by {drift:.1e} at most (test score {score:.4f})",
+        return TestedAgain(drift <= CLOSE, f"{many(images, 'answer')} {word(images, 'differs', 'differ')} by "
+                           f"{drift:.1e} at most (test score {score:.4f})",
                            int((np.abs(stored["pred"] - found.pred) > CLOSE).sum()), images)
     same = int((stored["pred"] == found.pred).sum())
     drift = float(np.abs(stored["margin"] - found.margin).max())
-    words = f"{same} of {images} predictions are the same, margins differ by {drift:.1e} at most"
+    words = f"{same} of {many(images, 'prediction')} {word(same, 'is', 'are')} the same, margins differ by " \
+            f"{drift:.1e} at most"
     top1 = record.metrics.get("test.top1")
     return TestedAgain(same == images and drift <= CLOSE, f"{words} (test top-1 {100 * (top1 or 0):.2f} %)",
                        images - same, images)

@@ -194,7 +194,7 @@ PLAN = ["plan", "--suite", "custom", "--datasets", "svhn", "--data", "standin", 
 def test_a_network_of_no_family_plans_what_needs_a_head_alone(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--backbones", "regnetx_002", "--no-pretrained", "--set", "image_size=64"]
     assert cli.main([*PLAN, *words]) == 0
-    assert "1 runs" in capsys.readouterr().out
+    assert "1 run, " in capsys.readouterr().out
     assert "adapters that fit it: full, linear" in refused([*PLAN[:-1], "lora", *words], capsys)
 
 

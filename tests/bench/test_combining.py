@@ -35,6 +35,7 @@ from methods.weights import StoredError
 from results import combined, selections, store
 from results.schema import RunResult, from_json, to_json
 from results.selections import Effort, Study, Trial
+from results.spoken import many
 from results.strict import sound
 from tests.reports import fakes
 
@@ -193,7 +194,7 @@ def test_what_to_do_where_weights_are_not_stored_follows_from_the_search(
     (pool,) = combining.of_studies([study], {r.run_id: r for r in runs})
     with pytest.raises(UsageError) as caught:
         combining.with_weights(pool, tmp_path)
-    assert f"linear on svhn: 0 of {whole} runs have stored weights here; {said}" in str(caught.value)
+    assert f"linear on svhn: 0 of {many(whole, 'run')} have stored weights here; {said}" in str(caught.value)
 
 
 def test_without_a_search_the_command_is_one_that_stores_what_is_combined(tmp_path: Path,

@@ -102,7 +102,7 @@ def test_where_compiling_fails_the_run_goes_on_and_says_so(tmp_path: Path, monke
     assert len(said) == 1 and "goes on uncompiled: BackendCompilerFailed" in said[0]
     monkeypatch.setattr(checkout, "RUNS", tmp_path / "runs")
     here.tell_uncompiled([SimpleNamespace(spec=spec), SimpleNamespace(spec=tiny.spec("lora"))])  # type: ignore[list-item]
-    assert "torch.compile failed in 1 of 1 runs" in capfd.readouterr().err
+    assert "torch.compile failed in 1 of 1 run, which" in capfd.readouterr().err
 
 
 def test_perf_times_compiled_steps_and_merges_the_plain_model() -> None:

@@ -82,9 +82,9 @@ def test_a_config_file_may_say_it(home: Path, tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "mine.yaml"
     file.write_text("suite: demo\ndatasets: digits\nmethods: linear\nseeds: 0\nname: mine\n")
     assert cli.main(["plan", "--config", str(file)]) == 0
-    assert "suite mine: 1 runs" in capsys.readouterr().out
+    assert "suite mine: 1 run," in capsys.readouterr().out
     assert cli.main(["plan", "--config", str(file), "--name", "other"]) == 0
-    assert "suite other: 1 runs" in capsys.readouterr().out
+    assert "suite other: 1 run," in capsys.readouterr().out
     assert cli.main(["tune", "--config", str(file), "--budget", "2"]) == 2
     assert "name is for run" in capsys.readouterr().err
     file.write_text("name: [1]\n")

@@ -124,7 +124,7 @@ def test_a_layout_of_ones_own_needs_no_more_than_root_and_split(checkout: Path, 
                 Image.new("RGB", (8, 8), (i, 40 * (split == "test"), 9)).save(path)
         assert "fungi: as promised" in bench(checkout, "data", "check", "fungi", "--root", str(tmp_path))
         next((tmp_path / "fungi" / "test").glob("1/*")).unlink()
-        assert "test has 1 images; expected 2" in bench(checkout, "data", "check", "fungi", "--root", str(tmp_path),
+        assert "test has 1 image; expected 2" in bench(checkout, "data", "check", "fungi", "--root", str(tmp_path),
                                                         status=1)
     finally:
         (checkout / "datasets" / "fungi.py").unlink()

@@ -75,7 +75,7 @@ def test_a_wrong_interleave_a_repeated_line_and_a_leak_from_test_are_told(data_r
     (folder / "train800val200.txt").write_text("\n".join([*rows[1:], rows[1], leak]) + "\n")
     said = texts("svhn", tmp_path)
     assert "is not train800 and val200 in blocks of 16" in said
-    assert "trainval: 1 images stand twice or more" in said
+    assert "trainval: 1 image stands twice or more" in said
     assert "000000.jpg is in trainval and in test" in said
 
 

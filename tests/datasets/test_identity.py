@@ -138,7 +138,7 @@ def test_of_very_many_files_every_nth_is_read(root: Path, monkeypatch: pytest.Mo
 FAULTS = {
     "counts": ("test.txt", lambda lines: lines[:-1], "test has 14 images; expected 15"),
     "classes": ("test.txt", lambda lines: [f"{line[:-1]}0" for line in lines], ""),
-    "twice": ("test.txt", lambda lines: [*lines[:-1], lines[0]], "test: 1 images stand twice or more, first "),
+    "twice": ("test.txt", lambda lines: [*lines[:-1], lines[0]], "test: 1 image stands twice or more, first "),
     "train in test": ("test.txt", lambda lines: [*lines[:-1], "images/train800/000004.png 4"],
                       "000004.png is in train and in test, as are 0 more"),
     "trainval in test": ("test.txt", lambda lines: [*lines[:-2], "images/train800val200/000004.png 4",
@@ -166,7 +166,7 @@ def test_all_faults_are_told_at_once(root: Path) -> None:
     rewrite(root / "toys/test.txt", lambda lines: [*lines[:5], lines[0], "images/train800/000004.png 4"])
     rewrite(root / "toys/train800.txt", lambda lines: lines[:-2])
     told = "; ".join(look(card(), root).broken)
-    for words in ("train has 18 images; expected 20", "test has 7 images; expected 15", "1 images stand twice",
+    for words in ("train has 18 images; expected 20", "test has 7 images; expected 15", "1 image stands twice",
                   "000004.png is in train and in test", "1 test image is byte for byte in the training lists"):
         assert words in told
 

@@ -112,7 +112,7 @@ def test_untouched_tables_follow_from_their_records(reference: Path, capsys: pyt
     assert cli.main(["check", "--reference", str(reference), "--tables", str(tables)]) == 0
     (tables / "demo.md").write_text("")
     assert cli.main(["check", "--reference", str(reference), "--tables", str(tables)]) == 1
-    assert "1 findings" in capsys.readouterr().out
+    assert "1 finding" in capsys.readouterr().out
 
 
 def test_an_edited_table_a_lost_file_and_a_stray_one_are_found(reference: Path) -> None:
@@ -183,7 +183,7 @@ def test_other_seeds_of_the_same_cells_are_compared(tmp_path: Path, capsys: pyte
         fakes.scored(c, fakes.spec("cifar100", seed=seed), skill - 0.3)
     assert run(a, b) == 0
     out = capsys.readouterr().out
-    assert "1 cells on both sides with 3 runs a side" in out and "Only in" not in out and "one seed" not in out
+    assert "1 cell on both sides with 3 runs a side" in out and "Only in" not in out and "one seed" not in out
     assert run(a, c) == 1
     assert "0,1,2 / 3,4,5" in capsys.readouterr().out
 

@@ -214,7 +214,7 @@ def test_an_unreadable_record_is_named_and_never_dropped_in_silence(zoo: Zoo, tm
     assert build(copy, tmp_path / "out", "--keep-going") == 1
     assert f"unreadable: eurosat/{victim.name}" in capsys.readouterr().out
     page = (tmp_path / "out/LEADERBOARD.md").read_text()
-    assert "1 records could not be read" in page and "(2 of 3)" in page
+    assert "1 record could not be read and is missing" in page and "(2 of 3)" in page
 
 
 def test_a_suite_with_an_unreadable_record_is_named_and_the_others_are_built(

@@ -151,9 +151,15 @@ def test_the_first_page_names_every_suite_and_asks_for_nothing(html: Path) -> No
 def test_words_filter_the_rows_of_every_table(page: browser.Browser) -> None:
     page.type("#standin input[type=search]", "PACE lora")
     assert names(page) == ["lora+pace"]
-    assert page.run("return document.querySelector('#standin .count').textContent") == "1 rows"
+    assert page.run("return document.querySelector('#standin .count').textContent") == "1 row"
     page.click("#standin [role=tab]:nth-child(2)")
     assert names(page) == ["lora+pace"]
+
+
+def test_a_count_of_one_is_said_as_one(page: browser.Browser) -> None:
+    given = ["1 rows", "21 rows", "Mean of 1 data sets, %", "VTAB, 1 tasks", "VTAB, 11 tasks", "Mean of 1"]
+    assert page.run("return arguments[0].map(many)", given) == [
+        "1 row", "21 rows", "Mean of 1 data set, %", "VTAB, 1 task", "VTAB, 11 tasks", "Mean of 1"]
 
 
 def test_incomplete_rows_can_be_hidden(page: browser.Browser) -> None:

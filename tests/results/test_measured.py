@@ -91,7 +91,7 @@ def test_the_command_compares_two_files(tmp_path: Path, capsys: pytest.CaptureFi
              tmp_path / "b")
     assert cli.main(["compare", str(a), str(b)]) == 1
     out = capsys.readouterr().out
-    assert "1 of 1 figures differ" in out and "batch_size (16 and 8)" in out and "1.43" in out
+    assert "1 of 1 figure differs" in out and "batch_size (16 and 8)" in out and "1.43" in out
     assert "only in A: lora train" in out
     assert cli.main(["compare", str(a), str(a)]) == 0
 

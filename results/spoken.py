@@ -1,0 +1,13 @@
+"""Counts in sentences: `1 run`, `2 runs`. What may be one and stands before its noun is said by these."""
+
+from __future__ import annotations
+
+
+def word(count: float, one: str, more: str = "") -> str:
+    """The form that goes with a count; `more` where it is not `one` with an s: `has`, `have`."""
+    return one if count == 1 else more or f"{one}s"
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """`1 data set`, `3 classes`."""
+    return f"{count} {word(count, one, more)}"
