@@ -1,4 +1,5 @@
-"""A finished run's model again, from its record and its stored weights alone: to be asked about images, to be exported.
+"""A finished run's model again, from its record and its stored weights alone: to be asked about images or texts, or
+exported.
 
 Building draws from the seed's random streams in the order of `build`, so that what a method draws and does not store
 is the same. What a regularizer or constraint does while training is over; a model that would move its weights at test
@@ -28,6 +29,7 @@ from .evaluate import adapts
 from .feeding import Normaliser
 from .firstlook import built
 from .seeds import seed_all
+from .tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Stored:
         return self.header.class_names or self.record.dataset.class_names  # type: ignore[union-attr]
 
     def asked(self, device: str = "cpu") -> Callable[[Tensor], Tensor]:
-        """(B, 3, S, S) uint8 -> (B, C) logits, in the form and the precision in which the run was scored."""
+        """(B, 3, S, S) uint8, or (B, L) token numbers -> (B, C) logits, as the run was scored."""
         spec, facts = self.record.spec, self.record.backbone
         assert facts is not None
         place = torch.device(device)
         model = (merged_copy(self.method.adapter, self.model) if spec.merged_eval else self.model).to(place)
-        normalise = Normaliser(facts.mean, facts.std, place)
+        normalise = Tokens(place) if spec.text_length else Normaliser(facts.mean, facts.std, place)
 
         def logits(raw: Tensor) -> Tensor:
             precision: AbstractContextManager[Any] = nullcontext()
@@ -68,19 +70,19 @@ class Stored:
         return logits
 
 
-def open_run(path: Path, file: Path | None = None) -> Stored:
+def open_run(path: Path, file: Path | None = None, texts: bool = False) -> Stored:
     """The run of the record at `path`; `file` has the backbone's weights where timm's cache does not.
 
-    Raises StoredError where the run stored no weights, or its files are others; BackboneError, MethodError and
-    RecordError as usual.
+    `texts`: it must be one that reads texts, else images. Raises StoredError where the run stored no weights, or its
+    files are others; BackboneError, MethodError and RecordError as usual.
     """
     record = store.load(path)
     spec = record.spec
     if record.status != "ok" or spec.phase != "final" or record.dataset is None or record.backbone is None:
         raise StoredError(f"run {record.run_id} is {record.status}, phase {spec.phase}; only a finished final run has "
                           "weights to load")
-    if spec.text_length:
-        raise StoredError(f"run {record.run_id} reads texts; what asks or exports a stored run knows images alone")
+    if why := _unasked(record, texts):
+        raise StoredError(f"run {record.run_id} {why}")
     adapter = _adapter(path, record)
     plain = backbones.find_weights(spec.model, file, spec.weights == "random")
     if plain.sha256 != spec.weights:
@@ -97,6 +99,19 @@ def open_run(path: Path, file: Path | None = None) -> Stored:
     header = weights.load(path.with_name(adapter.path), model, backbone=spec.model, backbone_hash=spec.weights,
                           method=method.text.text(full=True))
     return Stored(record, header, method, model.eval(), plain)
+
+
+def _unasked(record: RunResult, texts: bool) -> str:
+    """Why a run is not asked about texts, or about images; or nothing."""
+    spec = record.spec
+    if bool(spec.text_length) != texts:
+        return "reads images; name files, without --texts" if texts else \
+            "reads texts; `predict RUN --texts FILE` asks it, and `export` knows images alone"
+    if not texts:
+        return ""
+    if spec.image_size or backbones.decodes(spec.model) or "test.mse" in record.metrics:
+        return "answers with no class of a text by itself: runs on pairs, with T5's decoder or to a score are not asked"
+    return ""
 
 
 def _adapter(path: Path, record: RunResult) -> Artifact:

@@ -1,4 +1,4 @@
-"""`predict`: what a stored run says of images: its classes and their probabilities, as a table or as JSON lines.
+"""`predict`: what a stored run says of images or texts: its classes and their probabilities, a table or JSON lines.
 
 A folder stands for the images in it and below. An image that cannot be read, a file that is not there, a folder
 without an image is told on stderr, and the others are answered all the same; the exit status is then 1.
@@ -10,10 +10,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.card import shown
+from datasets.card import Text, shown
 
 from .. import checkout
 from ..planning import settings
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
     from ..engine.ask import Answer
 
 ORDER = 122  # in the list of commands
+LONG = 60  # signs of a text that a table shows
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # of a folder's images; a named file may end anyhow
 
 
 def add(verb: Verb) -> None:
     """The command and its options."""
-    asking = verb("predict", act, "what a stored run says of images: classes and probabilities")
+    asking = verb("predict", act, "what a stored run says of images or texts: classes and probabilities")
     asking.add_argument("run", metavar="RUN", help="its id, or enough of its first digits")
-    asking.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them")
+    asking.add_argument("files", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them")
+    asking.add_argument("--texts", action="store_true", help="of a run on texts: the files hold a text on each line, "
+                        "of two that belong together a tab between them; - is what comes in")
     asking.add_argument("--top", type=settings.whole, default=3, metavar="N", help="classes to name for each (3)")
     asking.add_argument("--json", action="store_true", help="a JSON object a line in place of a table")
     asking.add_argument("--weights", type=Path, help="the file of pre-trained weights")
@@ -43,16 +47,20 @@ def act(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UsageError([f"--top must be 1 or more, not {args.top}"])
     path = recorded.find(args.run, checkout.RUNS)[0]
-    images, missing = images_of(args.images)
-    if not images:
+    texts = texts_of(args.files) if args.texts else []
+    images, missing = ([], []) if args.texts else images_of(args.files)
+    if not images and not texts:
         raise UsageError(missing)
     from methods.weights import StoredError
 
-    from ..engine.ask import answers
+    from ..engine.ask import answers, of_texts
     from ..engine.stored import open_run
 
+    device = here.device_of(args.device)
     try:
-        stored = open_run(path, args.weights)
+        stored = open_run(path, args.weights, bool(texts))
+        found = of_texts(stored, texts, args.top, device) if texts else answers(stored, images, args.top, device)
+        first = next(found)  # a tokenizer that is another one is told here
     except StoredError as error:
         raise UsageError([str(error)]) from None
     if stored.adapts:
@@ -60,8 +68,8 @@ def act(args: argparse.Namespace) -> int:
               file=sys.stderr)
     for problem in missing:
         print(f"regatta: {problem}", file=sys.stderr)
-    wide, bad = max(len(shown(str(image))) for image in images), len(missing)
-    for answer in answers(stored, images, args.top, here.device_of(args.device)):
+    wide, bad = max(len(_told(one)) for one in images or texts), len(missing)
+    for answer in chain([first], found):
         if answer.problem:
             bad += 1
             print(f"regatta: {answer.problem}", file=sys.stderr)
@@ -87,6 +95,37 @@ def images_of(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return found, problems
 
 
+def texts_of(files: Sequence[Path]) -> list[Text]:
+    """The texts of files, one on each line that holds any. Raises UsageError with all problems."""
+    found: list[Text] = []
+    problems = []
+    for file in files:
+        try:
+            lines = (sys.stdin.buffer if str(file) == "-" else file.open("rb")).read().decode("utf-8-sig").splitlines()
+        except OSError as error:
+            problems.append(f"the texts {str(file)!r} cannot be read: {error.strerror}")
+            continue
+        except UnicodeDecodeError:
+            problems.append(f"the texts {str(file)!r} are not UTF-8")
+            continue
+        parts = [(f"{file}, line {number}", line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+        problems += [f"{where}: {len(held)} texts; one, or two with a tab between them" for where, held in parts
+                     if len(held) > 2]
+        problems += [] if parts else [f"there is no text in {str(file)!r}"]
+        found += [Text(where, *held) for where, held in parts if len(held) <= 2]
+    if problems:
+        raise UsageError(problems)
+    return found
+
+
+def _told(one: Path | Text) -> str:
+    """What was asked about, on one line and not longer than a table bears."""
+    if isinstance(one, Path):
+        return shown(str(one))
+    text = shown(one.a if one.b is None else f"{one.a} | {one.b}")
+    return text if len(text) <= LONG else f"{text[:LONG - 3]}..."
+
+
 def _name(label: int, names: Sequence[str]) -> str:
     """The class in words where they are known, else its number."""
     return shown(names[label]) if label < len(names) else f"class {label}"
@@ -95,11 +134,13 @@ def _name(label: int, names: Sequence[str]) -> str:
 def _line(answer: Answer, names: Sequence[str], wide: int) -> str:
     """Percent in a table, as everywhere where people read."""
     shares = "   ".join(f"{_name(label, names)} {100 * share:.1f} %" for label, share in answer.shares)
-    return f"{shown(str(answer.image)):<{wide}}   {shares}"
+    return f"{_told(answer.asked):<{wide}}   {shares}"
 
 
 def _json(answer: Answer, names: Sequence[str]) -> str:
     """Fractions, and the class's number beside its name."""
     classes = [{"class": label, "name": names[label] if label < len(names) else None,
                 "probability": round(share, 6)} for label, share in answer.shares]
-    return json.dumps({"image": str(answer.image), "classes": classes}, ensure_ascii=False)
+    one = answer.asked
+    asked = {"image": str(one)} if isinstance(one, Path) else {"text": one.a if one.b is None else [one.a, one.b]}
+    return json.dumps(asked | {"classes": classes}, ensure_ascii=False)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench import checkout, cli
 from bench.engine import backbones
 from bench.engine.forecast import forecast
 from bench.engine.record import execute
@@ -177,6 +178,31 @@ def test_what_asks_a_stored_run_about_images_says_that_this_one_reads_texts(at: 
     run(spec, at, tmp_path)
     with pytest.raises(StoredError, match="reads texts"):
         open_run(store.path_of(spec, tmp_path / "runs"))
+
+
+def test_a_stored_run_answers_for_texts_as_it_answered_for_its_test_texts(
+        at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tiny_texts.spec("lora", at)
+    run(spec, at, tmp_path)
+    monkeypatch.setattr(checkout, "RUNS", tmp_path / "runs")
+    items, lines = registry.get("tiny_film").items(tmp_path, "test"), tmp_path / "lines.txt"
+    lines.write_text("\n".join(item.image.a for item in items) + "\n\n")
+    words = ["predict", spec.id, "--weights", str(at), "--texts", str(lines)]
+    assert cli.main([*words, "--json", "--top", "1"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    held = np.load(store.path_of(spec, tmp_path / "runs").with_suffix(".npz"))
+    assert [one["classes"][0]["class"] for one in told] == held["pred"].tolist() and told[0]["text"] == items[0].image.a
+    assert [one["classes"][0]["probability"] for one in told] == pytest.approx(held["confidence"].tolist(), abs=1e-5)
+    assert cli.main(words) == 0 and "very bad" in capsys.readouterr().out
+
+    lines.write_text("a\tb\tc\nthe film\tthe story\n")
+    assert cli.main(words) == 2 and "line 1: 3 texts" in capsys.readouterr().err
+    assert cli.main([*words[:-1], str(tmp_path)]) == 2 and "cannot be read" in capsys.readouterr().err
+    assert cli.main([*words[:-2], str(lines)]) == 2 and "reads texts; `predict RUN --texts" in capsys.readouterr().err
+    scored = tiny_texts.spec("lora", at, dataset="tiny_score", epochs=1)
+    run(scored, at, tmp_path)
+    lines.write_text("the film\tthe story\n")
+    assert cli.main(["predict", scored.id, *words[2:]]) == 2 and "to a score are not asked" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_tested_again_from_its_stored_weights(at: Path, tmp_path: Path) -> None:
