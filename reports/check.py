@@ -59,7 +59,7 @@ def _record(result: RunResult, folder: Path) -> Iterator[str]:
         elif sha256(packs.read(path)).hexdigest() != artifact.sha256:
             yield f"artifact {artifact.path!r} has another hash than the record says"
         elif artifact.kind.startswith("predictions"):
-            yield from _accuracy(result, path, "test" + artifact.kind.removeprefix("predictions"))
+            yield from _accuracy(result, path, evidence.split_of(artifact.kind, result.spec.phase))
 
 
 def _accuracy(result: RunResult, path: Path, split: str) -> Iterator[str]:

@@ -126,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--suite", type=Path, metavar="FILE", help="only the runs of this suite file")
     packing.add_argument("--narrow", action="store_true", help="also write suite.json there: the rows and data sets "
                          "of --suite of which a run is packed; its note says what is left out")
+    packing.add_argument("--selections", type=Path, metavar="FOLDER", help="with --suite: also what was tried and "
+                         "chosen for it, from results/selections, with the records of the trials")
     packing.set_defaults(run=_pack)
     published = verbs.add_parser("published", help="numbers printed in papers: conventions and misprints; exit 1 when "
                                                    "a row does not follow and its file has no note on it")
@@ -316,15 +318,20 @@ def _recompute(args: argparse.Namespace) -> int:
 
 def _pack(args: argparse.Namespace) -> int:
     from results.bundling import pack
+    from results.selections import publish
     from results.store import record_files
     from results.suites import load_suite, narrowed, suite_to_json
 
     if args.narrow and not args.suite:
         raise UsageError("--narrow needs --suite FILE, the suite to be narrowed")
+    if args.selections and not args.suite:
+        raise UsageError("--selections needs --suite FILE, the suite whose settings were chosen")
     _records(args.records)
     paths = record_files(args.records)
     if args.suite:
-        wanted = {entry.run_id for entry in load_suite(args.suite).entries}
+        suite = load_suite(args.suite)
+        wanted = {entry.run_id for entry in suite.entries}
+        wanted |= set(publish(suite.name, args.selections, args.out)) if args.selections else set()
         paths = [path for path in paths if path.stem.rpartition("-")[2] in wanted]
     if not paths:
         raise UsageError(f"there is no record to pack in {_shown(args.records)}")

@@ -17,8 +17,7 @@ from typing import Any
 from results import door
 from results.columns import Columns
 from results.evidence import CONTRADICTED, UNPROVEN
-from results.ladder import SUFFIX
-from results.selections import selection_path, trials_path
+from results.selections import selection_path, trials_path, tuned_suite
 from results.store import ROOT, write_text
 from results.suites import SuiteView
 
@@ -117,7 +116,7 @@ def records_hash(suite: SuiteView, records: Columns, by_run: Mapping[str, int], 
     for row, phase in enumerate(records.text.get("phase", [])):
         if phase != "final":  # tune: budget curves; peek: what peeking would have gained
             digest.update(f"{phase} {records.get_text('run_id', row)} {shas[row]}\n".encode())
-    name = suite.name.removesuffix("-tuned").removesuffix(SUFFIX)
+    name = tuned_suite(suite.name)
     for path in (selection_path(name, selections), trials_path(name, selections)) if selections else ():
         digest.update(_content(path))
     return digest.hexdigest()[:16]

@@ -39,6 +39,7 @@ def table(world: World, predictions: Predictions, trials: Trials | None) -> Tabl
     if not body:
         return None
     first = 3 if several_backbones(world) else 2
+    what = "Top-1" if all(column.metric == "top1" for column in world.columns) else "Score"  # as the heads name it
     words = ("added: points against the step named beside it, on the data sets that both have, with 95 % intervals "
              "over " + ("test items alone where no row has two seeds" if of_runs else "test items (paired) and seeds")
              + "; not corrected for their number",
@@ -47,8 +48,8 @@ def table(world: World, predictions: Predictions, trials: Trials | None) -> Tabl
              "search: seconds of all the trials that the step rests on; training: of the row's own runs; weights: "
              "trained ones that must be kept, of all members together", "–: not known, or nothing to compare with")
     return Table(f"{world.key}-ladder", title_of(world, "What tuning bought each method"),
-                 f"Top-1 in percent, mean of {len(world.columns)}.",
-                 ("Method", *(["Backbone"] if several_backbones(world) else []), "Step", "Top-1", "Added", "Against",
+                 f"{what} in percent, mean of {len(world.columns)}.",
+                 ("Method", *(["Backbone"] if several_backbones(world) else []), "Step", what, "Added", "Against",
                   "Val of all tried", "Search, s", "Training, s", "Weights"), tuple(body), words, (),
                  frozenset(range(first, first + 2)) | frozenset(range(first + 3, first + 7)))
 

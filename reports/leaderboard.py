@@ -10,6 +10,7 @@ from results import door
 from results.index import read
 from results.received import Received, beside
 from results.schema import RecordError
+from results.selections import trials_path, tuned_suite
 from results.spoken import many, word
 from results.store import write_text
 from results.suites import SuiteView, load_suite
@@ -124,7 +125,8 @@ def build_reference(root: Path, out: Path, names: Sequence[str] = ()) -> dict[Pa
         if suite.name != path.parent.name:
             raise RecordError(f"{path.parent.name}/suite.json: field 'name' is {suite.name!r}; it names its folder")
         columns = read(path.parent, index=False)
-        built = build_suite(suite, columns, columns.by_run(), "img", with_page=False)
+        tried = trials_path(tuned_suite(suite.name), path.parent).is_file()  # how settings were found, published too
+        built = build_suite(suite, columns, columns.by_run(), "img", path.parent if tried else None, with_page=False)
         files[out / f"{suite.name}.md"] = f"# {md(suite.title)}\n\n{REFERENCE_INTRO}\n\n{built.section}"
         files.update({out / "img" / name: text for name, text in built.files.items()})
     return files

@@ -16,7 +16,6 @@ from statistics import fmean
 
 from results import packs
 from results.columns import Columns
-from results.ladder import SUFFIX
 from results.peeking import inflation
 from results.selections import (
     Choice,
@@ -27,6 +26,7 @@ from results.selections import (
     budget_curve,
     load_selection,
     load_trials,
+    tuned_suite,
     unequal,
 )
 from results.strict import short_hash
@@ -47,7 +47,7 @@ class Tuned:
 
 def load(suite: str, folder: Path) -> Tuned:
     """The suite `demo-tuned` holds the final runs of what was chosen for `demo`, `demo-ladder` every step to them."""
-    name = suite.removesuffix("-tuned").removesuffix(SUFFIX)
+    name = tuned_suite(suite)
     return Tuned(load_selection(name, folder), load_trials(name, folder))
 
 

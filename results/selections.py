@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import door
+from .ladder import SUFFIX
 from .parsing import parse
 from .schema import RecordError, RunSpec, Scalar, _build, joins, written
 from .spoken import many
@@ -206,6 +207,7 @@ def budget_curve(val: Sequence[float], test: Sequence[float] | None = None) -> l
 
 # On disk.
 
+
 def trials_path(suite: str, folder: Path | None = None) -> Path:
     return (folder or FOLDER) / f"{suite}.trials.json"
 
@@ -232,6 +234,24 @@ def load_selection(suite: str, folder: Path | None = None) -> Selection | None:
     """None when nothing was selected; raises RecordError naming the file and the field."""
     found: Selection | None = _load(Selection, selection_path(suite, folder))
     return found
+
+
+def tuned_suite(suite: str) -> str:
+    """The suite whose tuning `demo-tuned` and `demo-ladder` rest on: `demo`."""
+    return suite.removesuffix("-tuned").removesuffix(SUFFIX)
+
+
+def publish(suite: str, folder: Path, out: Path) -> tuple[str, ...]:
+    """Copy what was tried and chosen for a suite, `-tuned` and `-ladder` among them, into the folder where it is
+    published, beside its records; returns the runs of its trials. Raises RecordError where nothing was tried."""
+    name = tuned_suite(suite)
+    tried = load_trials(name, folder)
+    if tried is None:
+        raise RecordError(f"{trials_path(name, folder).name}: is missing; nothing was tuned for suite {name!r}")
+    save_trials(tried, out)
+    if (chosen := load_selection(name, folder)) is not None:
+        save_selection(chosen, out)
+    return tuple(dict.fromkeys(run for study in tried.studies for trial in study.trials for run in trial.runs))
 
 
 def _save(found: Any, path: Path) -> Path:
