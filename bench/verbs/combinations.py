@@ -20,7 +20,7 @@ from ..tuning import combining
 from ..tuning.combining import Pool
 from ..tuning.rules import records_of
 from ..tuning.studies import studies_of
-from . import here, words
+from . import here, scores, words
 
 if TYPE_CHECKING:
     from ..engine.combine import Ingredient
@@ -94,7 +94,7 @@ def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) ->
 
     from ..engine.joint import execute
 
-    claims, failures, rows = here.claims(), [], []
+    claims, failures, rows, kinds = here.claims(), [], [], set[str]()
     for one in combining.written(suite, chosen):
         path = store.path_of(one.spec, checkout.RUNS)
         record = store.load(path) if path.exists() else None
@@ -110,8 +110,11 @@ def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) ->
                 claims.release(one.spec.id)
         failures += [record] if record.status != "ok" else []
         rows.append((one.method, one.spec.dataset, one.text(), _percent(one.best), _percent(one.val),
-                     _percent(_score(record))))
+                     _percent(scores.score(record) if record.status == "ok" else None)))
+        kinds.add(scores.kind(record))
     print(tabulate(rows, ("method", "data set", "what", "best alone, val", "val", "test"), disable_numparse=True))
+    if "class_mean" in kinds:
+        print("val in top-1, by which runs are chosen; test as the mean per class where the data set's card says so")
     here.tell_failures(failures)
     return 1 if failures else 0
 
@@ -120,12 +123,6 @@ def _passed(suite: str, one: Combination) -> dict[str, Scalar]:
     told: dict[str, Scalar] = {"suite": f"{suite}-ladder", "method": one.method, "combined.of": one.of,
                                "combined.stage": one.stage, "combined.pool": one.pool}
     return told | ({"combined.val.top1": one.val} if one.val is not None else {})
-
-
-def _score(record: RunResult) -> float | None:
-    """The data set's own score on test, else top-1."""
-    own = record.metrics.get("test.score")
-    return record.metrics.get("test.top1") if own is None else own
 
 
 def _percent(value: float | None) -> str:

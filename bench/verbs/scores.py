@@ -38,7 +38,7 @@ def table(runs: Sequence[Planned]) -> str:
         every = [r for several in held.values() for r in several]
         seconds = [r.time.total_s for r in every if r.time.total_s is not None]
         body.append([
-            text, *([_told([_score(r) for r in held[name]]) for name in sets] if len(sets) <= WIDE else []),
+            text, *([_told([score(r) for r in held[name]]) for name in sets] if len(sets) <= WIDE else []),
             *([f"{100 * _mean(held):.1f}"] if len(sets) > 1 else []),
             *[_told([_of(r, name) for r in every]) for name in further],
             f"{every[0].params.trained:,}" if every[0].params else "", f"{mean(seconds):.1f}" if seconds else ""])
@@ -47,7 +47,7 @@ def table(runs: Sequence[Planned]) -> str:
     if len(whole) < len(rows):
         lines.append(f"not on every data set yet: {', '.join(sorted(rows.keys() - whole.keys()))}")
     over = f"{len(sets)} data sets, " if len(sets) > WIDE else ""
-    kinds = {_kind(r) for r in found}
+    kinds = {kind(r) for r in found}
     what = {frozenset({"top1"}): "accuracy", frozenset({"class_mean"}): "accuracy (mean per class)",
             frozenset({"top1", "class_mean"}): "accuracy (mean per class where the data set's card says so)"
             }.get(frozenset(kinds), "scores (accuracy, MCC, ...)")
@@ -67,7 +67,7 @@ def records(runs: Sequence[Planned]) -> list[RunResult]:
                                               or r.metrics.get("test.score") is not None)]
 
 
-def _kind(record: RunResult) -> str:
+def kind(record: RunResult) -> str:
     """The metric that the tables tell: its score where the data set has one of its own, the mean over classes where its
     card says so, else the share of right answers."""
     if record.metrics.get("test.score") is not None:
@@ -76,8 +76,9 @@ def _kind(record: RunResult) -> str:
     return metric if metric == "class_mean" and record.metrics.get("test.class_mean") is not None else "top1"
 
 
-def _score(record: RunResult) -> float:
-    return _of(record, _kind(record))
+def score(record: RunResult) -> float:
+    """On test, a fraction, as `kind` names it."""
+    return _of(record, kind(record))
 
 
 def _of(record: RunResult, name: str) -> float:
@@ -86,7 +87,7 @@ def _of(record: RunResult, name: str) -> float:
 
 def _mean(held: dict[str, list[RunResult]]) -> float:
     """Over data sets, of the means over seeds."""
-    return mean(mean(_score(r) for r in several) for several in held.values())
+    return mean(mean(score(r) for r in several) for several in held.values())
 
 
 def _told(values: list[float]) -> str:

@@ -238,6 +238,12 @@ def test_the_choice_is_on_disk_before_test_is_opened_and_test_is_read_once(
     assert record.diagnostics["combined.runs_on_train"] == record.diagnostics["combined.runs"] == len(chosen.members)
     assert "trained on train alone, without val" in capsys.readouterr().out
     assert combinations.test(here, "custom", [chosen]) == 0 and len(opens) == 1, "a second call tests nothing"
+    capsys.readouterr()
+    store.save(replace(record, dataset=replace(record.dataset, metric="class_mean")), searched / "runs")
+    assert combinations.test(here, "custom", [chosen]) == 0
+    told, by_class = capsys.readouterr().out, record.metrics["test.class_mean"] or 0.0
+    assert f" {100 * by_class:.1f}\n" in told and "test as the mean per class" in told, "as the tables tell such sets"
+    store.save(record, searched / "runs")
     final = execute(tiny.spec("linear", epochs=1), {}, tiny.where(tmp_path, checkpoints=None), tmp_path / "runs")
     assert final.dataset is not None and (record.dataset.split_hash, record.dataset.content_hash) == (
         final.dataset.split_hash, final.dataset.content_hash), "a cell of the same column as a final run"
