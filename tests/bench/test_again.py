@@ -20,6 +20,7 @@ from datasets import registry
 from datasets.packages import package_of
 from methods.grammar import parse
 from results import store
+from results.ladder import parted
 from results.schema import RunResult, RunSpec, to_json
 
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
@@ -27,9 +28,9 @@ SUITES = sorted(path.parent for path in REFERENCE.glob("*/suite.json"))
 
 
 def sample(suite: Path, some: int = 5) -> list[RunResult]:
-    """Records spread over the whole suite."""
-    paths = store.record_files(suite)
-    return [store.load(path) for path in islice(paths, 0, None, max(1, len(paths) // some))]
+    """Records spread over the whole suite; of trials and of what is made of several runs no command makes one alone."""
+    found = [r for r in map(store.load, store.record_files(suite)) if r.spec.phase == "final" and not r.spec.combined]
+    return list(islice(found, 0, None, max(1, len(found) // some)))
 
 
 def planned(command: str, tmp_path: Path) -> list[str]:
@@ -155,13 +156,13 @@ def test_the_reference_tables_name_every_run(suite: Path) -> None:
     files = [tables / "img" / f"{suite.name}-{kind}-runs.csv" for kind in ("standin", "real")]
     named = {line["run"]: line for path in files if path.exists()
              for line in csv.DictReader(path.open(encoding="utf-8"))}
-    records = [store.load(path) for path in store.record_files(suite)]
+    records = [r for r in map(store.load, store.record_files(suite)) if r.spec.phase == "final"]  # trials are in none
     assert named.keys() == {r.run_id for r in records}
     for record in records:
         line = named[record.run_id]
         assert (line["data set"], line["seed"], line["commit"]) == (record.spec.dataset, str(record.spec.seed),
                                                                     record.provenance.commit)
-        assert parse(line["method"]).name == record.spec.method
+        assert parse(parted(line["method"])[1]).name == record.spec.method
         assert float(line["top-1"]) == pytest.approx(100 * (record.metrics["test.top1"] or 0))
     page = (tables / f"{suite.name}.md").read_text()
     assert "-runs.csv) names every run" in page and "`python -m bench show ID`" in page
