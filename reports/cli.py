@@ -322,10 +322,9 @@ def _pack(args: argparse.Namespace) -> int:
     from results.store import record_files
     from results.suites import load_suite, narrowed, suite_to_json
 
-    if args.narrow and not args.suite:
-        raise UsageError("--narrow needs --suite FILE, the suite to be narrowed")
-    if args.selections and not args.suite:
-        raise UsageError("--selections needs --suite FILE, the suite whose settings were chosen")
+    if (args.narrow or args.selections) and not args.suite:
+        raise UsageError("--narrow needs --suite FILE, the suite to be narrowed" if args.narrow else
+                         "--selections needs --suite FILE, the suite whose settings were chosen")
     _records(args.records)
     paths = record_files(args.records)
     if args.suite:
