@@ -221,6 +221,7 @@ def test_no_picture_that_was_used_is_a_validation_or_test_image_of_any_card() ->
     for name in ("clipart", "shared_clipart", "fashion_mnist", "stamps", "digits", "mnist5k"):
         try:
             tested = {one.pixels[:collection.PRINT] for one in exclusion.prints(registry.get(name), Path())}
-        except DataError as error:
-            pytest.skip(str(error))
+        except DataError:  # its package is not installed; those that are here are looked at all the same
+            assert name != "digits"
+            continue
         assert len(tested) > 200 and not tested & set(used), name

@@ -13,8 +13,13 @@ X = images(3, dtype=torch.float64)
 
 
 def built(text: str, **settings: object) -> tuple[nn.Module, nn.Module]:
-    """(plain backbone, adapted and scrambled model), both float64 and in eval mode."""
-    net = tiny_vit(**settings).double()
+    """(plain ViT, adapted and scrambled model), both float64 and in eval mode."""
+    return built_on(tiny_vit(**settings), text)
+
+
+def built_on(net: nn.Module, text: str) -> tuple[nn.Module, nn.Module]:
+    """The same of any backbone."""
+    net = net.double()
     plain = copy.deepcopy(net).eval()
     _, model = adapted(text, net)
     scramble(model)
@@ -25,5 +30,5 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def tokens(seed: int = 5) -> Tensor:
-    return torch.randn(3, 17, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def tokens(count: int = 17, width: int = D, seed: int = 5) -> Tensor:
+    return torch.randn(3, count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

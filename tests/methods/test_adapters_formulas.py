@@ -154,7 +154,7 @@ def test_repadapter_refuses_groups_that_do_not_divide() -> None:
 
 def test_convpass_lies_beside_both_branches() -> None:
     plain, model = built("convpass(bottleneck=4, scale=0.3, conv='xavier')", reg_tokens=2)
-    x, block = torch.cat([tokens(), tokens(6)[:, :2]], 1), model.blocks[1]  # 1 class, 2 registers, 16 patches
+    x, block = torch.cat([tokens(), tokens(seed=6)[:, :2]], 1), model.blocks[1]  # 1 class, 2 registers, 16 patches
     old = plain.blocks[1]
 
     def bypass(b: ConvBypass, u: Tensor) -> Tensor:

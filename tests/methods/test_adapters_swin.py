@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import adapted, features, images, scramble, tiny_swin, trainable
-from torch import Tensor, nn
+from formula_kit import built_on, close
+from tiny_models import adapted, features, images, tiny_swin, trainable
+from torch import nn
 
 from methods.grammar import MethodError
 from methods.insertion import blocks, linears, patch_tokens
@@ -17,15 +18,7 @@ X = images(2, dtype=torch.float64)
 
 
 def built(text: str) -> tuple[nn.Module, nn.Module]:
-    net = tiny_swin().double()
-    plain = copy.deepcopy(net).eval()
-    _, model = adapted(text, net)
-    scramble(model)
-    return plain, model.eval()
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    return built_on(tiny_swin(), text)
 
 
 def test_convpass_works_on_the_whole_map_not_per_window() -> None:

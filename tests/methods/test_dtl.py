@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import CLASSES, adapted, images, scramble, tiny_vit
+from formula_kit import X, built
+from tiny_models import CLASSES, adapted, tiny_vit
 from torch import Tensor, nn
 
 from methods.grammar import MethodError
-
-X = images(3, dtype=torch.float64)
-
-
-def built(text: str, **settings: object) -> tuple[nn.Module, nn.Module]:
-    """(plain backbone, adapted and scrambled model), float64, in eval mode."""
-    net = tiny_vit(**settings).double()
-    plain = copy.deepcopy(net).eval()
-    _, model = adapted(text, net)
-    scramble(model)
-    return plain, model.eval()
 
 
 def theirs(plain: nn.Module, pairs: list[tuple[Tensor, Tensor]], first: int, conv: Tensor | None = None) -> Tensor:

@@ -8,28 +8,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from formula_kit import D, X, built, close, tokens
 from tiny_models import adapted, features, images, scramble, tiny_vit, trainable
-from torch import Tensor, nn
+from torch import Tensor
 
-D, HEADS, WIDE = 48, 3, 16
-X = images(3, dtype=torch.float64)
-
-
-def built(text: str, **settings: object) -> tuple[nn.Module, nn.Module]:
-    """(plain backbone, adapted and scrambled model), both float64 and in eval mode."""
-    net = tiny_vit(**settings).double()
-    plain = copy.deepcopy(net).eval()
-    _, model = adapted(text, net)
-    scramble(model)
-    return plain, model.eval()
-
-
-def tokens(count: int = 17) -> Tensor:
-    return torch.randn(3, count, D, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+HEADS, WIDE = 3, 16
 
 
 def read(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
+from formula_kit import D, built, close, tokens
 from robust_kit import setup
 from tiny_models import adapted, images, scramble, tiny_vit, trainable
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.base import Fit
 from methods.grammar import MethodError
-
-D = 48
-
-
-def built(text: str, **settings: object) -> tuple[nn.Module, nn.Module]:
-    """(plain backbone, adapted and scrambled model), float64, in eval mode."""
-    net = tiny_vit(**settings).double()
-    plain = copy.deepcopy(net).eval()
-    _, model = adapted(text, net)
-    scramble(model)
-    return plain, model.eval()
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-def tokens(width: int = D) -> Tensor:
-    return torch.randn(3, 17, width, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-
 
 # ---- PaCA
 
@@ -106,7 +85,7 @@ def test_vera_scales_one_random_pair_cut_to_each_layer() -> None:
     close(new.attn.qkv(tokens()), tokens() @ weight.T + old.attn.qkv.bias)
     b, d = new.mlp.fc2.lora["fc2"].b, new.mlp.fc2.lora["fc2"].d
     change = torch.diag(b) @ pair.up[:D] @ torch.diag(d) @ pair.down
-    close(new.mlp.fc2(tokens(4 * D)), old.mlp.fc2(tokens(4 * D)) + tokens(4 * D) @ change.T)
+    close(new.mlp.fc2(tokens(width=4 * D)), old.mlp.fc2(tokens(width=4 * D)) + tokens(width=4 * D) @ change.T)
 
 
 def test_veras_pair_follows_from_its_key_alone_and_is_not_stored() -> None:
