@@ -86,7 +86,7 @@ class Fit:
     model: nn.Module
     trainable: dict[str, nn.Parameter]  # requires_grad only, in model order, head included
     head: frozenset[str]  # names within `trainable` that belong to the new classification head
-    anchor: dict[str, Tensor]  # pre-trained value of each trainable weight that has one; no new head's but LP-FT's
+    anchor: dict[str, Tensor]  # pre-trained value of each trained weight that has one; of heads LP-FT's, zero-shot ones
     holdout: Iterator[Batch]  # endless, seeded, disjoint from training; empty when no part needs it
     steps: int  # of the whole run
     steps_per_epoch: int
@@ -120,7 +120,10 @@ class Fit:
     @property
     def views(self) -> list[View]:
         """What a weight constraint sees: each trained tensor or product with its pre-trained value."""
-        return self.adapter.views(self) if self.adapter else plain_views(self.trainable, self.anchor)
+        found = self.adapter.views(self) if self.adapter else plain_views(self.trainable, self.anchor)
+        seen = {view.name for view in found}  # an adapter that lists its own products does not know of an anchored head
+        return found + plain_views({n: p for n, p in self.trainable.items() if n in self.head and n not in seen},
+                                   self.anchor)
 
 
 Objective = Callable[[Fit, Batch], Terms]

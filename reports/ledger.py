@@ -35,7 +35,7 @@ COLUMNS = {"cub200": "cub", "flowers102": "flowers_fgvc", "imagenet": "imagenet1
            "vtab_cifar100": "cifar100", "oxford_pets": "pets_fewshot", "oxford_flowers102@": "flowers_fewshot@"}
 BACKBONES = (("ViT-B/16 (ImageNet-21k supervised)", re.compile(r"vit_base_patch16_224\.(augreg_in21k|orig_in21k)$")),
              ("Swin-B (ImageNet-21k)", re.compile(r"swin_base_patch4_window7_224\.ms_in22k$")),
-             ("CLIP ViT-B/16", re.compile(r"vit_base_patch16_clip_224\.openai$")))
+             ("CLIP ViT-B/16", re.compile(r"vit_base_patch16_clip_(quickgelu_)?224\.openai$")))
 ROUNDED = 0.05  # percent: printed with one decimal
 MARGIN = 1.0  # percentage points: nearer than this counts as agreement, and only when the whole interval is
 

@@ -165,12 +165,12 @@ def create(folder: Path, suite: str, cluster: str, snapshot: str, arrays: Sequen
     made = Submission(name, folder / name, cluster, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), suite, snapshot,
                       tuple(arrays), tuple(words), extra=tuple(map(str, folders())))
     (made.folder / "beats").mkdir(parents=True)
-    places = list(dict.fromkeys(j.where.with_weights(None) for j in jobs))
+    places = list(dict.fromkeys(j.where.with_files(None, None) for j in jobs))
     lines: list[dict[str, Any]] = [{"roots": {k: str(v) for k, v in asdict(roots).items()},
               "where": [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(w).items()} for w in places]}]
     lines += [{"id": j.spec.id, "spec": asdict(j.spec), "passed": j.passed, "again": j.again,
-               "where": places.index(j.where.with_weights(None)),
-               "weights": str(j.where.weights_file) if j.where.weights_file else None} for j in jobs]
+               "where": places.index(j.where.with_files(None, None)),
+               "weights": _path(j.where.weights_file), "head": _path(j.where.head_file)} for j in jobs]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     store.write_text(made.folder / "runs.jsonl", text)
     save(made)
@@ -252,7 +252,8 @@ def jobs_of(submission: Submission, only: Sequence[str] | None = None) -> list[J
                 continue
             body = parse(line)
             passed: dict[str, Scalar] = body["passed"]
-            here = where[body["where"]].with_weights(Path(body["weights"]) if body["weights"] else None)
+            files = (Path(body[name]) if body.get(name) else None for name in ("weights", "head"))
+            here = where[body["where"]].with_files(*files)
             found[body["id"]] = Job(spec_from_json(body["spec"], submission.id), passed, here, body["again"])
     missing = (wanted or set()) - found.keys()
     if missing:
@@ -268,9 +269,13 @@ def _where(body: dict[str, Any]) -> Where:
 
 def job_of(planned: Planned, where: Where, again: bool) -> Job:
     """A planned run as a job, its paths made absolute: it will be carried out elsewhere."""
-    weights = planned.weights.resolve() if planned.weights else None
-    here = replace(where, data_root=planned.data_root.resolve(), weights_file=weights)
+    files = (file.resolve() if file else None for file in (planned.weights, planned.head))
+    here = replace(where, data_root=planned.data_root.resolve()).with_files(*files)
     return Job(planned.spec, planned.passed, here, again)
+
+
+def _path(file: Path | None) -> str | None:
+    return str(file) if file else None
 
 
 def beat_path(folder: Path, array: int, task: int) -> Path:

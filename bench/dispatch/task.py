@@ -201,7 +201,7 @@ def _here(job: Job, checkout: Path) -> Job:
     file = job.where.weights_file
     if file is not None and file.is_relative_to(checkout) and (HERE / file.relative_to(checkout)).is_file():
         file = HERE / file.relative_to(checkout)
-    return replace(job, where=job.where.with_weights(file))
+    return replace(job, where=job.where.with_files(file, job.where.head_file))
 
 
 def unfinished(job: Job, root: Path, folder: Path) -> Job | None:

@@ -26,7 +26,7 @@ from methods.vit import head_names
 from results.schema import RunSpec
 from results.spoken import many, word
 
-from . import backbones, forms, heads
+from . import backbones, forms, heads, zeroshot
 from .compiling import Steps
 from .course import set_plain_attention
 from .evaluate import Splits
@@ -36,6 +36,7 @@ from .holdout import as_scored, hold_out
 from .loaders import Batches, Endless, TuneData, normalisation
 from .optim import make_optimizer, warmup_steps
 from .precision import settle
+from .projected import put_in, start
 from .seeds import seed_all
 from .tokens import Couples, Tokens
 from .where import Where
@@ -81,6 +82,9 @@ class Built:
         seed_all(spec.seed, "init")
         self.backbone = backbones.load(spec.model, backbones.Weights(where.weights_file, spec.weights), spec.drop_path,
                                        spec.image_size)
+        self.start_head = zeroshot.of(spec.zero_shot, where.head_file) if spec.zero_shot else None
+        if self.start_head is not None:
+            put_in(self.backbone.model, self.start_head, spec.model)
         pretrained = {id(p): p for p in self.backbone.model.parameters()}
         self.backbone_sizes = {key: p.numel() for key, p in pretrained.items()}
         model = self._model(prepare)
@@ -106,6 +110,8 @@ class Built:
         model = self.first_look.built(backbone, self.task.outputs(self.card.classes), check=check)
         if self.spec.head_seed is not None:
             heads.start_from(model, self.spec.head_seed)
+        if self.start_head is not None:
+            start(model, self.start_head)
         model = model.to(self.device)
         set_mode(model, self.spec.batch_norm)
         if self.spec.class_query:
@@ -144,7 +150,8 @@ class Built:
         spec, adapter, per_epoch = self.spec, self.method.adapter, len(self.batches)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         head = head_names(model) & trainable.keys()
-        anchor = {n: p.detach().clone() for n, p in trainable.items() if id(p) in pretrained and n not in head}
+        anchor = {n: p.detach().clone() for n, p in trainable.items()
+                  if (self.start_head is not None if n in head else id(p) in pretrained)}
         return Fit(
             model=model, trainable=trainable, head=head,
             anchor=anchor | {n: a.to(self.device) for n, a in adapter.anchors(model).items()},

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ from .count import without_numbers
 from .course import set_plain_attention, set_train_mode
 from .firstlook import built
 from .optim import make_optimizer, warmup_steps
+from .projected import put_in
+from .zeroshot import ClassHead, read
 
 VALUES_READ = "its step reads numbers; the first step of a run measures it"
 SPARSE = "its step works on sparse tensors; the first step of a run measures it"
@@ -56,14 +59,14 @@ class Forecast:
         return None if self.memory is None else meter.total_bytes(self.memory)
 
 
-def forecast(spec: RunSpec, classes: int, train_size: int = 1000) -> Forecast:
-    """What one training step of the run will keep and compute."""
+def forecast(spec: RunSpec, classes: int, train_size: int = 1000, head: Path | None = None) -> Forecast:
+    """What one training step of the run will keep and compute; `head`: the file that its head starts from, if any."""
     method = compose.from_spec(spec.method, spec.options)
     task: Task = Classify()
     if backbones.family(spec.model) == backbones.PAIR:
         task, method.adapter = Match(), Both(method.adapter)
     classes = task.outputs(classes)
-    model, pretrained = _on_meta(spec, method, classes)
+    model, pretrained = _on_meta(spec, method, classes, read(head) if head else None)
     with FakeTensorMode(allow_non_fake_inputs=True), _NormStatistics():  # type: ignore[no-untyped-call]
         make_fake(model)
         fit = _lend(spec, method, model, pretrained, classes, train_size, task)
@@ -92,12 +95,15 @@ class _NormStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _on_meta(spec: RunSpec, method: compose.Method, classes: int) -> tuple[nn.Module, set[str]]:
+def _on_meta(spec: RunSpec, method: compose.Method, classes: int, head: ClassHead | None
+             ) -> tuple[nn.Module, set[str]]:
     """The adapted model without numbers, and the names of its pre-trained weights."""
     backbones.check_name(spec.model)
 
     def make() -> tuple[nn.Module, set[int]]:
         backbone = backbones.create(spec.model, spec.drop_path, spec.image_size)
+        if head is not None:
+            put_in(backbone, head, spec.model)
         pretrained = {id(p) for p in backbone.parameters()}
         if spec.attention == "plain":
             set_plain_attention(backbone)
@@ -155,7 +161,8 @@ def _lend(spec: RunSpec, method: compose.Method, model: nn.Module, pretrained: s
         return torch.autocast("cpu", torch.bfloat16) if spec.precision == "bf16" else nullcontext()
 
     fit = Fit(model=model, trainable=trainable, head=head,
-              anchor={n: p.detach().clone() for n, p in trainable.items() if n in pretrained and n not in head}
+              anchor={n: p.detach().clone() for n, p in trainable.items()
+                      if (bool(spec.zero_shot) if n in head else n in pretrained)}
               | method.adapter.anchors(model),
               holdout=holdout(), steps=spec.epochs * per_epoch, steps_per_epoch=per_epoch,
               warmup_steps=warmup_steps(spec, per_epoch), seed=spec.seed, classes=classes,

@@ -128,7 +128,12 @@ def _hub() -> Path:
 
 
 def _folder(name: str) -> str:
-    return f"models--timm--{name}"
+    return f"models--timm--{_on_hub(name)}"
+
+
+def _on_hub(name: str) -> str:
+    """timm keeps CLIP's weights once for both activations: QuickGELU, which they were trained with, and GELU."""
+    return name.replace("_clip_quickgelu_", "_clip_")
 
 
 def _cached(name: str) -> Path | None:
@@ -142,7 +147,7 @@ def _download(name: str) -> Path | None:
     from huggingface_hub import hf_hub_download  # timm depends on it
 
     try:
-        return Path(hf_hub_download(f"timm/{name}", "model.safetensors"))
+        return Path(hf_hub_download(f"timm/{_on_hub(name)}", "model.safetensors"))
     except Exception as error:
         raise BackboneError(f"the weights of {name!r} could not be downloaded: {type(error).__name__}") from None
 

@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from methods import compose, weights
+from methods.pair import WIDTH
 from methods.weights import Header, StoredError, merged_copy
 from results import evidence, store
 from results.schema import Artifact, RunResult
 
-from . import backbones, forms
+from . import backbones, forms, zeroshot
 from .course import set_plain_attention
 from .evaluate import adapts
 from .feeding import Normaliser
 from .firstlook import built
+from .projected import put_in
 from .seeds import seed_all
 from .tokens import Tokens
 
@@ -70,20 +72,41 @@ class Stored:
         return logits
 
 
-def open_run(path: Path, file: Path | None = None, texts: bool = False) -> Stored:
-    """The run of the record at `path`; `file` has the backbone's weights where timm's cache does not.
+def open_run(path: Path, file: Path | None = None, texts: bool = False, head: Path | None = None) -> Stored:
+    """The run of the record at `path`; `file` has the backbone's weights where timm's cache does not, `head` is the
+    file of class embeddings that its head started from, if it did.
 
     `texts`: it must be one that reads texts, else images. Raises StoredError where the run stored no weights, or its
     files are others; BackboneError, MethodError and RecordError as usual.
     """
-    record = store.load(path)
-    spec = record.spec
-    if record.status != "ok" or spec.phase != "final" or record.dataset is None or record.backbone is None:
-        raise StoredError(f"run {record.run_id} is {record.status}, phase {spec.phase}; only a finished final run has "
-                          "weights to load")
+    record = _finished(path)
     if why := _unasked(record, texts):
         raise StoredError(f"run {record.run_id} {why}")
-    adapter = _adapter(path, record)
+    if head is not None and not record.spec.zero_shot:
+        raise StoredError(f"the head of run {record.run_id} did not start from class embeddings; leave --head out")
+    return _opened(path, record, file, record.dataset.classes, head)  # type: ignore[union-attr]
+
+
+def open_pair(path: Path, file: Path | None = None) -> Stored:
+    """A run on pictures with captions, both its towers; `file` as with `open_run`. Raises StoredError, ..."""
+    record = _finished(path)
+    if backbones.family(record.spec.model) != backbones.PAIR:
+        raise StoredError(f"run {record.run_id} has no text tower beside one for pictures; name a run on a pair, as "
+                          f"{backbones.DISTILLED}:{backbones.EMBEDDED_TEXT}")
+    return _opened(path, record, file, WIDTH)
+
+
+def _finished(path: Path) -> RunResult:
+    record = store.load(path)
+    if record.status != "ok" or record.spec.phase != "final" or record.dataset is None or record.backbone is None:
+        raise StoredError(f"run {record.run_id} is {record.status}, phase {record.spec.phase}; only a finished final "
+                          "run has weights to load")
+    return record
+
+
+def _opened(path: Path, record: RunResult, file: Path | None, outputs: int, head: Path | None = None) -> Stored:
+    """The model with its stored weights; `outputs` of its head, or of each of two."""
+    spec, adapter = record.spec, _adapter(path, record)
     plain = backbones.find_weights(spec.model, file, spec.weights == "random")
     if plain.sha256 != spec.weights:
         raise StoredError(f"the weights of {spec.model} on this machine are others than those of run {record.run_id}, "
@@ -93,7 +116,9 @@ def open_run(path: Path, file: Path | None = None, texts: bool = False) -> Store
     backbone = backbones.load(spec.model, plain, spec.drop_path, spec.image_size)
     if spec.attention == "plain":
         set_plain_attention(backbone.model)
-    model = built(method.adapter, backbone.model, record.dataset.classes)
+    if spec.zero_shot:
+        put_in(backbone.model, zeroshot.of(spec.zero_shot, head), spec.model)
+    model = built(method.adapter, backbone.model, outputs)
     if spec.class_query:
         forms.use_class_query(model)
     header = weights.load(path.with_name(adapter.path), model, backbone=spec.model, backbone_hash=spec.weights,

@@ -18,7 +18,8 @@ def keeps_members(wanted: str, classes: int) -> bool:
 
 @dataclass(frozen=True)
 class Where:
-    """The data folder, the cache folder (None keeps nothing), the weights file (None for random), the device."""
+    """The data folder, the cache folder (None keeps nothing), the weights file (None for random), the device; the file
+    that the head starts from, where it starts from class names."""
 
     data_root: Path
     cache_root: Path | None
@@ -33,10 +34,12 @@ class Where:
     keep_members: Literal["none", "small", "all"] = "none"  # trials: probabilities on val and weights, for ensembles
 
     follow: Path | None = None  # folder of curves for TensorBoard; None: none are written
+    head_file: Path | None = None  # of class embeddings (`zeroshot`)
 
     def keeps_members(self, classes: int) -> bool:
         """Whether a trial on a set of so many classes stores what an ensemble is chosen from."""
         return keeps_members(self.keep_members, classes)
 
-    def with_weights(self, file: Path | None) -> Where:
-        return replace(self, weights_file=file)
+    def with_files(self, weights: Path | None, head: Path | None) -> Where:
+        """The same place with a run's own files."""
+        return replace(self, weights_file=weights, head_file=head)

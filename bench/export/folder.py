@@ -68,6 +68,10 @@ def _whole(out: Path, write: Callable[[Path], float]) -> float:
 
 
 def _write(stored: Stored, kind: str, out: Path) -> float:
+    if kind in ("peft", "timm") and stored.record.spec.zero_shot:
+        raise StoredError(f"run {stored.record.run_id} reads its features through a projection to the space of class "
+                          f"names, which no timm model has, so {kind} alone cannot compute it; export it --as "
+                          "state-dict")
     base = plain.of(stored)
     code, load = {"peft": _peft, "timm": _timm, "state-dict": _state}[kind](stored, base, out)
     far = _compared(stored, load())

@@ -25,7 +25,7 @@ from .request import Request, UsageError
 from .resolve import without_inputs
 from .settings import SETTABLE
 
-INPUTS = ("data", "weights")  # known only where they lie
+INPUTS = ("data", "weights", "zero_shot")  # known only where they lie
 PLACE = "FOLDER"  # stands for a place that no record keeps
 
 
@@ -63,6 +63,9 @@ def again(record: RunResult) -> Again:
     told += _folder(record.spec.dataset)
     if request.weights is None and record.spec.weights != "random" and not _embedded(record):
         told.append(_brought(record.spec))
+    if record.spec.zero_shot:
+        told.append(f"its head starts from a file of class embeddings ({record.passed.get('head')}) whose hash begins "
+                    f"with {record.spec.zero_shot}; add --head with it")
     return Again(shlex.join(_words(found)), commit, tuple(told))
 
 

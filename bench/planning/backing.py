@@ -6,13 +6,15 @@ built without numbers and asked (`engine.carry`, `engine.pretrained`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from datasets.card import Card
 from methods.catalog import catalog
 from methods.grammar import MethodText
 
-from ..engine import backbones, forms, halves
+from ..engine import backbones, forms, halves, zeroshot
 from ..engine.backbones import BackboneError, Weights
 
 if TYPE_CHECKING:
@@ -45,6 +47,41 @@ def resolve(names: Sequence[str], request: Request, methods: Methods, fields: di
         told = (forms.normed(m, backbones.family(name), fields.get("batch_norm", "method")) for _, m in methods)
         problems += [problem for problem in told if problem]
     return found
+
+
+def head_of(request: Request, cards: Sequence[Card], names: Iterable[str], methods: Sequence[MethodText],
+            fields: dict[str, Any], problems: list[str]) -> zeroshot.ClassHead | None:
+    """The head that the file of `--head` holds, compared with all that it will meet; what is wrong is appended."""
+    if request.head is None:
+        return None
+    try:
+        head = zeroshot.read(request.head)
+    except BackboneError as error:
+        problems.append(str(error))
+        return None
+    problems += [told for card in cards if (told := zeroshot.misfit(head, card))]
+    if fields.get("head_seed") is not None:
+        problems.append(f"head_seed={fields['head_seed']} and --head exclude each other: both say where the head "
+                        "starts; leave one of them out")
+    for name in names:
+        refused = dict.fromkeys(told for method in methods if (told := zeroshot.unfit(method, name)))
+        problems += refused
+        if not refused and (told := _put_in(name, head)):
+            problems.append(told)
+    return head
+
+
+@cache
+def _put_in(name: str, head: zeroshot.ClassHead) -> str:
+    """What a model without numbers says against such a head, or nothing."""
+    from ..engine.count import without_numbers
+    from ..engine.projected import put_in
+
+    try:
+        without_numbers(lambda: put_in(backbones.create(name), head, name))
+    except BackboneError as error:
+        return str(error)
+    return ""
 
 
 def _weights(request: Request, name: str) -> Weights:

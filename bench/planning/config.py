@@ -8,11 +8,11 @@ from typing import Any
 
 from results.schema import WHOLE
 
-CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "recipe": str, "name": str, "epochs": int,
-                                 "batch_size": int, "jobs": int, "no_pretrained": bool, "download": bool,
+CONFIG_TYPES: dict[str, type] = {"suite": str, "data": str, "weights": str, "head": str, "recipe": str, "name": str,
+                                 "epochs": int, "batch_size": int, "jobs": int, "no_pretrained": bool, "download": bool,
                                  "partial": bool}
 CONFIG_KEYS = ("suite", "datasets", "methods", "backbones", "seeds", "epochs", "batch_size", "set", "data", "weights",
-               "no_pretrained", "download", "partial", "jobs", "recipe", "name")
+               "head", "no_pretrained", "download", "partial", "jobs", "recipe", "name")
 
 
 def config(path: Path) -> dict[str, Any]:

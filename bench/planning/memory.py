@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import registry
@@ -26,7 +27,8 @@ def table(planned: Sequence[Planned]) -> str:
     """A row for every method, backbone, batch and precision of the plan, with the head of most classes."""
     from tabulate import tabulate
 
-    rows = [_row(kind, *about) for kind, about in _kinds(planned).items()]
+    heads = {one.spec.zero_shot: one.head for one in planned}
+    rows = [_row(kind, *about, heads[kind.zero_shot]) for kind, about in _kinds(planned).items()]
     return tabulate(rows, HEADS, disable_numparse=True) + (
         "\nkept for backward, exact for the first step; a step's temporaries (some ten percent of the sum) are in no "
         "column")
@@ -49,18 +51,19 @@ def largest(planned: Sequence[Planned]) -> int | None:
     from ..engine.forecast import forecast
 
     most = 0
+    heads = {one.spec.zero_shot: one.head for one in planned}
     for kind, (_, classes, images) in _kinds(planned).items():
-        found = forecast(kind, classes, images).total_bytes
+        found = forecast(kind, classes, images, heads[kind.zero_shot]).total_bytes
         if found is None:
             return None
         most = max(most, found)
     return most
 
 
-def _row(spec: RunSpec, text: str, classes: int, images: int) -> tuple[str, ...]:
+def _row(spec: RunSpec, text: str, classes: int, images: int, head: Path | None) -> tuple[str, ...]:
     from ..engine.forecast import forecast
 
-    found = forecast(spec, classes, images)
+    found = forecast(spec, classes, images, head)
     lead = (text, spec.model, str(spec.batch_size), spec.precision)
     memory = found.memory
     if memory is None or memory.saved_bytes is None or found.total_bytes is None or found.step_flops is None:

@@ -13,8 +13,8 @@ from results.suites import SuiteView
 from .. import checkout
 from ..suites import Suite
 from .existing import RECEIVED, look_up, stand_in
-from .request import Request
-from .resolve import Planned, resolve, specs_of
+from .request import Request, UsageError
+from .resolve import Planned, lacking_head, resolve, specs_of
 from .standing import view_of
 from .tuned import resolve_tuned
 
@@ -24,6 +24,7 @@ class Plan:
     suite: Suite
     runs: tuple[Planned, ...]
     view: SuiteView
+    lacking: tuple[str, ...] = ()  # a sentence for what its runs need and the words did not give
 
     def count(self) -> dict[str, int]:
         """State -> number of runs, every state named."""
@@ -42,6 +43,11 @@ class Plan:
         rows = sum(suite.shows(b, m) for b in suite.backbones for m in suite.methods)
         return len(self.runs) == rows * len(suite.datasets) * len(suite.seeds)
 
+    def check(self) -> None:
+        """Raises UsageError where something is lacking without which its runs would be others."""
+        if self.lacking:
+            raise UsageError(self.lacking)
+
     def to_do(self) -> list[Planned]:
         return [r for r in self.runs if r.state == "missing"]
 
@@ -56,7 +62,8 @@ def make(request: Request, runs: Path = checkout.RUNS, alive: set[str] | None = 
         found = resolve(request)
         suite, planned = found.suite, specs_of(request, found)
         view = view_of(request, found, planned)
-    return Plan(suite, tuple(stand_in(look_up(p, runs, alive or set()), counted or {}) for p in planned), view)
+    return Plan(suite, tuple(stand_in(look_up(p, runs, alive or set()), counted or {}) for p in planned), view,
+                tuple(lacking_head(request)))
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _forecast(need: Need, todo: Sequence[Planned], on_gpu: bool) -> Need:
 
     one = max((p for p in todo if (p.text, p.spec.model) == (need.method, need.model)), key=lambda p: p.spec.batch_size)
     card = registry.get(one.spec.dataset)
-    found = forecast(one.spec, card.classes, card.splits.get("trainval", card.splits.get("train", 1000)))
+    found = forecast(one.spec, card.classes, card.splits.get("trainval", card.splits.get("train", 1000)),
+                     one.head)
     if found.total_bytes is None or found.memory is None:
         return need
     held = found.memory.weights_frozen_bytes + found.memory.weights_trained_bytes if on_gpu else \

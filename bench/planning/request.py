@@ -30,6 +30,7 @@ class Request:
     batch_size: int | None = None
     data: str | None = None  # a folder, or "standin"
     weights: Path | None = None
+    head: Path | None = None  # a file of class embeddings that the head starts from
     no_pretrained: bool = False
     download: bool = False
     partial: bool = False  # real data that break their card's promise are run, and marked

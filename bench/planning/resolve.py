@@ -26,6 +26,7 @@ from .. import checkout
 from ..engine import backbones, forms
 from ..engine.backbones import Weights
 from ..engine.wording import LONGEST, Wording, file_hash, usual_length
+from ..engine.zeroshot import ClassHead
 from ..suites import SUFFIX, SUITES, Suite
 from ..suites import find as find_suite
 from . import backing, settings
@@ -48,6 +49,7 @@ class Planned:
     state: State = "missing"
     why: str = ""
     record: RunResult | None = None
+    head: Path | None = None  # the file of class embeddings that its head starts from
 
 
 @dataclass
@@ -62,6 +64,12 @@ class Resolved:
     data: dict[str, str]  # data set -> what names its images
     fields: dict[str, Any]
     overrides: dict[str, Scalar] = field(default_factory=dict)
+    head: ClassHead | None = None  # what all heads start from, where that was asked for
+
+    @property
+    def digits(self) -> str:
+        """What names the head's start in a run's spec."""
+        return self.head.digits if self.head else ""
 
     def data_of(self, name: str) -> str:
         """What names the images of a run: those of its data set, and of its further test sets."""
@@ -156,10 +164,20 @@ def resolve(request: Request, inputs: bool = True, unseen: bool = False) -> Reso
         problems += data_problems(needed, root, request.data or os.environ.get("DATA") or "")
     data = {} if problems else {c.name: data_id(c, root, standins, request.partial, problems) if inputs else ""
                                 for c in needed}
+    head = backing.head_of(request, cards, weights, [m for _, m in methods], suite.protocol | values, problems)
     if problems:
-        raise UsageError(problems)
+        raise UsageError([*problems, *lacking_head(request)])
     return Resolved(suite, cards, methods, weights, request.seeds or suite.seeds, root, standins, data, values,
-                     overrides)
+                     overrides, head)
+
+
+def lacking_head(request: Request) -> list[str]:
+    """A sentence where the suite's heads start from class names and no file of their embeddings was given."""
+    suite = suite_of(request)
+    names = " ".join(request.datasets or suite.datasets)
+    return [f"suite {suite.name!r} starts its heads from the names of the classes; give --head FILE, which `python -m "
+            f"bench head {names} --weights FOLDER --names NAMES --out FILE` makes of a folder of CLIP"
+            ] if suite.zero_shot and request.head is None else []
 
 
 def _further(suite: Suite, cards: list[Card]) -> list[Card]:
@@ -181,12 +199,14 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
                     spec = settled(RunSpec(
                         dataset=card.name, model=name, method=method.name, options=options, seed=seed,
                         phase=request.phase, select="last", data=data, weights=weights.sha256, also_test=further,
-                        **fields_))
+                        zero_shot=found.digits, **fields_))
                     passed: dict[str, Scalar] = {"suite": suite.name, "method": typed}
                     passed |= {"recipe": "paper"} if request.recipe == "paper" else {}
                     passed |= {f"set.{k}": v for k, v in (found.fields | found.overrides).items()}
+                    passed |= {"head": found.head.told} if found.head else {}
                     root = note.folder() if note.MARK in card.name else found.data_root
-                    planned.append(Planned(spec, method.text(), passed, root, weights.file))
+                    planned.append(Planned(spec, method.text(), passed, root, weights.file,
+                                           head=found.head.file if found.head else None))
     unique = {p.spec.id: p for p in planned}
     return list(unique.values())
 

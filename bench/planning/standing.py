@@ -24,7 +24,8 @@ from .resolve import Planned, Resolved, resolve, specs_of
 
 def _typed(found: Resolved) -> list[str]:
     """The settings that were given and are not the suite's."""
-    return [f"{k}={v}" for k, v in found.fields.items() if v != found.suite.protocol.get(k)]
+    start = ["zero_shot"] if found.head and not found.suite.zero_shot else []
+    return [f"{k}={v}" for k, v in found.fields.items() if v != found.suite.protocol.get(k)] + start
 
 
 def name_of(request: Request, found: Resolved) -> str:
@@ -44,7 +45,8 @@ def view_of(request: Request, found: Resolved, planned: list[Planned]) -> SuiteV
     entries = {key_of(p): p for p in planned}
     extra: dict[tuple[str, str, str, int], Entry] = {}
     rows_before: dict[tuple[str, str], Row] = {}
-    whole = Request(suite=suite.name, data=request.data, weights=request.weights, download=request.download,
+    whole = Request(suite=suite.name, data=request.data, weights=request.weights, head=request.head,
+                    download=request.download,
                     partial=request.partial, no_pretrained=request.no_pretrained and not suite.standins)
     if suite.datasets and suite.methods and not request.name and whole != request and request.phase == "final" \
             and not paper and not typed:
@@ -188,6 +190,7 @@ def _protocol(spec: RunSpec) -> tuple[str, ...]:
             f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels" if spec.image_size else "texts",
             f"normalisation {spec.normalise}"
             + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
+            + (", heads that start from class names" if spec.zero_shot else "")
             + (f", batch norms in {spec.batch_norm} mode" if spec.batch_norm != "method" else ""))
 
 

@@ -51,12 +51,16 @@ def resolve_tuned(request: Request, folder: Path | None = None) -> tuple[Suite, 
                 continue
             if final.weights != found.weights[choice.backbone].sha256:
                 problems.append(f"{choice.method} was tuned on other weights of {choice.backbone}; tune it again")
+            if final.zero_shot != found.digits:
+                problems.append(f"{choice.method} was tuned with another start of its head; tune it again, or give the "
+                                "same file of class embeddings with --head")
             if final.data != found.data_of(final.dataset):
                 problems.append(f"{choice.method} was tuned on other images of {final.dataset}; tune it again")
             for seed in found.seeds:
                 spec = replace(final, seed=seed, phase=request.phase)
                 planned.append(Planned(spec, choice.method, _passed(suite, choice), found.data_root,
-                                       found.weights[choice.backbone].file))
+                                       found.weights[choice.backbone].file,
+                                       head=found.head.file if found.head else None))
     if problems:
         raise UsageError(problems)
     return suite, planned, view(suite, selection, found.seeds)

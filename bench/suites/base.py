@@ -73,7 +73,7 @@ class Suite:
     cost: str = ""
     reference: str = "linear"  # the row that others are compared with
     kind: Literal["table", "fewshot", "shift"] = "table"
-
+    zero_shot: bool = False  # heads start from the names of the classes, whose embeddings the user gives (--head)
 
     def shows(self, backbone: str, text: str) -> bool:
         """Whether a method stands on a backbone: all that were typed, and of the suite's own those that it carries."""
@@ -113,15 +113,17 @@ def miniature(suite: Suite) -> Suite:
         SMALL_PAIR if PAIR in families else EMBEDDED_TEXT if TEXT in families else EMBEDDED,)
     told = "" if small == suite.backbones else (
         f", the backbone is {small[0]}" if PAIR in families else ", the backbone is the embedded one")
+    heads = ", heads are new ones and know no class names" if suite.zero_shot else ""
     rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
              for method, values in suite.rates.items()}
     per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
     kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise", "decay")}
     return replace(
         suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
-        note=f"Stand-ins are generated miniatures written in the real formats{told}: they show that the suite works "
-             f"and say nothing about the data sets whose names they bear. {suite.note}",
+        note=f"Stand-ins are generated miniatures written in the real formats{told}{heads}: they show that the suite "
+             f"works and say nothing about the data sets whose names they bear. {suite.note}",
         backbones=small, seeds=suite.seeds[:1],
         protocol=SMALL | kept | {"augment": "none"}, standins=True, rates=rates, per_dataset=per,
         per_backbone={}, carries={}, budget="not tuned: one common recipe", pool="plain",
+        zero_shot=False,
         cost="some seconds for each run on one core")

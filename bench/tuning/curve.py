@@ -37,7 +37,8 @@ def to_score(request: Request, studies: Sequence[Study], runs: Path) -> list[Pla
         for trial in study.trials:
             for spec in peeks(trial, records) or []:
                 one = Planned(spec, study.method, {"suite": found.suite.name, "method": study.method},
-                              found.data_root, found.weights[study.backbone].file)
+                              found.data_root, found.weights[study.backbone].file,
+                              head=found.head.file if found.head else None)
                 planned[spec.id] = look_up(one, runs, set())
     return list(planned.values())
 

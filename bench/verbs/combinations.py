@@ -83,9 +83,13 @@ def place(args: argparse.Namespace, pool: RunResult) -> Where:
     if weights.sha256 != pool.spec.weights:
         raise UsageError([f"the weights of {pool.spec.model} on this machine are others than those of run "
                           f"{pool.run_id}"])
+    if found.digits != pool.spec.zero_shot:
+        raise UsageError([f"run {pool.run_id} starts its head from "
+                          + (f"class embeddings whose hash begins with {pool.spec.zero_shot}; give their file with "
+                             "--head FILE" if pool.spec.zero_shot else "no class embeddings; leave --head out")])
     device = here.device_of(args.device)
     where: Where = here.where_of(args, found.data_root, device)
-    return where.with_weights(weights.file)
+    return where.with_files(weights.file, found.head.file if found.head else None)
 
 
 def test(args: argparse.Namespace, suite: str, chosen: Sequence[Combination]) -> int:

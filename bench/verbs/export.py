@@ -25,6 +25,8 @@ def add(verb: Verb) -> None:
                       "torch's own form of the computation; hf-eval: the numbers as a model's page on a hub reads them")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     made.add_argument("--weights", type=Path, help="the file of pre-trained weights")
+    made.add_argument("--head", type=Path, metavar="FILE", help="the file of class embeddings that its head started "
+                      "from, if it did")
 
 
 def act(args: argparse.Namespace) -> int:
@@ -39,7 +41,7 @@ def act(args: argparse.Namespace) -> int:
             folder.numbers(store.load(path), args.out)
             checked = ""
         else:
-            far = folder.export(open_run(path, args.weights), args.kind, args.out)
+            far = folder.export(open_run(path, args.weights, head=args.head), args.kind, args.out)
             checked = f"; loaded again, its logits differ by {far:.1e} at most"
     except StoredError as error:
         raise UsageError([str(error)]) from None

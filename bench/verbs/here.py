@@ -57,7 +57,7 @@ def carry_out(args: argparse.Namespace, todo: Sequence[Planned], report: Callabl
     check_precision(todo, device)
     need_standins(todo)
     where = {root: where_of(args, root, device) for root in {r.data_root for r in todo}}
-    jobs = [Job(r.spec, r.passed, where[r.data_root].with_weights(r.weights), again=r.record is not None)
+    jobs = [Job(r.spec, r.passed, where[r.data_root].with_files(r.weights, r.head), again=r.record is not None)
             for r in todo]
     return run_all(jobs, checkout.RUNS, claims(), min(workers(args), len(jobs)), report, places=places)
 

@@ -50,6 +50,8 @@ def add(verb: Verb) -> None:
     judging.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); of "
                          "runs of somebody's folder of images, that folder")
     judging.add_argument("--weights", type=Path, help="the file of pre-trained weights")
+    judging.add_argument("--head", type=Path, metavar="FILE", help="the file of class embeddings that heads started "
+                         "from, where they did")
     on_device(judging)
 
 
@@ -61,7 +63,7 @@ def act(args: argparse.Namespace) -> int:
     except RecordError as error:
         print(f"refused: {error}")
         return 1
-    where = place(here.device_of(args.device))
+    where = place(here.device_of(args.device), args.head)
     found = judge(folder, args.data, args.weights, where, args.sample, args.file)
     received.save(folder, {run: one.judged for run, one in found.items()})
     return tell(folder, found)

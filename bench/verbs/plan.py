@@ -87,7 +87,7 @@ def tell(plan: Plan, runs: Path, at_once: int, profile: Profile | None = None) -
     print(f"suite {plan.view.name}: {many(len(plan.runs), 'run')}, "
           + ", ".join(f"{n} {state}" for state, n in counts.items() if n or state in ("done", "missing")))
     tell_received(plan)
-    for line in drawn(plan):
+    for line in (*plan.lacking, *drawn(plan)):
         print(line)
     todo = plan.to_do()
     tell_graphs(todo)

@@ -40,6 +40,8 @@ def add(verb: Verb) -> None:
     asking.add_argument("--top", type=settings.whole, default=3, metavar="N", help="classes to name for each (3)")
     asking.add_argument("--json", action="store_true", help="a JSON object a line in place of a table")
     asking.add_argument("--weights", type=Path, help="the file of pre-trained weights")
+    asking.add_argument("--head", type=Path, metavar="FILE", help="the file of class embeddings that its head started "
+                        "from, if it did")
     on_device(asking)
 
 
@@ -58,7 +60,7 @@ def act(args: argparse.Namespace) -> int:
 
     device = here.device_of(args.device)
     try:
-        stored = open_run(path, args.weights, bool(texts))
+        stored = open_run(path, args.weights, bool(texts), args.head)
         found = of_texts(stored, texts, args.top, device) if texts else answers(stored, images, args.top, device)
         first = next(found)  # a tokenizer that is another one is told here
     except StoredError as error:

@@ -49,6 +49,7 @@ def act(args: argparse.Namespace) -> int:
 
     with amending():
         plan = made(args)
+        plan.check()
         if args.phase == "final":
             save_suite(plan.view)
 

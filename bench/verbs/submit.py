@@ -45,6 +45,7 @@ def act(args: argparse.Namespace) -> int:
         held = queue.at_work(jobs.read_all(checkout.JOBS))
         made = plan.make(words.request_of(args), checkout.RUNS, here.claims().living() | held.keys(),
                          here.counted(args))
+        made.check()
         todo = to_submit(made.runs, args.again, set(held))
         counts = made.count()
         here.tell_received(made)

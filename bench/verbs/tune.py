@@ -55,6 +55,8 @@ def meant(args: argparse.Namespace) -> tuple[str, list[Search], Effort]:
     from . import here, words
 
     request = words.request_of(args)
+    if problems := resolve.lacking_head(request):
+        raise UsageError(problems)
     chosen = resolve.suite_of(request).tuning
     effort = _effort(args, args.sampler or chosen.sampler)
     words.workers(args)

@@ -41,6 +41,8 @@ def add(verb: Verb) -> None:
     verify.add_argument("--root", "--data", dest="data", help="where real data lies (default: the variable DATA); of "
                         "runs of somebody's folder of images, that folder")
     verify.add_argument("--weights", type=Path, help="the file of pre-trained weights")
+    verify.add_argument("--head", type=Path, metavar="FILE", help="the file of class embeddings that heads started "
+                        "from, where they did")
     on_device(verify)
 
 
@@ -49,17 +51,17 @@ def act(args: argparse.Namespace) -> int:
     device = here.device_of(args.device)
     problems = 0
     for path in found:
-        good, words = check(path, args.data, args.weights, place(device))
+        good, words = check(path, args.data, args.weights, place(device, args.head))
         problems += not good
         print(words)
     return 1 if problems else 0
 
 
-def place(device: str) -> Where:
-    """A place to run on, without data yet."""
+def place(device: str, head: Path | None = None) -> Where:
+    """A place to run on, without data yet; `head`: the file of class embeddings that heads start from."""
     from ..engine.where import Where
 
-    return replace(Where(Path(), None, None), device=device, deterministic=device == "cpu")
+    return replace(Where(Path(), None, None), device=device, deterministic=device == "cpu", head_file=head)
 
 
 def runs_of(names: Sequence[str], runs: Path) -> list[Path]:

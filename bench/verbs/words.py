@@ -44,6 +44,8 @@ def what(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--partial", action="store_true", help="run real data that break their card's promise too; "
                        "every number of them is marked")
     group.add_argument("--weights", type=Path, help="a file of pre-trained weights")
+    group.add_argument("--head", type=Path, metavar="FILE", help="start the head from class names: a file of their "
+                       "embeddings, which `head` makes")
     group.add_argument("--no-pretrained", action="store_true", help="random weights, recorded as such")
     group.add_argument("--download", action="store_true", help="allow fetching weights from the network")
     group.add_argument("--recipe", choices=("common", "paper"), help="one recipe for all (default), or each method's "
@@ -159,7 +161,7 @@ def request_of(args: argparse.Namespace) -> Request:
         raise UsageError([f"seeds are whole numbers of 0 or more, not {min(seeds)}"])
     if told.get("name") and not hasattr(args, "name"):
         raise UsageError([f"--config {args.config.name}: name is for run, plan, submit and status; leave it out here"])
-    weights = pick("weights", None)
+    weights, head = pick("weights", None), pick("head", None)
     methods = tuple(m for text in pick("methods", ()) for m in words_of(text))
     listed = [name for name in (*methods, *pick("datasets", ()), *pick("backbones", ()))
               if "," in re.sub(r"\([^()]*\)", "", name)]
@@ -172,6 +174,7 @@ def request_of(args: argparse.Namespace) -> Request:
         backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
         data=pick("data", None) or os.environ.get("DATA") or None, weights=Path(weights) if weights else None,
+        head=Path(head) if head else None,
         no_pretrained=bool(pick("no_pretrained", False)), download=bool(pick("download", False)),
         partial=partial, name=_named(pick("name", None)),
         recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
