@@ -128,10 +128,16 @@ class Timer:
 
 
 def set_train_mode(fit: Fit) -> None:
-    """Train mode; a backbone that is only read stays in eval mode, so no DropPath or dropout acts inside it."""
+    """Train mode; a backbone that is only read stays in eval mode, so no DropPath or dropout acts inside it.
+
+    A head of fixed words is in train mode though nothing of it trains: the loss is over all words, not the labels'.
+    """
     fit.model.train()
     if fit.adapter is not None and fit.adapter.frozen_backbone:
         _rest(fit.model)
+        head = fit.model.get_classifier()  # type: ignore[operator]
+        if getattr(head, "fixed", False):
+            head.train()
 
 
 def _rest(module: nn.Module) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from bench.engine import backbones
@@ -20,7 +21,8 @@ from bench.engine.optim import learning_rate
 from bench.engine.wording import Wording, file_hash, question, spoken
 from datasets import registry
 from datasets.card import Item, Text
-from methods import hf, t5
+from methods import hf, on_t5, t5, tasks
+from methods.adapters import lst_t5, sherl_t5
 from methods.grammar import parse
 from methods.towers import tower
 from results.schema import RunSpec
@@ -171,12 +173,46 @@ def test_linear_decay_begins_behind_the_published_warm_up_and_a_short_run_is_all
     assert short[-1] == pytest.approx(3e-3) == max(short)
 
 
-@pytest.mark.parametrize(("method", "length", "mib"), [
-    ("full", 128, 83.8), ("lora(rank=32)", 128, 63.1), ("lst_t5", 128, 18.7), ("sherl_t5(dropout=0.0)", 128, 8.5),
-    ("full", 64, 40.4), ("lora(rank=32)", 64, 31.6), ("lst_t5", 64, 7.9), ("sherl_t5(dropout=0.0)", 64, 4.5)])
-def test_l8_what_a_step_keeps_of_a_text_on_t5_base(method: str, length: int, mib: float) -> None:
-    """Against the transformers classes, dropout 0, measured before this code was written: within 4 %, or 0.4 MiB
-    at any length: they have a second token of the decoder."""
+@pytest.mark.parametrize("method", ["full", "lora", "sherl_t5(reduction=4)", "lst_t5(reduction=2)"])
+def test_every_method_learns_over_the_whole_vocabulary(method: str, at: Path, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run's own mode: the last column is all other words, though nothing of the head trains."""
+    shapes = set()
+    monkeypatch.setattr(tasks.Classify, "loss", lambda self, out, y, smoothing=0.0: (
+        shapes.add(out.shape[1]), F.cross_entropy(out, y))[1])
+    run(spec(method, at, epochs=1), at, tmp_path)
+    assert shapes == {3}
+
+
+THEIRS = [("full", 128, 83.8), ("lora(rank=32)", 128, 63.1), ("lst_t5", 128, 18.7),
+          ("sherl_t5(dropout=0.0)", 128, 8.5), ("full", 64, 40.4), ("lora(rank=32)", 64, 31.6), ("lst_t5", 64, 7.9),
+          ("sherl_t5(dropout=0.0)", 64, 4.5)]  # MiB on the transformers classes, dropout 0, two tokens of the decoder
+
+
+def kept(method: str, length: int) -> float:
+    """MiB that a step keeps of a text."""
     memory = forecast(replace(priced("t5_base.decoder", method), batch_size=4, text_length=length), 2).memory
     assert memory is not None and memory.saved_bytes_per_image is not None
-    assert memory.saved_bytes_per_image / 2**20 == pytest.approx(mib, rel=0.04, abs=0.4)
+    return memory.saved_bytes_per_image / 2**20
+
+
+@pytest.mark.parametrize(("method", "length", "mib"), THEIRS)
+def test_l8_what_a_step_keeps_of_a_text_on_t5_base(method: str, length: int, mib: float) -> None:
+    """Against what was measured before this code was written: within 4 %, but for SHERL's short texts, of which the
+    second token is 5 %; see below."""
+    assert kept(method, length) == pytest.approx(mib, rel=0.055 if mib < 5 else 0.04)
+
+
+@pytest.mark.parametrize(("method", "length", "mib"), [THEIRS[4], *THEIRS[6:]])
+def test_l8_with_a_second_token_of_the_decoder_the_bytes_are_theirs(method: str, length: int, mib: float,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the digit that they are given in. Of LoRA they are 1 to 2.4 % below, with one matrix for q, k and v."""
+    before = t5.before
+    for module in (on_t5, sherl_t5, lst_t5):
+        monkeypatch.setattr(module, "before", lambda distance, _: before(distance, 2))
+    monkeypatch.setattr(t5.T5, "begin", lambda self, count: torch.zeros(count, 2, dtype=torch.int64))
+    monkeypatch.setattr(t5.T5, "forward_head", lambda self, x, pre_logits=False: self.answers(x.flatten(0, 1)))
+    monkeypatch.setattr(on_t5.T5Side, "pooled", lambda self, states: self.tokens(states).flatten(0, 1))
+    monkeypatch.setattr(tasks.Classify, "loss", lambda self, out, y, smoothing=0.0: F.cross_entropy(
+        out, y.repeat_interleave(2)))
+    assert kept(method, length) == pytest.approx(mib, abs=0.05)

@@ -12,6 +12,7 @@ from bench.engine.forecast import forecast
 from bench.engine.packaged import TEXT_WHEELS
 from bench.engine.wording import Wording
 from datasets.card import Item, Text
+from methods.adapters import unipt
 from methods.grammar import parse
 from results.schema import RunSpec
 
@@ -32,12 +33,32 @@ def spec(model: str, method: str) -> RunSpec:
 
 @pytest.mark.parametrize(("model", "method", "mib"), [
     ("bert_base", "lora", 49.7), ("bert_base", "lst(init='random')", 15.2), ("bert_base", "sherl(reduction=2)", 17.6),
-    ("bert_base", "sherl", 11.0), ("t5_base", "lora(rank=32)", 50.7), ("t5_base", GLU, 7.0)])
+    ("bert_base", "sherl", 11.0), ("t5_base", "lora(rank=32)", 50.7), ("t5_base", GLU, 7.0),
+    ("bert_base", "full", 72.5), ("bert_base", "adapter", 46.8), ("bert_base", "bitfit", 45.5),
+    ("t5_base", "full", 72.8), ("t5_base", "lst(init='random', drop_every=4)", 11.4),
+    ("t5_base", "sherl(squeeze='glu')", 12.8)])
 def test_what_a_step_keeps_of_a_text_of_128_tokens(model: str, method: str, mib: float) -> None:
     """Measured beside the transformers classes before this code was written, dropout 0, to the digit given."""
     memory = forecast(spec(model, method), 2).memory
     assert memory is not None and memory.saved_bytes_per_image is not None
     assert memory.saved_bytes_per_image / 2**20 == pytest.approx(mib, rel=0.01)
+
+
+@pytest.mark.parametrize(("model", "method", "mib"), [
+    ("bert_base", "unipt(reduction=2)", 14.1), ("t5_base", "unipt(reduction=8)", 8.3)])
+def test_unipt_keeps_its_masked_scores_beside_what_was_measured_without_a_mask(
+        model: str, method: str, mib: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measured form had no mask, so padding moved its answers: relu's output and the masked one are both kept."""
+
+    def kept() -> float:
+        memory = forecast(spec(model, method), 2).memory
+        assert memory is not None and memory.saved_bytes_per_image is not None
+        return memory.saved_bytes_per_image / 2**20
+
+    masked, attention = kept(), unipt.attention
+    monkeypatch.setattr(unipt, "attention", lambda query, x, real=None: attention(query, x))
+    plain = kept()
+    assert plain == pytest.approx(mib, rel=0.01) and masked - plain == pytest.approx(12 * 128**2 / 2**18, rel=0.05)
 
 
 @here
