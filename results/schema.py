@@ -32,7 +32,7 @@ Phase = Literal["tune", "final", "peek"]
 LATER: dict[str, bool | int | str | tuple[str, ...] | None] = {
     "compiled": False, "decay": "matrices", "held_as": "train", "warmup_steps": 0, "head_seed": None,
     "batch_norm": "method", "until": 0, "combined": "", "ingredients": (), "text_length": 0, "tokenizer": "",
-    "zero_shot": ""}
+    "zero_shot": "", "loss": ""}
 
 
 class RecordError(ValueError):
@@ -90,6 +90,7 @@ class RunSpec:
     ingredients: tuple[str, ...] = ()  # of a combination: "<times>*<run id>", in the order of their runs' choice
     text_length: int = 0  # tokens of a text, which is cut or padded to them; 0: the run is on images
     tokenizer: str = ""  # of texts: 12 hex digits of the hash of tokenizer.json
+    loss: str = ""  # of pictures with captions: "triplet" (VSE-infinity's hinge); empty: the task's own
     head_seed: int | None = None  # where the new head starts, whatever the run's seed; None: it follows from that
     zero_shot: str = ""  # the head starts from embeddings of class names: 12 hex digits of their file's hash
     schema: int = SCHEMA

@@ -21,7 +21,7 @@ from methods.base import Fit
 from methods.batch_norm import set_mode
 from methods.grammar import MethodError
 from methods.pair import Both, Towers
-from methods.tasks import TASKS
+from methods.triplet import asked
 from methods.vit import head_names
 from results.schema import RunSpec
 from results.spoken import many, word
@@ -69,7 +69,7 @@ class Built:
     def __init__(self, spec: RunSpec, card: Card, where: Where, data: TuneData, prepare: bool = True) -> None:
         self.spec, self.card, self.where, self.device = spec, card, where, torch.device(where.device)
         self.method = compose.from_spec(spec.method, spec.options)
-        self.task = TASKS[card.task]
+        self.task = asked(card.task, spec.loss)
         forms.check_input(self.method.text, backbones.family(spec.model), card, backbones.decodes(spec.model))
         forms.check_settings(backbones.family(spec.model), vars(spec))
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,

@@ -26,8 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from methods import compose
 from methods.base import Batch, Fit
 from methods.batch_norm import set_mode
-from methods.pair import Both, Inputs, Match
+from methods.pair import Both, Inputs
 from methods.tasks import Classify, Task
+from methods.triplet import asked
 from methods.vit import head_names
 from results.schema import Memory, RunSpec
 
@@ -64,7 +65,7 @@ def forecast(spec: RunSpec, classes: int, train_size: int = 1000, head: Path | N
     method = compose.from_spec(spec.method, spec.options)
     task: Task = Classify()
     if backbones.family(spec.model) == backbones.PAIR:
-        task, method.adapter = Match(), Both(method.adapter)
+        task, method.adapter = asked("match", spec.loss), Both(method.adapter)
     classes = task.outputs(classes)
     model, pretrained = _on_meta(spec, method, classes, read(head) if head else None)
     with FakeTensorMode(allow_non_fake_inputs=True), _NormStatistics():  # type: ignore[no-untyped-call]

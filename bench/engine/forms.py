@@ -115,6 +115,9 @@ ON_PAIRS: dict[str, tuple[Any, str]] = {
 
 def setting_problems(family: str, fields: Mapping[str, Any]) -> list[str]:
     """Why settings do not fit such a backbone, a sentence each. No torch."""
+    if family != PAIR and fields.get("loss"):
+        return [f"loss={fields['loss']!r} brings pictures and their captions together and needs a pair of towers, as "
+                "regatta_vit_64:minilm.package; leave it out"]
     return [f"{name}={fields[name]!r} does not fit a pair of towers: {why}; leave it out"
             for name, (wanted, why) in ON_PAIRS.items() if family == PAIR and fields.get(name, wanted) != wanted]
 

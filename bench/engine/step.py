@@ -13,6 +13,7 @@ from dataclasses import asdict
 from torch import nn
 
 from methods.base import Batch
+from methods.triplet import Triplet
 
 from . import meter
 from .build import Built
@@ -23,6 +24,8 @@ from .optim import learning_rate, set_rate
 def take(run: Built, course: Course, batch: Batch, first: bool) -> None:
     """One step on a batch. Whether its loss is finite shows when the course is read."""
     fit, spec, method, optimizer = run.fit, run.spec, run.method, run.optimizer
+    if isinstance(fit.task, Triplet):
+        fit.task.stand(fit.step, fit.steps_per_epoch)
     set_rate(optimizer, learning_rate(spec, fit.step, fit.steps_per_epoch))
     optimizer.zero_grad(set_to_none=True)
     if not first:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SETTABLE = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "eval_batch_size", "clip", "drop_path",
             "head_lr_scale", "drop_last", "label_smoothing", "holdout", "augment", "normalise", "precision",
             "optimizer", "schedule", "attention", "threads", "image_size", "class_query", "merged_eval", "compiled",
-            "decay", "warmup_steps", "head_seed", "batch_norm", "text_length")
+            "decay", "warmup_steps", "head_seed", "batch_norm", "text_length", "loss")
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("none", "crop_flip", "crop_flip_bilinear", "resized_crop_flip", "resized_crop_90"),
     "normalise": ("native", "peer", "none"), "precision": ("fp32", "bf16", "tf32"),
@@ -31,7 +31,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("cosine", "cosine_zero", "cosine_epoch", "cosine_timm", "linear", "constant"),
     "attention": ("fused", "plain"),
     "decay": ("matrices", "timm", "all"),
-    "batch_norm": ("method", "eval", "train")}
+    "batch_norm": ("method", "eval", "train"),
+    "loss": ("", "triplet")}  # "": the task's own
 AT_LEAST_ONE = ("epochs", "batch_size", "threads", "image_size", "text_length")
 COMPILED = (False, True, "blocks", "graph")
 LONGEST = 1000  # characters of a value; what is longer is no number
@@ -121,7 +122,8 @@ def _typed(key: str, value: Scalar, problems: list[str]) -> Any:
     kind = kind.removesuffix(" | None")
     if key in CHOICES:
         if value not in CHOICES[key]:
-            problems.append(f"{key} must be one of {', '.join(CHOICES[key])}, not {value!r}")
+            known = ", ".join(one or "'' (the task's own)" for one in CHOICES[key])
+            problems.append(f"{key} must be one of {known}, not {value!r}")
         return value
     if key == "compiled":
         if (type(value), value) not in [(type(one), one) for one in COMPILED]:

@@ -191,6 +191,7 @@ def _protocol(spec: RunSpec) -> tuple[str, ...]:
             f"normalisation {spec.normalise}"
             + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
             + (", heads that start from class names" if spec.zero_shot else "")
+            + (f", {spec.loss} loss" if spec.loss else "")
             + (f", batch norms in {spec.batch_norm} mode" if spec.batch_norm != "method" else ""))
 
 

@@ -117,7 +117,8 @@ def miniature(suite: Suite) -> Suite:
     rates = {method: {k: v for k, v in values.items() if k not in ("epochs", "batch_size", "lr", "warmup_epochs")}
              for method, values in suite.rates.items()}
     per = {name: {k: v for k, v in values.items() if "." in k} for name, values in suite.per_dataset.items()}
-    kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise", "decay")}
+    kept = {k: v for k, v in suite.protocol.items() if k in ("optimizer", "schedule", "normalise", "decay",
+                                                            "loss")}
     return replace(
         suite, name=suite.name + SUFFIX, title=f"{suite.title}, in miniature on stand-ins",
         note=f"Stand-ins are generated miniatures written in the real formats{told}{heads}: they show that the suite "

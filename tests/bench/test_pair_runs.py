@@ -20,6 +20,7 @@ from bench.planning.examine import _predictions as received
 from datasets import registry
 from datasets.card import DataError, Item
 from methods.grammar import MethodError, parse
+from methods.triplet import Triplet
 from reports.check import _record as judged
 from results import evidence, store
 from results.metrics import recompute
@@ -168,6 +169,59 @@ def test_a_killed_run_goes_on_to_the_same_bits(at: Path, tmp_path: Path) -> None
     found = execute(spec, {}, where, root / "runs")
     assert found.status == "ok" and [a.resumed_from_step for a in found.attempts][-1] > 0
     assert (found.metrics, found.history, found.diagnostics) == (whole.metrics, whole.history, whole.diagnostics)
+
+
+def test_a_run_with_the_triplet_loss_killed_in_its_second_epoch_goes_on_to_the_same_bits(
+        at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it stands in the loss's schedule follows from its step: 5 steps an epoch, killed behind the eighth."""
+    spec, root = tiny_pairs.spec("lora", at, epochs=3, loss="triplet"), tmp_path / "killed"
+    stood: list[tuple[bool, float]] = []
+    loss = Triplet.loss
+    monkeypatch.setattr(Triplet, "loss", lambda self, *given: (
+        stood.append((self.hardest, self.weight)), loss(self, *given))[1])
+    whole = run(spec, at, tmp_path / "whole")
+    assert stood == [(False, 1.0)] * 5 + [(True, k / 5) for k in range(5)] + [(True, 1.0)] * 5
+    assert forecast(spec, 1, 44).memory == whole.memory
+
+    def kill(done: int, steps: int) -> None:
+        if done == 8:
+            raise Killed
+
+    where = tiny_texts.where(at, root, checkpoints=root / "checkpoints", checkpoint_every_s=0)
+    with pytest.raises(Killed):
+        execute(spec, {}, where, root / "runs", kill)
+    stood.clear()
+    found = execute(spec, {}, where, root / "runs")
+    assert found.status == "ok" and [a.resumed_from_step for a in found.attempts][-1] == 7
+    assert stood[:3] == [(True, 0.4), (True, 0.6), (True, 0.8)]
+    assert (found.metrics, found.history, found.diagnostics) == (whole.metrics, whole.history, whole.diagnostics)
+
+
+def test_the_triplet_loss_is_asked_for_by_name_on_pairs_alone(at: Path, tmp_path: Path) -> None:
+    from bench.planning.plan import make
+    from bench.planning.request import Request, UsageError
+    from bench.suites import SUITES
+
+    plain = tiny_pairs.spec("lora", at)
+    hinge = replace(plain, loss="triplet")
+    assert "loss" not in plain.written() and hinge.written()["loss"] == "triplet"
+    assert hinge.id != plain.id and hinge.protocol_id != plain.protocol_id
+    pair = Request(datasets=("flickr30k",), data="standin", methods=("lora",), backbones=("regatta_vit_48:bert",),
+                   weights=at, seeds=(0,), epochs=1, sets=("loss=triplet", "text_length=24"))
+    made = make(pair, tmp_path)
+    assert made.runs[0].spec.loss == "triplet" and "triplet loss" in made.view.note + made.view.protocol
+    assert make(replace(pair, sets=("loss=", "text_length=24")), tmp_path).runs[0].spec.loss == ""
+    for asked, told in ((replace(pair, sets=("loss=hinge",)), "loss must be one of '' (the task's own), triplet"),
+                        (Request(datasets=("svhn",), methods=("lora",), data="standin", sets=("loss=triplet",)),
+                         "needs a pair of towers"),
+                        (replace(pair, sets=("loss=triplet", "compiled=True")), "its batches are two tensors")):
+        with pytest.raises(UsageError) as refused:
+            make(asked, tmp_path)
+        assert any(told in problem for problem in refused.value.problems), refused.value.problems
+    with pytest.raises(MethodError, match="needs a pair of towers"):
+        forms.check_settings("vit", {"loss": "triplet"})
+    protocol = SUITES["sherl-retrieval"]().protocol
+    assert (protocol["loss"], protocol["lr"]) == ("triplet", 5e-4) and "loss" not in SUITES["retrieval-demo"]().protocol
 
 
 def test_the_hash_of_a_pair_is_that_of_both_towers_and_a_wrong_name_or_file_is_a_sentence(at: Path) -> None:
