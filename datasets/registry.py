@@ -204,6 +204,8 @@ def get(name: str, root: Path | None = None) -> Card:
     some = names(*ORDER[:ORDER.index("fewshot")])  # the lists of shots and the sets under shift are hundreds of names
     hint = f"did you mean {' or '.join(near)}?" if near else (
         f"there are: {', '.join(some)}, and {len(names()) - len(some)} more that `python -m bench list datasets` folds")
+    if not near and Path(name).is_dir():
+        hint = f"images of your own are folder:{name}"
     raise UnknownDataset(f"no data set is called {name!r}; {hint}")
 
 

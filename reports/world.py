@@ -188,7 +188,7 @@ def banner(world: World) -> str:
 
 def partial_of(world: World) -> str:
     """Which data sets are not what their cards promise."""
-    return f"PARTIAL DATA of {', '.join(world.partial)}, not what the card promises"
+    return f"PARTIAL DATA of {', '.join(world.partial)}, not all that there is"
 
 
 def title_of(world: World, what: str) -> str:

@@ -122,12 +122,14 @@ def _read(file: Path, size: int, mtime_ns: int) -> ClassHead:
 def _scale(lead: str, told: dict[str, str]) -> float:
     try:
         value = float(told["logit_scale"])
-    except (KeyError, ValueError):
+    except KeyError:
         raise BackboneError(f"{lead} says no logit_scale in its metadata; it is the logarithm of the scale, 4.6052 for "
                             "CLIP's 100") from None
+    except ValueError:
+        value = math.nan
     if not abs(value) <= LARGEST:
-        raise BackboneError(f"{lead} says logit_scale {value:g}; it is the logarithm of the scale, 4.6052 for CLIP's "
-                            "100")
+        raise BackboneError(f"{lead} says logit_scale {shown(told['logit_scale'][:20])!r}; it is the logarithm of the "
+                            "scale, 4.6052 for CLIP's 100")
     return value
 
 

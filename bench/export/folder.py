@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from methods.vit import head_names
@@ -179,5 +179,5 @@ def _classes(stored: Stored) -> int:
 
 
 def _save(state: Mapping[str, Tensor], path: Path) -> None:
-    """Tensors by name, each with memory of its own."""
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in state.items()}, path)
+    """Tensors by name, each with memory of its own. `save_file` would make a file that its owner alone may read."""
+    path.write_bytes(save({name: t.detach().cpu().contiguous().clone() for name, t in state.items()}))

@@ -50,8 +50,8 @@ def data_problems(cards: list[Card], root: Path, given: str) -> list[str]:
         return []
     if not given:
         return [f"real data is needed for {', '.join(c.name for c in needed[:5])}"
-                f"{' ...' if len(needed) > 5 else ''}: say where it lies with DATA=folder (or --root), or use "
-                "DATA=standin for generated miniatures"]
+                f"{' ...' if len(needed) > 5 else ''}: say where it lies with --root FOLDER, or take "
+                "generated miniatures with --data standin (for make DATA=FOLDER, DATA=standin)"]
     try:
         if root.is_dir():
             return []

@@ -107,6 +107,7 @@ def summary(card: Card, photos: Sequence[Photo]) -> str:
     """One line: how many images of how many classes in which splits, and their size."""
     held = Counter(p.split for p in photos)
     size = sum(p.bytes for p in photos)
-    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    shown = next((f"{size / one:.1f} {unit}" for one, unit in ((1e9, "GB"), (1e6, "MB")) if size >= one),
+                 f"{size / 1e3:.0f} kB")
     return (f"{card.title}: {many(len(photos), 'image')} of {many(card.classes, 'class', 'classes')}, {shown}; "
             + ", ".join(f"{held[split]} {split}" for split in ("train", "val", "test")) + f"; known as {card.name}")

@@ -93,7 +93,7 @@ def suite_of(request: Request) -> Suite:
     name = request.suite
     if name is None:
         own = any(b != backbones.EMBEDDED for b in request.backbones) or request.data not in (None, "", "standin")
-        folders = bool(request.datasets) and all(note.MARK in name for name in request.datasets)
+        folders = any(note.MARK in name for name in request.datasets)
         name = "custom" if own or request.no_pretrained or request.weights else "folder" if folders else "demo"
     make = find_suite(name)
     if make is None:

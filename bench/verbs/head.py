@@ -37,12 +37,13 @@ def add(verb: Verb) -> None:
     making.add_argument("--template", nargs="+", default=[TEMPLATE], metavar="TEXT", help="texts with {} for a name; "
                         f"of several the mean (default: '{TEMPLATE}')")
     making.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .safetensors")
+    making.add_argument("--partial", action="store_true", help="leave images of folder:PATH aside that cannot be read")
 
 
 def act(args: argparse.Namespace) -> int:
     from datasets import registry
 
-    (name,) = named([args.dataset], lambda line: print(line, file=sys.stderr))
+    (name,) = named([args.dataset], lambda line: print(line, file=sys.stderr), args.partial)
     card = registry.get(name)
     classes, words = names_of(card, args.names)
     check(args, card)

@@ -76,7 +76,7 @@ def act(args: argparse.Namespace) -> int:
         from .here import tell_inflation
 
         tell_inflation(checkout.RUNS)
-    if told := table(plan.runs):
+    if told := table(plan.runs, reported=not args.no_report):
         print(f"\n{told}\n")
     if not args.no_report:
         status = max(status, report(args))

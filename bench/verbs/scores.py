@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from results import aside, store
 from results.schema import RunResult
+from results.scores import NAMES, metric_of
 from results.spoken import many
 
 from .. import checkout
@@ -17,7 +18,7 @@ WIDE = 4  # data sets that have columns of their own; of more, the mean alone is
 FURTHER = {"class_mean": "mean per class", "macro_f1": "macro-F1"}
 
 
-def table(runs: Sequence[Planned]) -> str:
+def table(runs: Sequence[Planned], reported: bool = True) -> str:
     """The runs that are there, best mean first; empty where no run is."""
     from tabulate import tabulate
 
@@ -50,10 +51,11 @@ def table(runs: Sequence[Planned]) -> str:
     kinds = {kind(r) for r in found}
     what = {frozenset({"top1"}): "accuracy", frozenset({"class_mean"}): "accuracy (mean per class)",
             frozenset({"top1", "class_mean"}): "accuracy (mean per class where the data set's card says so)"
-            }.get(frozenset(kinds), "scores (accuracy, MCC, ...)")
+            }.get(frozenset(kinds)) or _scores(found)
     lines.append(f"test {what} in %, {over}{many(seeds, 'seed')}"
                  + (", ± their standard deviation" if seeds > 1 and len(sets) <= WIDE else "")
-                 + "; which rows can be told apart stands in reports/LEADERBOARD.md")
+                 + ("; which rows can be told apart stands in reports/LEADERBOARD.md"
+                    if reported and "score" not in kinds else ""))
     lines += dict.fromkeys(f"{r.dataset.title if r.dataset else r.spec.dataset}: {lacking}" for r in found
                            if (lacking := aside.told(r)))
     return "\n".join(lines)
@@ -65,6 +67,12 @@ def records(runs: Sequence[Planned]) -> list[RunResult]:
     found = [store.load(path) for path in paths if path.exists()]
     return [r for r in found if r.status == "ok" and (r.metrics.get("test.top1") is not None
                                               or r.metrics.get("test.score") is not None)]
+
+
+def _scores(found: Sequence[RunResult]) -> str:
+    """What to call scores of which some are of their own kind: by its name where there is one alone."""
+    told = {metric_of(name.removeprefix("test.") for name in r.metrics) or kind(r) for r in found}
+    return NAMES[told.pop()] if len(told) == 1 else "scores (accuracy, MCC, ...)"
 
 
 def kind(record: RunResult) -> str:

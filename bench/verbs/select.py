@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from results.selections import Choice, Selection, load_selection, save_selection, unequal
@@ -44,7 +45,9 @@ def act(args: argparse.Namespace) -> int:
     save_selection(selection)
     heads = ("method", "data set", "chosen", "val top-1", "ties", "budget", "rule")
     print(tabulate([_line(c) for c in choices], heads))
+    headed = any(final.zero_shot for choice in choices for final in choice.finals)
     print(f"\nThe same settings are tested by: python -m bench run --suite {suite} --tuned --seeds 0 1 2"
+          + (f" --head {shlex.quote(str(request.head or 'FILE'))}" if headed else "")
           + (" --partial" if request.partial else ""))
     warning = unequal(selection.choices)
     if warning:  # it also stands above the table

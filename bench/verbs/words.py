@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from datasets.own.note import MARK
 from methods.faults import lacking
 from results.received import LEAST, LEVELS
 
@@ -169,7 +170,7 @@ def request_of(args: argparse.Namespace) -> Request:
         raise UsageError([f"names are separated by spaces, not by commas: {name.replace(',', ' ')}" for name in listed])
     partial = bool(pick("partial", False))
     datasets = named(pick("datasets", ()), lambda line: print(line, file=sys.stderr), partial)
-    return Request(
+    request = Request(
         suite=pick("suite", None), datasets=datasets, methods=methods,
         backbones=tuple(pick("backbones", ())), seeds=tuple(seeds), sets=(*told.get("set", ()), *args.sets),
         epochs=pick("epochs", None), batch_size=pick("batch_size", None),
@@ -179,6 +180,20 @@ def request_of(args: argparse.Namespace) -> Request:
         partial=partial, name=_named(pick("name", None)),
         recipe=_recipe(pick("recipe", "common")), tuned=getattr(args, "tuned", False),
         phase=getattr(args, "phase", "final"))
+    _tell_recipe(request)
+    return request
+
+
+def _tell_recipe(request: Request) -> None:
+    """That a user's own images have another recipe beside a named backbone than alone."""
+    if request.suite is not None or not any(MARK in name for name in request.datasets):
+        return
+    from ..planning.resolve import suite_of
+
+    if suite_of(request).name == "custom":
+        print("regatta: with a backbone, weights or a data folder of your own the suite `custom` runs, which has "
+              "another learning rate, batch and number of epochs than the suite `folder`; --suite folder keeps those",
+              file=sys.stderr)
 
 
 def _named(name: Any) -> str:

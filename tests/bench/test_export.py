@@ -113,6 +113,8 @@ def test_timm_alone_computes_what_the_run_computed(tmp_path: Path) -> None:
     made = exported(tmp_path, "timm", ["ssf", "lora(rank=2)+l2_sp", "linear", "full"])
     far = read_elsewhere(made, tmp_path)
     assert len(far) == 4 and max(far) < 1e-5, far
+    # whoever may read the card may read the weights: `save_file` of safetensors keeps them for their owner
+    assert len({p.stat().st_mode for p in made[0].iterdir() if p.is_file()}) == 1
     import timm
 
     again = timm.create_model(f"local-dir:{made[0]}", pretrained=True).eval()

@@ -79,6 +79,33 @@ def test_what_is_wrong_stops_before_anything_runs(fruits: Path, capsys: pytest.C
     assert status == 0 and "left aside" in err
 
 
+def test_a_folder_that_is_named_without_its_mark_is_told_it(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = said(["plan", "--datasets", str(fruits)], capsys)
+    assert status == 2 and f"images of your own are folder:{fruits}" in err
+
+
+def test_a_real_set_beside_a_folder_has_the_folders_suite(fruits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was planned as the demo, where a folder has no stand-in."""
+    words = ["plan", "--datasets", f"folder:{fruits}", "digits", "--methods", "linear", "--json"]
+    status, out, err = said(words, capsys)
+    assert status == 0, err
+    specs = [r["spec"] for r in json.loads(out)["runs"]]
+    assert {s["dataset"].partition("@")[0] for s in specs} == {"my_fruits", "digits"}
+    assert {(s["epochs"], s["batch_size"]) for s in specs} == {(20, 16)}
+
+
+def test_a_backbone_beside_a_folder_says_that_the_recipe_is_another(fruits: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--datasets", f"folder:{fruits}", "--methods", "linear", "--backbones", "regatta_vit_64", "--json"]
+    status, out, err = said(words, capsys)
+    assert status == 0 and "--suite folder keeps those" in err
+    assert json.loads(out)["runs"][0]["spec"]["batch_size"] == 64
+    status, out, err = said([*words, "--suite", "folder"], capsys)
+    assert status == 0 and "--suite folder" not in err
+    assert json.loads(out)["runs"][0]["spec"]["batch_size"] == 16
+    assert "--suite folder" not in said(words[:5], capsys)[2]
+
+
 @pytest.mark.parametrize("words", [["plan", "--datasets", "folder:/nowhere/at/all"], ["data", "split", "/nowhere"],
                                    ["data", "new", "just_one_word"], ["data", "split", ".", "--root", "x", "--raw"],
                                    ["data", "check", "svhn", "--root", ".", "--write"]])

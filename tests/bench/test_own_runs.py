@@ -13,11 +13,15 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
 from bench import checkout
 from bench.cli import main
+from bench.embedded.model import DRAWN
+from bench.engine import zeroshot
+from bench.engine.zeroshot import ClassHead
 from bench.planning.again import again
 from bench.verbs.sent import look
 from datasets.own import note
@@ -221,3 +225,18 @@ def test_the_lines_of_tune_and_select_keep_partial(made: Made, capsys: pytest.Ca
     line = re.search(r"python -m bench (run .* --partial)$", out, re.MULTILINE)
     assert status == 0 and line is not None
     assert said(["plan", *shlex.split(line[1])[1:]], capsys)[0] == 0
+
+
+def test_the_line_of_select_names_the_file_that_heads_start_from(made: Made, tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(0).normal(size=(2, DRAWN.width)).astype(np.float32)
+    file = tmp_path / "class names.safetensors"
+    zeroshot.write(ClassHead(rows, None, None, 1.0, ("apple", "pear")), file)
+    words = ["--datasets", f"folder:{made.place}", "--methods", "full", "--partial"]
+    searched = ["tune", *words, "--head", str(file), "--budget", "1", "--epochs", "1", "--jobs", "1"]
+    assert said(searched, capsys)[0] == 0
+    status, out, _ = said(["select", *words], capsys)
+    assert status == 0 and out.rstrip().endswith("--head FILE --partial")
+    _, out, _ = said(["select", *words, "--head", str(file)], capsys)
+    line = re.search(r"python -m bench (run .* --partial)$", out, re.MULTILINE)
+    assert line is not None and said(["plan", *shlex.split(line[1])[1:]], capsys)[0] == 0

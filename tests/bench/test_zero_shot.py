@@ -264,8 +264,9 @@ def test_a_file_by_hand_is_read_and_one_that_was_written_is_read_as_it_was(tmp_p
 
 @pytest.mark.parametrize(("told", "changes", "problem"), [
     ({"classes": json.dumps(NAMES)}, {}, "says no logit_scale"),
-    ({"classes": json.dumps(NAMES), "logit_scale": "100.0"}, {}, "says logit_scale 100; it is the logarithm"),
+    ({"classes": json.dumps(NAMES), "logit_scale": "100.0"}, {}, "says logit_scale '100.0'; it is the logarithm"),
     ({"classes": json.dumps(NAMES), "logit_scale": "nan"}, {}, "it is the logarithm"),
+    ({"classes": json.dumps(NAMES), "logit_scale": "abc"}, {}, "says logit_scale 'abc'; it is the logarithm"),
     ({"logit_scale": "3.0"}, {}, "must say classes"),
     ({"logit_scale": "3.0", "classes": '{"a": 1}'}, {}, "must say classes"),
     ({"logit_scale": "3.0", "classes": '["a"]'}, {}, "names 1 class and holds 4 embeddings"),

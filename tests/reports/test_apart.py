@@ -125,7 +125,7 @@ def test_partial_data_are_marked_in_cell_row_title_caption_and_files(tmp_path: P
         (m, d, 0, {"data": "partial:svhn"} if d == "svhn" else {}) for m in ("linear", "lora") for d in ("svhn", "dtd")]
     out = made(tmp_path, suite(tmp_path, runs, SETS))
     page = (out / "LEADERBOARD.md").read_text()
-    title = "real data; PARTIAL DATA of Street View House Numbers, not what the card promises"
+    title = "real data; PARTIAL DATA of Street View House Numbers, not all that there is"
     assert page.count(title) >= 2 and "protocol" in page
     cells = {method.partition(" ")[0].strip("`"): row for method, row in table(page, DETAIL).items()}
     assert cells["lora"]["Street View House Numbers"].endswith("¶") and "¶" not in cells["lora"]["Textures"]
