@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -179,7 +180,7 @@ def write(head: ClassHead, file: Path) -> str:
             "templates": json.dumps(head.templates, ensure_ascii=False), "origin": head.origin}
     told |= {"words": json.dumps(head.words, ensure_ascii=False)} if head.words else {}
     content = save(tensors, told)
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")  # two may write at once
     part.write_bytes(content)
     part.replace(file)
     return sha256(content).hexdigest()[:12]
