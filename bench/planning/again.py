@@ -25,7 +25,7 @@ from .request import Request, UsageError
 from .resolve import without_inputs
 from .settings import SETTABLE
 
-INPUTS = ("data", "weights", "zero_shot")  # known only where they lie
+INPUTS = ("data", "weights", "tokenizer", "zero_shot")  # known only where they lie
 PLACE = "FOLDER"  # stands for a place that no record keeps
 
 
@@ -107,7 +107,7 @@ def _settled(request: Request, spec: RunSpec) -> Request | None:
 
 
 def _like(spec: RunSpec, other: RunSpec) -> RunSpec:
-    """The spec with the other's images and weights."""
+    """The spec with what the other was given: images or texts, weights and their tokenizer, a head."""
     return replace(spec, **{name: getattr(other, name) for name in INPUTS})
 
 

