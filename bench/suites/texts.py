@@ -5,6 +5,8 @@ MiniLM-L6 is a BERT of six blocks, pre-trained for sentence embeddings, whose we
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from datasets import registry
 
 from ..engine.backbones import EMBEDDED_TEXT
@@ -55,6 +57,18 @@ def text_real() -> Suite:
         tuning=Tuning(("vader_movies", "newsgroups20"), "grid", STEPS, {"full": STEPS_WHOLE}),
         budget="none: one learning rate for adapters, one for the whole tower; TUNE=4 searches four each",
         cost="90 runs; some two hours on two cores", reference="linear")
+
+
+@suite
+def text_real_long() -> Suite:
+    """text-real at 10 epochs, the shorter length of SHERL's paper: a linear probe, LoRA, UniPT, SHERL; 36 runs."""
+    short = text_real()
+    return replace(
+        short, name="text-real-long", title="Real texts, 10 epochs: LoRA between a linear probe and side networks",
+        note="As text-real, with 10 epochs, the shorter of the two lengths of SHERL's paper, and rates searched at "
+             "that length. LST is left out: the start of its ladder takes longer than its training.",
+        methods=("linear", "lora", "unipt", "sherl"), protocol=short.protocol | dict(epochs=10), rates={},
+        cost="36 runs; an hour on two cores, as much as half again with the search", reference="lora")
 
 
 @suite
