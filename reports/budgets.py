@@ -86,7 +86,7 @@ def table(world: World, trials: Trials | None) -> Table | None:
                      Field(f"{len(near)} of {len(rows)}", len(near)),
                      Field(", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else ""))))
     words = ("the leader has the highest expected score on validation of the best of so many configurations; an "
-             "interval holds the luck of the draw and that of the validation images",
+             "interval holds the luck of the draw and that of the validation data",
              "not told apart: whose difference from the leader lies within 95 % of what that luck alone would show, "
              "the leader counted; no number here comes from test", _sentence(body))
     return Table(f"{world.key}-budget-ranks", title_of(world, "Who leads after so many configurations"),
@@ -128,7 +128,7 @@ def curves(world: World, trials: Trials | None) -> list[plots.Plot]:
             x, y = zip(*points, strict=True)
             tested.append(plots.Line(label, x, y))
     drawn = [("budget", "Validation", "val", lines, "Expected best of k configurations drawn from those that were "
-              "tried; shaded: 95 % of what the draw and the validation images leave open."),
+              "tried; shaded: 95 % of what the draw and the validation data leave open."),
              ("budget-test", "Test", "test", tested, "Expected test accuracy of the configuration that is best on val "
               "among k; from records of phase peek, which no ranked table accepts.")]
     return [plots.curves(key, f"{name} accuracy against tuning budget", words, some, "configurations tried",

@@ -16,8 +16,8 @@ ADAPTS: Pool = "adapts at test"
 ENSEMBLED: Pool = "ensembled"
 MEANS: dict[Pool, str] = {
     "plain": "settings that no search chose for the row: a common or a published recipe, or typed by hand",
-    "tuned for all sets": "one setting for all data sets, chosen on validation images of some of them",
-    "tuned per set": "a setting for each data set, chosen on its validation images",
+    "tuned for all sets": "one setting for all data sets, chosen on validation data of some of them",
+    "tuned per set": "a setting for each data set, chosen on its validation data",
     "adapts at test": "the weights move on unlabelled test images",
     "ensembled": "the answers of several runs put together, or their weights",
 }

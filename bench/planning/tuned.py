@@ -160,7 +160,9 @@ def _chosen(choices: Sequence[Choice]) -> str:
         (one,) = choices
         several = ", one setting for all data sets" if _for_all(choices) else ""
         score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
-        return (f"chosen: {_setting(one)}{several}, on the validation images of {_listed(one.datasets)} ({score}"
+        things = {("pairs" if f.tokenizer else "images") if f.image_size else "texts" for f in one.finals}
+        return (f"chosen: {_setting(one)}{several}, on the validation {' and '.join(sorted(things))} of "
+                f"{_listed(one.datasets)} ({score}"
                 f"{len(one.ties)} of {many(len(one.candidates), 'setting')} within one standard error)")
     groups: dict[str, list[str]] = {}
     for choice in choices:

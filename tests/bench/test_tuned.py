@@ -39,6 +39,12 @@ def test_one_choice_for_all_data_sets_says_setting_score_and_ties(tmp_path: Path
         "(82.5 % there; 1 of 2 settings within one standard error)")
 
 
+def test_a_choice_made_on_texts_says_texts(tmp_path: Path) -> None:
+    one = _choice("lora", ("dtd",), {"lr": 0.01})
+    texts = replace(one, finals=tuple(replace(f, image_size=0, tokenizer="0" * 12) for f in one.finals))
+    assert "on the validation texts of dtd (" in _view(tmp_path, texts).rows[0].note
+
+
 def test_a_choice_that_further_data_sets_take_names_those_it_was_made_on(tmp_path: Path) -> None:
     one = _choice("lora", ("dtd",), {"lr": 0.01})
     view = _view(tmp_path, replace(one, finals=(*one.finals, fakes.spec("svhn", "lora"))))
