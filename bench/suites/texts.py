@@ -31,9 +31,9 @@ def text_demo() -> Suite:
              "say nothing about GLUE. The tower was pre-trained on sentences about the same small world, in other "
              "words and with other questions (docs/embedded.md). Learning rates are those of the demo of images.",
         datasets=tuple(registry.names("glue")), methods=methods, backbones=(EMBEDDED_TEXT,), seeds=(0,),
-        protocol=SMALL | dict(epochs=10, decay="timm"), standins=True,
+        protocol=SMALL | dict(epochs=8, decay="timm"), standins=True,
         rates={k: v for k, v in DEMO_RATES.items() if k in methods}, budget="none on texts: the demo's rates",
-        cost="72 runs of two to six seconds of CPU, some 300 in all: minutes on two cores")
+        cost="72 runs of some seven seconds, four minutes on two cores")
 
 
 @suite
