@@ -16,8 +16,8 @@ from .draw import escape
 from .table import Table, cut
 from .world import World, key_of
 
-BUDGET = (("thousands", "Thousands of trained weights, at most"), ("kib", "KiB kept for backward per image, at most"),
-          ("ms", "Milliseconds of training per image, at most"))
+BUDGET = (("thousands", "Thousands of trained weights, at most"), ("kib", "KiB kept for backward per {thing}, at most"),
+          ("ms", "Milliseconds of training per {thing}, at most"))
 ALL = '<button type="button" data-do="all" aria-label="All or none of {0}">All or none</button>'
 VERDICTS = ("own", *LEVELS)
 # What page.js shows where it holds; docs/page.md says more.
@@ -36,7 +36,7 @@ def chooser(world: World, facts: Mapping[str, Any]) -> str:
     parts = [_sets(world), _rows(world), _pools(world),
              _among("Whose runs, by the worst verdict of a row", "verdict",
                     [v for v in VERDICTS if any(r["verdict"] == v for r in rows)]),
-             _among("Seeds", "seed", map(str, facts["seeds"])), _budget(rows)]
+             _among("Seeds", "seed", map(str, facts["seeds"])), _budget(rows, world.thing)]
     return (f'<details class="choose"><summary>Choose data sets, rows, pools, seeds, a budget</summary>'
             f'<div class="fields">{"".join(parts)}</div>'
             f'<p><button type="button" data-do="reset">Choose everything</button> Means, ranks and ties are computed '
@@ -89,9 +89,9 @@ def _among(title: str, name: str, values: Iterable[str]) -> str:
     return _fields(title, boxes) if len(boxes) > 1 else ""
 
 
-def _budget(rows: Sequence[Mapping[str, Any]]) -> str:
+def _budget(rows: Sequence[Mapping[str, Any]], thing: str) -> str:
     known = {name for row in rows for name, value in row.items() if value is not None}
-    inside = [f'<label>{label} <input type="number" name="{name}" min="0" step="any" autocomplete="off"></label>'
-              for name, label in BUDGET if name in known]
+    inside = [f'<label>{label.format(thing=thing)} <input type="number" name="{name}" min="0" step="any" '
+              'autocomplete="off"></label>' for name, label in BUDGET if name in known]
     inside += [_box("merge", "yes", "Merges: nothing stays at inference", False)] if "stays" in known else []
     return _fields("Budget", inside) if inside else ""

@@ -15,7 +15,7 @@ TRAIN = "throughput.train_images_per_s"
 STEADY = 2.0  # runs of one row that differ by more were timed on a machine that did other things too
 
 LEDGER = (
-    ("Kept for backward per image", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
+    ("Kept for backward per {thing}", "memory.saved_bytes_per_image"), ("Kept for backward", "memory.saved_bytes"),
     ("Frozen weights", "memory.weights_frozen_bytes"), ("Trained weights", "memory.weights_trained_bytes"),
     ("Gradients", "memory.gradients_bytes"), ("Optimiser state", "memory.optimizer_bytes"),
     ("Peak allocated", "memory.cuda_peak_allocated_bytes"), ("Peak reserved", "memory.cuda_peak_reserved_bytes"),
@@ -34,7 +34,7 @@ def memory(world: World) -> Table:
     shown = [(label, name) for label, name in LEDGER if name == LEDGER[0][1] or any(found[name])]
     counts = [(label, name) for label, name in COUNTS if any(found[name])]
     units = {name: fields.unit_of([v for values in found[name] for v in values]) for _, name in shown}
-    header = [*name_header(world), *(f"{label}, {units[name][0]}" for label, name in shown),
+    header = [*name_header(world), *(f"{label.format(thing=world.thing)}, {units[name][0]}" for label, name in shown),
               *(label for label, _ in counts)]
     body = tuple((*names(world, row), *(fields.spread(found[name][i], units[name][1]) for _, name in shown),
                   *(fields.spread(found[name][i], whole=True) for _, name in counts))
@@ -48,10 +48,10 @@ def memory(world: World) -> Table:
 
 
 def throughput(world: World) -> Table:
-    """Images per second; informal until `bench perf` has measured it."""
+    """Images or texts per second; informal until `bench perf` has measured it."""
     grid = world.grid
-    header = [*name_header(world), "Training images/s", "Evaluation images/s", f"Training / {grid.suite.reference}",
-              "Training, s per run", "Whole run, s", "Source"]
+    header = [*name_header(world), f"Training {world.thing}s/s", f"Evaluation {world.thing}s/s",
+              f"Training / {grid.suite.reference}", "Training, s per run", "Whole run, s", "Source"]
     body, shaky = [], False
     for row in world.rows:
         train, source = world.values(row, TRAIN), world.words("throughput.source", row)
@@ -63,7 +63,7 @@ def throughput(world: World) -> Table:
                      fields.spread(world.values(row, "time.train_s")),
                      fields.spread(world.values(row, "time.total_s")), Field(", ".join(source) or "–")))
     informal = any("informal" in line[-1].text for line in body)
-    words = ["each training image counts once per step however many passes a method makes",
+    words = [f"each training {world.thing} counts once per step however many passes a method makes",
              "median (least–most) over data sets and seeds"]
     if informal:
         words.append("informal: from training logs of runs that may have shared the machine; "
@@ -98,6 +98,8 @@ def _steady(values: Sequence[float]) -> bool:
 
 def batch(world: World) -> str:
     """What memory and speed depend on."""
-    parts = (("batch", "spec.batch_size"), ("image size", "spec.image_size"), ("precision", "spec.precision"),
+    parts = (("batch", "spec.batch_size"), ("image size", "spec.image_size"), ("tokens", "spec.text_length"),
+             ("precision", "spec.precision"),
              ("device", "provenance.device"), ("CPU", "provenance.cpu"))
-    return "; ".join(f"{label} {', '.join(found)}" for label, name in parts if (found := world.words(name))) + "."
+    known = [(label, found) for label, name in parts if (found := world.words(name)) not in ([], ["0"])]
+    return "; ".join(f"{label} {', '.join(found)}" for label, found in known) + "."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from results.spoken import many
+from results.spoken import many, thing
 from results.suites import Column, Row
 
 from . import rules, stats
@@ -62,11 +62,16 @@ def hint(grid: Grid, row: Row, column: Column) -> str:
         lines.append(f"std {percent(cell.std)} over {many(len(cell.values), 'seed')}")
     lines += [f"seed {seed}: {percent(value)}, run {grid.records.get_text('run_id', run)}"
               for seed, value, run in zip(cell.seeds, cell.values, cell.runs, strict=True)]
-    lines += [f"n = {many(cell.items, 'test image')}"] if cell.items is not None else []
+    lines += [f"n = {many(cell.items, f'test {_thing(grid, cell)}')}"] if cell.items is not None else []
     lines += [f"a constant answer scores {percent(cell.chance)}"] if cell.chance is not None else []
     lines += [f"tuning: {row.budget}"] if row.budget else []
     lines += [f"backbone {row.backbone}"] + ([_why(cell)] if cell.notes else [])
     return "\n".join(lines)
+
+
+def _thing(grid: Grid, cell: Cell) -> str:
+    records, run = grid.records, cell.runs[0]
+    return thing(records.get_number("spec.image_size", run), records.get_text("spec.tokenizer", run))
 
 
 def _why(cell: Cell) -> str:

@@ -266,7 +266,7 @@ def _chosen(key: str, quantity: str, drawn: Sequence[Plot], rows: Mapping[str, i
                     f'{draw.inline(p.svg, f"{key}-{p.key}", p.title, p.tips, rows)}</div>' for i, p in enumerate(drawn))
     probe = quantity.startswith("probe.")
     title = f"Along training: {quantity.removeprefix('probe.')}" if probe else "Learning curves"
-    words = ("Measured on a batch of validation images, by runs that had one." if probe
+    words = ("Measured on a batch of validation data, by runs that had one." if probe
              else "Training loss of every run of one data set.")
     pick = f'<label>Data set <select data-pictures autocomplete="off">{options}</select></label>'
     return f'<figure><h3>{escape(title)}</h3>{pick}{shown}<figcaption class="soft">{words} ' \

@@ -53,7 +53,7 @@ NAMED = 45  # points with a number and a name: the whole shelf
 PRICES = (
     ("saved", "kept for the backward pass", "memory.saved_bytes_per_image"),
     ("params", "trained parameters, head included", "params.trained"),
-    ("speed", "training time per image", "throughput.train_images_per_s"),
+    ("speed", "training time per {thing}", "throughput.train_images_per_s"),
 )
 
 
@@ -104,7 +104,8 @@ def pictures(world: World) -> list[Picture]:
             continue
         unit, size = fields.unit_of([p.price for p in points]) if key == "saved" else ("", 1)
         best = stars(world, rows, points)
-        label = {"saved": f"{words}, {unit} per image", "speed": f"{words}, ms", "params": words}[key]
+        words = words.format(thing=world.thing)
+        label = {"saved": f"{words}, {unit} per {world.thing}", "speed": f"{words}, ms", "params": words}[key]
         drawn = tuple(Point(p.label, p.price / size, p.accuracy, p.low, p.high, b)
                       for p, b in zip(points, best, strict=True))
         found.append(Picture(f"{world.key}-{key}", f"Accuracy against {words}", label, drawn))

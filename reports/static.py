@@ -256,9 +256,9 @@ def _method(site: Site, method: str, cards: Mapping[str, Sequence[str]]) -> str:
 def _data(site: Site, name: str) -> str:
     at, found = _data_page(name), [r for r in site.results if (r.column.run_dataset or r.column.name) == name]
     column = found[0].column
-    kinds = sorted({"generated stand-in images" if r.column.standin else "real images" for r in found})
+    kinds = sorted({"generated stand-ins" if r.column.standin else "real" for r in found})
     known = [("name", name), ("group", column.group), ("classes", str(column.classes or "")),
-             ("images here", " and ".join(kinds))]
+             ("data here", " and ".join(kinds))]
     rows = [(Link(r.row.method, _method_page(r.row.method)), Link(r.source.suite.title, r.source.page),
              _kind(r.column), r.column.split, r.row.backbone, r.pool, r.shown, Several(r.runs)) for r in found]
     return sheet.page(at, column.title, [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from results import aside
+from results import aside, scores
 from results.schema import RunResult
-from results.spoken import many, word
+from results.spoken import many, thing, word
 
 from . import sheet
 from .sheet import Cell, Link
-from .stats import wilson
+from .stats import wilson, z_value
 
 CROPS = {"none": "stretched to", "crop_flip": "resized, cropped at random and flipped to",
          "crop_flip_bilinear": "resized (bilinear), cropped at random and flipped to",
@@ -41,13 +41,17 @@ def told(run: RunResult, at: str, links: dict[str, Link]) -> str:
 
 def _done(run: RunResult) -> list[str]:
     spec, data = run.spec, run.dataset
-    kind = "generated stand-in images of" if spec.standin else "images of"
+    one = thing(spec.image_size, spec.tokenizer)
+    kind = f"generated stand-in {one}s of" if spec.standin else f"{one}s of"
     found = [f"{spec.model} was adapted by {run.method.text} to {kind} {(data.title if data else '') or spec.dataset}."]
     if data is not None:
         kept = f", {data.holdout:,} more {word(data.holdout, 'was', 'were')} held out" if data.holdout else ""
-        found[0] += (f" {data.train:,} {word(data.train, 'image')} of {data.classes:,} "
-                     f"{word(data.classes, 'class', 'classes')} {word(data.train, 'was', 'were')} trained on{kept}, "
-                     f"each {CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels.")
+        classes = f" of {data.classes:,} {word(data.classes, 'class', 'classes')}" if data.classes else ""
+        sizes = [f"{CROPS.get(spec.augment, spec.augment)} {spec.image_size} x {spec.image_size} pixels"
+                 ] if spec.image_size else []
+        sizes += [f"cut or padded to {many(spec.text_length, 'token')}"] if spec.text_length else []
+        found[0] += (f" {data.train:,} {word(data.train, one)}{classes} {word(data.train, 'was', 'were')} trained "
+                     f"on{kept}, each {', its text '.join(sizes)}.")
     if spec.combined:
         made = {"ensemble": "The probabilities of runs of a search were averaged, chosen on validation",
                 "seeds": "The probabilities of all seeds were averaged"}.get(
@@ -75,23 +79,39 @@ def _result(run: RunResult) -> list[str]:
         found.append(f"While it was to {run.failure.stage}{step}: {run.failure.message}")
     split = "val" if run.spec.phase == "tune" else "test"
     top1, n = run.metrics.get(f"{split}.top1"), run.metrics.get(f"{split}.n")
+    one = thing(run.spec.image_size, run.spec.tokenizer)
+    found += _score(run, split, one)
     if top1 is not None and n:
         low, high = wilson(top1 * n, int(n))
-        found.append(f"Top-1 on {split} {100 * top1:.2f} % of {int(n):,} {word(int(n), 'image')}; 95 % interval over "
-                     f"images {100 * low:.2f} to {100 * high:.2f} %, which says nothing of other seeds.")
-    more = [(f"{split}.class_mean", "mean per class"), (f"{split}.macro_f1", "macro F1"), ("train.top1", "on training "
-            "images"), (f"{split}.majority", "the best constant answer"), (f"{split}.ece", "calibration error")]
+        found.append(f"Top-1 on {split} {100 * top1:.2f} % of {int(n):,} {word(int(n), one)}; 95 % interval over "
+                     f"{one}s {100 * low:.2f} to {100 * high:.2f} %, which says nothing of other seeds.")
+    more = [(f"{split}.class_mean", "mean per class"), (f"{split}.macro_f1", "macro F1"), ("train.top1", f"on training "
+            f"{one}s"), (f"{split}.majority", "the best constant answer"), (f"{split}.ece", "calibration error")]
     words = [f"{name} {100 * value:.2f} %" for key, name in more if (value := run.metrics.get(key)) is not None]
     found += [f"Also: {', '.join(words)}."] if words else []
     times = {1: "once"}.get(run.test_passes, f"{run.test_passes} times")
-    found.append(f"The test images were read {times}, in phase {run.spec.phase}.")
+    found.append(f"The test {one}s were read {times}, in phase {run.spec.phase}.")
     if run.method.adapts_at_test:
         found.append(f"Its weights move while it reads test images ({run.method.adapts_at_test}).")
     return found
 
 
+def _score(run: RunResult, split: str, one: str) -> list[str]:
+    """A score that is no share of right answers, with an interval over items from its bootstrap."""
+    score, error = run.metrics.get(f"{split}.score"), run.metrics.get(f"{split}.score_se")
+    metric = run.dataset.metric if run.dataset is not None else ""
+    if score is None or not scores.scored(metric):
+        return []
+    known = [f"{name.replace('_', ' ')} {100 * value:.2f}" for name in scores.PARTS[metric]
+             if (value := run.metrics.get(f"{split}.{name}")) is not None]
+    parts = f" ({', '.join(known)})" if len(known) > 1 else ""
+    band = "" if error is None else (f"; 95 % interval over {one}s {100 * (score - z_value() * error):.2f} to "
+                                     f"{100 * (score + z_value() * error):.2f}")
+    return [f"{scores.NAMES[metric]} on {split}, in hundredths: {100 * score:.2f}{parts}{band}."]
+
+
 def _cost(run: RunResult) -> list[str]:
-    found = []
+    found, one = [], thing(run.spec.image_size, run.spec.tokenizer)
     if run.params is not None:
         p = run.params
         found.append(f"{p.trained:,} trained {word(p.trained, 'weight')} of {p.total:,}: {p.trained_adapter:,} of the "
@@ -99,11 +119,11 @@ def _cost(run: RunResult) -> list[str]:
         if p.stored_bytes is not None:
             found.append(f"{p.stored_bytes:,} {word(p.stored_bytes, 'byte')} to store them")
     if run.memory is not None and run.memory.saved_bytes_per_image is not None:
-        found.append(f"{run.memory.saved_bytes_per_image:,.0f} bytes kept for the backward pass, per image")
+        found.append(f"{run.memory.saved_bytes_per_image:,.0f} bytes kept for the backward pass, per {one}")
     if run.time.train_s is not None:
         found.append(f"{run.time.train_s:,.1f} s of training")
     if (rate := run.throughput.train_images_per_s) is not None:
-        found.append(f"{rate:,.0f} training {word(round(rate), 'image')} a second ({run.throughput.source})")
+        found.append(f"{rate:,.0f} training {word(round(rate), one)} a second ({run.throughput.source})")
     return found
 
 

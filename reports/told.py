@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.published import PrintedTable, plain
-from results.spoken import word
+from results.spoken import thing, word
 from results.suites import Row
 from results.visible import visible
 
@@ -33,7 +33,7 @@ def _about(world: World, row: Row, papers: Sequence[PrintedTable]) -> list[list[
     known += [f"Tuning: {row.budget}."] if row.budget else []
     prices = [f"{label}: {fields.spread(values, whole=True).text}." for label, name in
               (("Trained weights", "params.trained"),
-               ("Bytes kept for backward per image", "memory.saved_bytes_per_image"))
+               (f"Bytes kept for backward per {world.thing}", "memory.saved_bytes_per_image"))
               if (values := world.values(row, name))]
     printed = [f"{paper_of(t)} ({t.benchmark}), {t.backbone}: "
                + ", ".join(f"{k} {number(v)}" for k, v in r.printed.items())
@@ -75,9 +75,10 @@ def _sentence(world: World, row: Row, title: str, run: int) -> str:
         value = records.get_number(name, run)
         return float("nan") if value is None else value
 
-    images, epochs = held("dataset.train"), held("spec.epochs")
-    return (f"Run {records.get_text('run_id', run)} trained {row.method} on {images:g} "
-            f"{word(images, 'image')} of {title}: {epochs:g} {word(epochs, 'epoch')}, batches of "
+    count, epochs = held("dataset.train"), held("spec.epochs")
+    one = thing(held("spec.image_size"), records.get_text("spec.tokenizer", run))
+    return (f"Run {records.get_text('run_id', run)} trained {row.method} on {count:g} "
+            f"{word(count, one)} of {title}: {epochs:g} {word(epochs, 'epoch')}, batches of "
             f"{held('spec.batch_size'):g}, learning rate {held('spec.lr'):g}, weight decay "
             f"{held('spec.weight_decay'):g}, seed {held('spec.seed'):g}; {held('time.train_s'):.1f} s of training on "
             f"{records.get_text('provenance.cpu', run) or records.get_text('provenance.device', run)}, at "

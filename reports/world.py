@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from results.pools import ADAPTS, ENSEMBLED, POOLS, Pool, told
+from results.spoken import thing
 from results.suites import Column, Row
 
 from . import rules
@@ -52,6 +53,14 @@ class World:
     def runs(self) -> dict[RowKey, list[int]]:
         """Records behind each row's cells."""
         return {key_of(row): self.grid.runs(row, self.columns) for row in self.rows}
+
+    @cached_property
+    def thing(self) -> str:
+        """What one item of its data sets is: `image`, `text`, `pair`, or `item` where they differ."""
+        records = self.grid.records
+        found = {thing(records.get_number("spec.image_size", run), records.get_text("spec.tokenizer", run))
+                 for runs in self.runs.values() for run in runs}
+        return found.pop() if len(found) == 1 else "item" if found else "image"
 
     @cached_property
     def by_run(self) -> dict[str, int]:

@@ -19,18 +19,18 @@ from .strict import short_hash
 
 TEXT = (
     "run_id", "cell_id", "phase", "status", "spec.dataset", "spec.model", "spec.method", "spec.data", "spec.precision",
-    "spec.weights", "spec.combined", "method.text", "method.source_hash", "method.ours", "method.adapts_at_test",
-    "failure.kind", "failure.message", "failure.stage", "dataset.split_hash", "dataset.content_hash",
-    "throughput.source", "provenance.commit", "provenance.device", "provenance.cpu",
+    "spec.weights", "spec.combined", "spec.tokenizer", "method.text", "method.source_hash", "method.ours",
+    "method.adapts_at_test", "failure.kind", "failure.message", "failure.stage", "dataset.split_hash",
+    "dataset.content_hash", "throughput.source", "provenance.commit", "provenance.device", "provenance.cpu",
 )
 NUMBER = (
-    "spec.seed", "spec.epochs", "spec.until", "spec.batch_size", "spec.image_size", "spec.lr", "spec.weight_decay",
-    "failure.step", "dataset.classes", "dataset.train", "dataset.test", "dataset.left_out", "test_passes",
-    "params.total", "params.trained", "params.trained_adapter", "params.trained_head", "params.trained_backbone",
-    "params.extra_inference", "params.extra_inference_merged", "params.stored_bytes", "memory.saved_bytes",
-    "memory.saved_bytes_per_image", "memory.weights_frozen_bytes", "memory.weights_trained_bytes",
-    "memory.gradients_bytes", "memory.optimizer_bytes", "memory.cuda_peak_allocated_bytes",
-    "memory.cuda_peak_reserved_bytes", "memory.eval_cuda_peak_allocated_bytes",
+    "spec.seed", "spec.epochs", "spec.until", "spec.batch_size", "spec.image_size", "spec.text_length", "spec.lr",
+    "spec.weight_decay", "failure.step", "dataset.classes", "dataset.train", "dataset.test", "dataset.left_out",
+    "test_passes", "params.total", "params.trained", "params.trained_adapter", "params.trained_head",
+    "params.trained_backbone", "params.extra_inference", "params.extra_inference_merged", "params.stored_bytes",
+    "memory.saved_bytes", "memory.saved_bytes_per_image", "memory.weights_frozen_bytes",
+    "memory.weights_trained_bytes", "memory.gradients_bytes", "memory.optimizer_bytes",
+    "memory.cuda_peak_allocated_bytes", "memory.cuda_peak_reserved_bytes", "memory.eval_cuda_peak_allocated_bytes",
     "time.train_s", "time.evaluate_s", "time.total_s", "throughput.train_images_per_s",
     "throughput.eval_images_per_s", "provenance.dirty", "provenance.cores",
 )

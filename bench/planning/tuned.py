@@ -15,7 +15,7 @@ from results import store
 from results.pools import ADAPTS, Pool
 from results.schema import RecordError, RunSpec, Scalar
 from results.selections import Choice, Cost, Selection, load_selection, unequal
-from results.spoken import many
+from results.spoken import many, thing
 from results.suites import Entry, Row, SuiteView, load_suite
 
 from ..engine.describe import adapts_of
@@ -160,8 +160,8 @@ def _chosen(choices: Sequence[Choice]) -> str:
         (one,) = choices
         several = ", one setting for all data sets" if _for_all(choices) else ""
         score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
-        things = {("pairs" if f.tokenizer else "images") if f.image_size else "texts" for f in one.finals}
-        return (f"chosen: {_setting(one)}{several}, on the validation {' and '.join(sorted(things))} of "
+        things = " and ".join(sorted({f"{thing(f.image_size, f.tokenizer)}s" for f in one.finals}))
+        return (f"chosen: {_setting(one)}{several}, on the validation {things} of "
                 f"{_listed(one.datasets)} ({score}"
                 f"{len(one.ties)} of {many(len(one.candidates), 'setting')} within one standard error)")
     groups: dict[str, list[str]] = {}
