@@ -66,7 +66,8 @@ def _accuracy(result: RunResult, path: Path, split: str) -> Iterator[str]:
     told = result.metrics.get(f"{split}.top1")
     if told is None and result.metrics.get(f"{split}.score") is not None:
         own = [(a.kind, a.path, a.sha256) for a in result.artifacts if a.path == path.name]
-        yield from (why for _, why in evidence.faults(path.parent, result.spec.phase, result.metrics, own).values()
+        yield from (why for _, why in evidence.faults(path.parent, result.spec.phase, result.metrics, own,
+                                                      result.dataset.metric if result.dataset else "top1").values()
                     if path.name in why)
         return
     try:

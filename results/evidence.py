@@ -28,6 +28,7 @@ FILE_BYTES, ARRAY_BYTES = 2**30, 2**28  # of a file and of one of its arrays; a 
 CLASSES = 2**24
 CONTRADICTED, UNPROVEN = "contradicted", "unproven"  # the two ways in which a number is not supported
 PLAIN, FOLDED = "noadapt", "folds"  # a split's own items scored once more: weights as stored; pairs within folds
+KINDS = {"": "classes", "regress": "numbers", "match": "ranks"}  # by the `task` that a file of predictions names
 SPLITS = {"tune": "val", "final": "test", "peek": "peek"}  # phase -> what its metrics are called
 
 
@@ -123,10 +124,11 @@ def unstored(phase: str, metrics: Mapping[str, float | None], kinds: Iterable[st
 
 
 def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
-           artifacts: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
+           artifacts: Sequence[tuple[str, str, str]], metric: str = "top1") -> dict[str, tuple[str, str]]:
     """split -> (CONTRADICTED or UNPROVEN, a sentence that names the file); empty when everything follows.
 
-    `artifacts` are (kind, path, sha256) as the record has them.
+    `artifacts` are (kind, path, sha256) as the record has them, `metric` what its data set is told in: a score's parts
+    must all be there, or leaving one out would leave the score unchecked.
     """
     found = {}
     for kind, name, digest in artifacts:
@@ -138,11 +140,13 @@ def faults(folder: Path, phase: str, metrics: Mapping[str, float | None],
         except PredictionError as error:
             found[split] = UNPROVEN, f"{folder.name}/{name}: {error}"
             continue
-        follows = {} if "task" in held else numbers(held["pred"], held["label"])
-        for metric, now in (follows | _scores(held, split, metrics)).items():
-            told = metrics.get(f"{split}.{metric}")
+        if (why := _unlike(held, split, metrics, metric)):
+            found[split] = CONTRADICTED, f"{why}: {folder.name}/{name}"
+            continue
+        for key, now in _follows(held, metric).items():
+            told = metrics.get(f"{split}.{key}")
             if told is not None and abs(told - now) > CLOSE:
-                found[split] = CONTRADICTED, (f"field 'metrics.{split}.{metric}' is {told:.6g}, but the predictions in "
+                found[split] = CONTRADICTED, (f"field 'metrics.{split}.{key}' is {told:.6g}, but the predictions in "
                                               f"{folder.name}/{name} give {now:.6g}")
                 break
     for split in unstored(phase, metrics, [kind for kind, _, _ in artifacts]):
@@ -167,13 +171,36 @@ def _beside(first: Array, second: Array) -> Array:
     return np.stack([first, second], 1)
 
 
-def _scores(held: Mapping[str, Array], split: str, metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """The parts of a score that the record has for this split, the score, and the number of items."""
-    own = scores.metric_of(key.removeprefix(f"{split}.") for key in metrics if key.startswith(f"{split}."))
-    found = {"n": float(len(held["pred"]))}
-    if own:
-        found |= scores.parts(own, held["pred"], held["label"])
-        found["score"] = scores.score(own, held["pred"], held["label"])
+def unlike(held: Mapping[str, Array], metric: str) -> str:
+    """Why these predictions are not what the metric is made of, or nothing."""
+    task, wanted = str(held.get("task", "")), scores.task_of(metric)
+    name = scores.NAMES.get(metric, metric)
+    have = KINDS.get(task, task)
+    return "" if task == wanted else f"its predictions are {have}, and {name} is made of {KINDS[wanted]}"
+
+
+def _unlike(held: Mapping[str, Array], split: str, metrics: Mapping[str, float | None], metric: str) -> str:
+    """Predictions of another kind, a score with a part missing, or one that the data set is not told in."""
+    if why := unlike(held, metric):
+        return why
+    own = {"score", *scores.PARTS[metric]} if scores.scored(metric) else set[str]()
+    told = {key.removeprefix(f"{split}.") for key, value in metrics.items()
+            if value is not None and key.startswith(f"{split}.")}
+    own -= {"accuracy"}  # is top-1 in a record
+    foreign = told & ({"score"}.union(*scores.PARTS.values()) - own - {"accuracy"})
+    lacking = own - told
+    return (f"field 'metrics.{split}.{min(lacking)}' is missing, a part of {scores.NAMES[metric]}" if lacking else
+            f"field 'metrics.{split}.{min(foreign)}' is none that a set told in {scores.NAMES.get(metric, metric)} has"
+            if foreign else "")
+
+
+def _follows(held: Mapping[str, Array], metric: str) -> dict[str, float]:
+    """What the predictions give: top-1 and its kin of classes, a score with its parts, the number of items."""
+    pred, label = held["pred"], held["label"]
+    found = {"n": float(len(pred))} | ({} if "task" in held else numbers(pred, label))
+    if scores.scored(metric):
+        found |= scores.parts(metric, pred, label)
+        found["score"] = scores.score(metric, pred, label)
     return found
 
 

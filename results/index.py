@@ -141,7 +141,9 @@ def _printable(error: RecordError) -> RecordError:
 def faults_of(body: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
     """What the stored predictions of a parsed record do not support: see `evidence.faults`."""
     artifacts = [(a["kind"], a["path"], a["sha256"]) for a in body["artifacts"]]
-    return faults(folder, body["phase"], body["metrics"], artifacts) if body["status"] == "ok" or artifacts else {}
+    metric = (body["dataset"] or {}).get("metric", "top1")
+    known = body["status"] == "ok" or artifacts
+    return faults(folder, body["phase"], body["metrics"], artifacts, metric) if known else {}
 
 
 def _scan(base: Path) -> Iterator[tuple[str, Stamp]]:

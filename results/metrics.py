@@ -123,15 +123,16 @@ def recompute(root: Path, write: bool = False,
 def of_file(held: dict[str, Array], prefix: str, record: RunResult) -> dict[str, float | None]:
     """Every metric of one file of predictions. Raises PredictionError where it lacks an array."""
     metric = record.dataset.metric if record.dataset else "top1"
+    if why := evidence.unlike(held, metric):
+        raise evidence.PredictionError(f"is no evidence: {why}")
     if str(held.get("task", "")) == "match":
         return matched(held["pred"], held["label"], prefix)
     if "task" in held:
         return measured(held["pred"], held["label"], prefix, metric)
     if any(name not in held for name in ARRAYS):
         raise evidence.PredictionError("cannot be read (KeyError)")
-    own = metric if f"{prefix}.score" in record.metrics else "top1"
     return metrics(held["pred"], held["label"], held["confidence"], held["nll"], prefix,
-                   f1=f"{prefix}.macro_f1" in record.metrics, metric=own)
+                   f1=f"{prefix}.macro_f1" in record.metrics, metric=metric)
 
 
 def records_below(root: Path) -> list[Path]:

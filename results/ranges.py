@@ -9,6 +9,8 @@ import math
 import sys
 from typing import Any
 
+from .scores import NAMES
+
 SLACK = 1e-9  # a sum of shares may pass 1 by a rounding
 SHARES = frozenset({"top1", "class_mean", "ece", "macro_f1", "majority", "chance", "se", "f1"})
 SIGNED = frozenset({"score", "mcc", "pearson", "spearman"})
@@ -98,6 +100,9 @@ def _spec(spec: dict[str, Any]) -> str:
 def _rest(body: dict[str, Any]) -> str:
     if body["test_passes"] < 0:
         return f"field 'test_passes' is {body['test_passes']!r}; it cannot be negative"
+    metric = (body["dataset"] or {}).get("metric", "top1")
+    if metric not in NAMES:
+        return f"field 'dataset.metric' is {metric!r}; known are {', '.join(NAMES)}"
     for artifact in body["artifacts"]:
         if artifact["bytes"] < 0:
             return f"field 'artifacts' has a file of {artifact['bytes']!r} bytes"

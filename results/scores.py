@@ -28,6 +28,14 @@ NAMES = {"top1": "accuracy", "class_mean": "mean per class", "mcc": "MCC", "f1_a
          "pearson_spearman": "r/rho", "rmean": "mean recall"}
 
 
+TASKS = {"pearson_spearman": "regress", "rmean": "match"}  # what predictions hold where they are no classes
+
+
+def task_of(metric: str) -> str:
+    """What a file of predictions says of itself that this metric is made of; "" of classes."""
+    return TASKS.get(metric, "")
+
+
 def scored(metric: str) -> bool:
     """Whether a card's metric is told as a score of its own."""
     return metric in PARTS

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from datasets import registry
+from datasets.card import DataError
+from datasets.own import note
 from methods.grammar import MethodError, from_record, parse
 from results import evidence, packs, pools
 from results.schema import Artifact, RunResult
@@ -39,7 +42,29 @@ def examine(path: Path, record: RunResult) -> Doubt:
     if record.test_passes != 1:
         return "refused", (f"test read {'twice' if record.test_passes == 2 else f'{record.test_passes} times'}: the "
                            "record says so (test_passes), and a final run reads it once")
+    if why := _card(record):
+        return "refused", why
     return _method(record, _files(path, record))
+
+
+def _card(record: RunResult) -> str:
+    """What the record says of its data set and the card here denies: numbers are read by the metric and by classes."""
+    if record.dataset is None:
+        return "it says nothing of its data set"
+    told, tested = record.dataset, record.metrics.get("test.n")
+    if told.standin != record.spec.standin:
+        return "false data: by its spec it ran on " + ("stand-ins" if record.spec.standin else "real data")
+    if tested is not None and told.test is not None and tested != told.test:
+        return f"score changed: {tested:.0f} items were tested, and its data set has {told.test}"
+    try:
+        card = registry.get(record.spec.dataset)
+    except DataError:
+        return ""  # somebody's folder that was never named here
+    for name in ("metric", "classes") if note.MARK in record.spec.dataset else ("metric", "classes", "title", "group"):
+        if getattr(told, name) != getattr(card, name):
+            return (f"false data: {name} of {record.spec.dataset} is {getattr(card, name)!r}, and "
+                    f"{getattr(told, name)!r} in the record")
+    return ""
 
 
 def _method(record: RunResult, found: Doubt) -> Doubt:

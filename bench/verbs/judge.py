@@ -36,6 +36,8 @@ from .verify import place, tested_again
 from .words import Verb, on_device
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..engine.where import Where
 
 ORDER = 140  # in the list of commands
@@ -142,12 +144,15 @@ def _device(where: Where) -> str:
     return torch.cuda.get_device_name() if where.device.startswith("cuda") else "cpu"
 
 
+Tested = tuple[str, "np.ndarray"]  # of a test list: its hash, its labels in its order
+
+
 class Images:
     """The images that a run says it used, beside those that lie here; each data set is looked at once."""
 
     def __init__(self, data: str | None, where: Where) -> None:
         self.data, self.where = data, where
-        self._known: dict[tuple[object, ...], tuple[str, str, dict[str, str]] | str | None] = {}
+        self._known: dict[tuple[object, ...], tuple[str, str, dict[str, Tested]] | str | None] = {}
 
     def differ(self, path: Path, record: RunResult) -> str:
         """Which images are others here; empty where all agree, or where none lie here."""
@@ -167,7 +172,7 @@ class Images:
             return f"other images: the training pixels of {spec.dataset} are others here (content_hash)"
         return self._tests(path, record, tests)
 
-    def _tests(self, path: Path, record: RunResult, ours: Mapping[str, str]) -> str:
+    def _tests(self, path: Path, record: RunResult, ours: Mapping[str, Tested]) -> str:
         for artifact in record.artifacts:
             split = evidence.split_of(artifact.kind, record.spec.phase)
             name = split.partition(":")[2].partition("@")[0]
@@ -176,13 +181,17 @@ class Images:
                 continue
             held = evidence.arrays(evidence.stored(path.parent, artifact.path, artifact.sha256),
                                    ("pred", "label", "items"), ("task",))
-            if str(held["items"]) != wanted:
+            if str(held["items"]) != wanted[0]:
                 return f"other images: the test list of {split} or its labels are others here"
+            if len(held["label"]) != len(wanted[1]) or abs(held["label"] - wanted[1]).max() > evidence.CLOSE:
+                return f"predictions replaced: the labels stored for {split} are not those of the data here"
         return ""
 
-    def _look(self, record: RunResult) -> tuple[str, str, dict[str, str]] | str | None:
-        """(hash of the training list, of its pixels, of every test list); a sentence where the data are others; None
-        where they are not here."""
+    def _look(self, record: RunResult) -> tuple[str, str, dict[str, Tested]] | str | None:
+        """(hash of the training list, of its pixels, of every test list with its labels); a sentence where the data are
+        others; None where they are not here."""
+        import numpy as np
+
         from datasets import registry
         from datasets.card import DataError
         from datasets.images import split_hash
@@ -198,8 +207,10 @@ class Images:
             if (other := _identity(record, root)) is not None:
                 return other or None
             train = open_data(cards[0], root, spec, ImageCache(checkout.CACHE)).train
-            tests = {"" if i == 0 else card.name: split_hash(list(card.items(card.place(root), "test")), root)
-                     for i, card in enumerate(cards)}
+            tests = {}
+            for i, card in enumerate(cards):
+                items = list(card.items(card.place(root), "test"))
+                tests["" if i == 0 else card.name] = split_hash(items, root), np.array([one.label for one in items])
             return split_hash(train.items, root), content_hash(train), tests
         except (DataError, OSError):
             return None

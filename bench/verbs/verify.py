@@ -148,7 +148,8 @@ def _files(path: Path, record: RunResult, wanted: Sequence[str] = KINDS) -> str:
 def _numbers(path: Path, record: RunResult) -> str:
     """Whether the record says what its stored predictions give; a sentence when it does not."""
     files = [(a.kind, a.path, a.sha256) for a in record.artifacts]
-    found = evidence.faults(path.parent, record.spec.phase, record.metrics, files)
+    metric = record.dataset.metric if record.dataset else "top1"
+    found = evidence.faults(path.parent, record.spec.phase, record.metrics, files, metric)
     return next((why for _, why in found.values()), "")
 
 
@@ -194,6 +195,8 @@ def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Found, 
     images = len(found.pred)
     if str(stored["items"]) != items or len(stored["pred"]) != images:
         return TestedAgain(False, "the test images are others, or in another order", images, images)
+    if not np.allclose(stored["label"], found.label, rtol=0, atol=CLOSE):
+        return TestedAgain(False, "the stored labels are not those of the data here", images, images)
     if isinstance(found, Numbers | Ranked):
         drift = float(np.abs(stored["pred"] - found.pred).max())
         score = record.metrics.get("test.score") or 0

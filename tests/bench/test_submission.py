@@ -103,12 +103,13 @@ def test_a_raised_score_with_untouched_predictions_is_refused(runs: Path) -> Non
     _only_first(runs, "refused", "score changed: the record says test.top1")
 
 
-def _as_labels(path: Path, whole: bool) -> None:
-    """Predictions that are the labels, with every number that follows; `whole`: confidence and loss, too."""
+def _as_labels(path: Path, whole: bool, forged: str = "pred") -> None:
+    """Predictions that are the labels, with every number that follows; `whole`: confidence and loss, too. Or labels
+    that are the predictions."""
     from results.metrics import metrics
 
     held = dict(np.load(path.with_suffix(".npz")))
-    held["pred"] = held["label"].copy()
+    held[forged] = held["pred" if forged == "label" else "label"].astype(held[forged].dtype)
     if whole:
         held["nll"] = -np.log(held["confidence"])
     stream = io.BytesIO()
@@ -126,6 +127,11 @@ def test_labels_in_place_of_predictions_are_refused(runs: Path) -> None:
 def test_labels_in_place_of_predictions_are_refused_by_scoring_when_every_number_fits(runs: Path) -> None:
     _as_labels(_first(runs), whole=True)
     _only_first(runs, "refused", "predictions replaced: scored again")
+
+
+def test_answers_in_place_of_labels_are_refused_by_the_data_when_every_number_fits(runs: Path) -> None:
+    _as_labels(_first(runs), whole=True, forged="label")
+    _only_first(runs, "refused", "the labels stored for test are not those of the data here")
 
 
 def test_an_adapter_of_another_run_is_refused(runs: Path) -> None:
