@@ -264,9 +264,9 @@ def spread_of(values: Sequence[float]) -> float:
 
 
 def _chance(lens: _Lens, run: int) -> float | None:
-    """The better of guessing and of the most frequent class, as far as the record knows; of a correlation 0."""
+    """The better of guessing and of the most frequent class, as far as the record knows; 0 of correlations, recalls."""
     if lens.column is not None and not lens.column.answered:
-        return None if lens.column.metric in ("f1_acc", "rmean") else 0.0
+        return None if lens.column.metric == "f1_acc" else 0.0  # equal embeddings find nothing, as ties count against
     classes = lens.classes[run]
     if classes != classes:
         classes = (lens.column.classes if lens.column else None) or 0

@@ -41,7 +41,8 @@ def memory(world: World) -> Table:
                  for i, row in enumerate(world.rows))
     words = ("kept for backward: bytes of unique storages that autograd keeps during one training step, parameters "
              "excluded, at their peak; the same on every device",
-             "median (least–most) over data sets where they differ, as heads grow with classes",
+             "median (least–most) over data sets where they differ, as heads grow with classes"
+             f"{' and texts with their length' if world.thing != 'image' else ''}",
              "–: not measured, never 0", *legend_of(body, rules.LEGEND))
     return Table(f"{world.key}-memory", title_of(world, "Memory and parameters"), batch(world), tuple(header), body,
                  words, (), frozenset(range(len(name_header(world)), len(header))), world.rows)

@@ -76,10 +76,11 @@ def stars(world: World, rows: Sequence[Row], points: Sequence[Point]) -> list[bo
 
 
 def _above_chance(world: World, row: Row, point: Point) -> bool:
-    """Whether the interval of the mean lies above the mean of constant answers, as far as these are known."""
+    """Whether the interval of the mean lies above the mean of constant answers; where one is not known, nothing does.
+    """
     levels = [world.grid.cell(row, column).chance for column in world.columns]
     known = [level for level in levels if level is not None]
-    return point.low is not None and (len(known) < len(levels) or point.low > 100 * fmean(known))
+    return point.low is not None and len(known) == len(levels) and point.low > 100 * fmean(known)
 
 
 def _better(world: World, one: tuple[Row, Point], other: tuple[Row, Point]) -> bool:

@@ -48,7 +48,9 @@ def summary(world: World) -> Table:
         done = sum(c.complete for c in cells)
         ours = [c for c in cells if c.state == "ok"]
         idle = sum("chance" in c.signs for c in ours)
-        line += [Field(f"{done}/{len(cells)}", done), Field(f"{idle} of {len(ours)}" if ours else "–", idle)]
+        known = sum(c.chance is not None for c in ours)
+        told = f"{idle} of {known}" + (" known" if known < len(ours) else "")
+        line += [Field(f"{done}/{len(cells)}", done), Field(told if known else "–", idle)]
         body.append((*line, versus(world, row), *([apart.get(key_of(row), Field(""))] if apart else []),
                      *([Field(world.pool(row))] if pooled else []),
                      *([Field(row.budget or "none")] if budget else []), *provenance.fields(world, row)))

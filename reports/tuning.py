@@ -30,6 +30,7 @@ from results.selections import (
     unequal,
 )
 from results.strict import short_hash
+from results.suites import Row
 
 from . import fields, rules
 from .cells import RowKey
@@ -70,22 +71,32 @@ def _tuning(world: World, selection: Selection | None) -> Table | None:
         scores = [c.chosen.score for c in choices]
         val = fmean(s for s in scores if s is not None) if scores and None not in scores else None
         complete = world.grid.complete(row, world.columns)
-        test = fmean(world.grid.cell(row, c).mean for c in world.columns) if complete else None
+        test = _on_the_same(world, row, choices) if complete else None
         gap = None if val is None or test is None else val - test
-        ties = fmean(len(c.ties) for c in choices)
+        aside = any(c.score is None for choice in choices if choice.cost is not None for c in choice.candidates)
+        ties = None if aside else fmean(len(c.ties) for c in choices)
         efforts = sorted({c.effort.text(len(c.candidates)) for c in choices})
         body.append((*names(world, row), Field("; ".join(efforts)), Field(", ".join(sorted({c.rule for c in choices}))),
-                     Field(f"{ties:.1f}", ties), _share(val), _share(test),
+                     Field("–") if ties is None else Field(f"{ties:.1f}", ties), _share(val), _share(test),
                      Field("–") if gap is None else Field(fields.points(gap), 100 * gap)))
     if not body:
         return None
-    header = (*name_header(world), "Budget", "Rule", "Tied settings", "Val of the chosen", "Test", "Val − test")
-    words = ("tied settings: within one standard error of the best on val, mean over data sets",
+    header = (*name_header(world), "Budget", "Rule", "Tied settings", "Val of the chosen", "Test there", "Val − test")
+    words = ("tied settings: within one standard error of the best on val, mean over data sets; –: some were "
+             "set aside before the end", "test there: mean of the data sets that were searched",
              "val of the chosen setting is the best of several and therefore optimistic")
     first = len(name_header(world)) + 2
     problem = unequal(every)
     return Table(f"{world.key}-tuning", title_of(world, "Tuning"), "Top-1 in percent; settings chosen on val alone.",
                  header, tuple(body), words, (problem,) if problem else (), frozenset(range(first, first + 4)))
+
+
+def _on_the_same(world: World, row: Row, choices: Sequence[Choice]) -> float | None:
+    """The mean of test over the data sets on which each choice was made, as val is; None where one is no column."""
+    columns = {c.name: c for c in world.columns}
+    if any(name not in columns for choice in choices for name in choice.datasets):
+        return None
+    return fmean(fmean(world.grid.cell(row, columns[name]).mean for name in choice.datasets) for choice in choices)
 
 
 def _choices(world: World, selection: Selection, row: RowKey) -> Iterator[Choice]:

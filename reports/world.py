@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from results.pools import ADAPTS, ENSEMBLED, POOLS, Pool, told
-from results.spoken import thing
+from results.spoken import thing, word
 from results.suites import Column, Row
 
 from . import rules
@@ -168,8 +168,9 @@ def worlds(grid: Grid, predictions: Predictions, across: bool = False) -> list[W
         world = World(grid, standin, columns, rows, {}, {}, (), tuple(c for c in every if c not in columns), across)
         apart = {*world.foreign, *world.elsewhere, *world.stale}
         if scored := [c.title for c in columns if not c.answered]:
-            found.append(replace(world, problems=(f"no ranks and no comparisons: {', '.join(scored)} have scores that "
-                                                  "no answer is right or wrong for",)))
+            have = word(len(scored), "has a score that is", "have scores that are")
+            found.append(replace(world, problems=(f"no ranks and no comparisons: {', '.join(scored)} {have} no mean "
+                                                  "over items",)))
             continue
         for other in dict.fromkeys(filter(None, map(world.reference, rows))):
             same = [r for r in rows if r != other and r.backbone == other.backbone and r not in apart]

@@ -187,12 +187,19 @@ def _protocol(spec: RunSpec) -> tuple[str, ...]:
     """The protocol part by part, as captions print it."""
     decay = {"matrices": "", "timm": " (decay: timm's rule)", "all": " (decay: every weight)"}[spec.decay]
     return (f"{many(spec.epochs, 'epoch')}", f"batch {spec.batch_size}", spec.optimizer + decay,
-            f"{spec.schedule} schedule", spec.precision, f"{spec.image_size} pixels" if spec.image_size else "texts",
+            f"{spec.schedule} schedule", spec.precision, _sizes(spec),
             f"normalisation {spec.normalise}"
             + (f", heads that start from seed {spec.head_seed}" if spec.head_seed is not None else "")
             + (", heads that start from class names" if spec.zero_shot else "")
             + (f", {spec.loss} loss" if spec.loss else "")
             + (f", batch norms in {spec.batch_norm} mode" if spec.batch_norm != "method" else ""))
+
+
+def _sizes(spec: RunSpec) -> str:
+    tokens = f"{spec.text_length} tokens" if spec.text_length else ""
+    if not spec.image_size:
+        return f"texts cut at {tokens}"
+    return f"{spec.image_size} pixels" + (f" and {tokens}" if tokens else "")
 
 
 def protocols_of(runs: Iterable[tuple[str, RunSpec]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 from methods.grammar import MethodError, parse
 from results import store
@@ -162,12 +163,33 @@ def _chosen(choices: Sequence[Choice]) -> str:
         score = "" if one.chosen.score is None else f"{100 * one.chosen.score:.1f} % there; "
         things = " and ".join(sorted({f"{thing(f.image_size, f.tokenizer)}s" for f in one.finals}))
         return (f"chosen: {_setting(one)}{several}, on the validation {things} of "
-                f"{_listed(one.datasets)} ({score}"
-                f"{len(one.ties)} of {many(len(one.candidates), 'setting')} within one standard error)")
+                f"{_listed(one.datasets)} ({score}{_tied(one)}{_edge(one)})")
     groups: dict[str, list[str]] = {}
     for choice in choices:
         groups.setdefault(_setting(choice), []).extend(f.dataset for f in choice.finals)
     return "chosen for each data set: " + "; ".join(f"{what} on {_listed(sets)}" for what, sets in groups.items())
+
+
+def _tied(choice: Choice) -> str:
+    """How many settings validation could not tell apart; of a pruned study that is known of those that ended alone."""
+    aside = sum(c.score is None for c in choice.candidates) if choice.cost is not None else 0
+    every = many(len(choice.candidates), "setting")
+    return f"{aside} of {every} set aside before the end" if aside else \
+        f"{len(choice.ties)} of {every} within one standard error"
+
+
+def _edge(choice: Choice) -> str:
+    """Numbers that were chosen at the edge of what was searched: the best may lie beyond."""
+    found = []
+    for name, value in choice.chosen.config.items():
+        tried = sorted({float(v) for c in choice.candidates if _number(v := c.config.get(name))})
+        if len(tried) > 2 and _number(value) and float(value) in (tried[0], tried[-1]):
+            found.append(f"; {name} at the edge of {tried[0]:g} to {tried[-1]:g}, all that was searched")
+    return "".join(found)
+
+
+def _number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _setting(choice: Choice) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results import evidence, store
+from results import evidence, scores, store
 from results.schema import RecordError, RunResult
 from results.spoken import many, word
 
@@ -124,9 +124,16 @@ def _published(record: RunResult) -> str:
     """What can be said of a committed run whose numbers follow."""
     how = again(record)
     words = f"git checkout {how.commit} && {how.command}" if how.command else "; ".join(how.told)
-    top1 = 100 * (record.metrics.get("test.top1") or 0)
-    return (f"its numbers follow from its stored predictions (test top-1 {top1:.2f} %); its trained weights are not "
+    return (f"its numbers follow from its stored predictions ({_score(record)}); its trained weights are not "
             f"published, so nothing can be tested again: to make it again, {words}")
+
+
+def _score(record: RunResult) -> str:
+    """What the tables tell of it."""
+    metric = record.dataset.metric if record.dataset else "top1"
+    if scores.scored(metric):
+        return f"test {scores.NAMES[metric]} {100 * (record.metrics.get('test.score') or 0):.2f}"
+    return f"test top-1 {100 * (record.metrics.get('test.top1') or 0):.2f} %"
 
 
 def _files(path: Path, record: RunResult, wanted: Sequence[str] = KINDS) -> str:
@@ -199,14 +206,12 @@ def _compare(record: RunResult, stored: Mapping[str, np.ndarray], found: Found, 
         return TestedAgain(False, "the stored labels are not those of the data here", images, images)
     if isinstance(found, Numbers | Ranked):
         drift = float(np.abs(stored["pred"] - found.pred).max())
-        score = record.metrics.get("test.score") or 0
         return TestedAgain(drift <= CLOSE, f"{many(images, 'answer')} {word(images, 'differs', 'differ')} by "
-                           f"{drift:.1e} at most (test score {score:.4f})",
+                           f"{drift:.1e} at most ({_score(record)})",
                            int((np.abs(stored["pred"] - found.pred) > CLOSE).sum()), images)
     same = int((stored["pred"] == found.pred).sum())
     drift = float(np.abs(stored["margin"] - found.margin).max())
     words = f"{same} of {many(images, 'prediction')} {word(same, 'is', 'are')} the same, margins differ by " \
             f"{drift:.1e} at most"
-    top1 = record.metrics.get("test.top1")
-    return TestedAgain(same == images and drift <= CLOSE, f"{words} (test top-1 {100 * (top1 or 0):.2f} %)",
+    return TestedAgain(same == images and drift <= CLOSE, f"{words} ({_score(record)})",
                        images - same, images)

@@ -14,7 +14,7 @@ from bench.planning.standing import named, protocols_of
 from bench.suites import find
 from results import store
 from results.schema import RunSpec, Scalar
-from results.selections import Candidate, Choice, Effort, Selection
+from results.selections import Candidate, Choice, Cost, Effort, Selection
 from results.suites import SuiteView
 from tests.reports import fakes
 
@@ -37,6 +37,17 @@ def test_one_choice_for_all_data_sets_says_setting_score_and_ties(tmp_path: Path
     assert view.rows[0].note == (
         "chosen: lr=0.005, pace.weight=0.05, one setting for all data sets, on the validation images of dtd and digits "
         "(82.5 % there; 1 of 2 settings within one standard error)")
+
+
+def test_settings_set_aside_and_an_edge_of_the_search_are_said(tmp_path: Path) -> None:
+    tried = tuple(Candidate(i, {"lr": lr}, score, 0.01, 10)
+                  for i, (lr, score) in enumerate(((1e-3, None), (3e-3, None), (1e-2, 0.8))))
+    one = replace(_choice("lora", ("dtd",), {}), winner=2, ties=(2,), candidates=tried, cost=Cost(7, 12))
+    assert _view(tmp_path, one).rows[0].note.endswith(
+        "(80.0 % there; 2 of 3 settings set aside before the end; lr at the edge of 0.001 to 0.01, all that was "
+        "searched)")
+    inside = replace(one, winner=1, candidates=tuple(replace(c, score=0.8) for c in tried), cost=None)
+    assert _view(tmp_path, inside).rows[0].note.endswith("1 of 3 settings within one standard error)")
 
 
 def test_a_choice_made_on_texts_says_texts(tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from reports import cli, effects, spread
-from results.selections import Candidate, Choice, Effort, Selection, Study, Trial, Trials, save_selection, save_trials
+from results.selections import (
+    Candidate,
+    Choice,
+    Cost,
+    Effort,
+    Selection,
+    Study,
+    Trial,
+    Trials,
+    save_selection,
+    save_trials,
+)
 from results.suites import Column, save_suite
 from tests.reports import fakes
 from tests.reports.test_leaderboard import table
@@ -157,7 +168,7 @@ def test_a_tuned_suite_says_budget_rule_ties_and_how_far_val_was_from_test(tmp_p
     page = build(tmp_path, columns_of("shift")[:1], {"id": "In distribution"}, name="demo-tuned")
     row = table(page, "#### Tuning (STAND-IN")["lora"]
     assert (row["Budget"], row["Rule"]) == ("3 configurations by grid on val", "best_val")
-    assert (row["Tied settings"], row["Val of the chosen"], row["Test"], row["Val − test"]) == (
+    assert (row["Tied settings"], row["Val of the chosen"], row["Test there"], row["Val − test"]) == (
         "2.0", "62.0", "50.0", "+12.0")
     assert table(page, "#### Tuning (STAND-IN")["adapter"]["Budget"].startswith("5 configurations allowed, 3 tried")
     assert "- the budgets differ: " in page
@@ -173,3 +184,14 @@ def test_peeking_is_measured_apart_and_fills_no_cell(tmp_path: Path) -> None:
     found = table(page, "#### What peeking at test would have gained (STAND-IN")["lora"]
     assert (found["Runs"], found["Last epoch"], found["Best epoch"], found["Gain"]) == ("1", "50.0", "53.0", "+3.0")
     assert found["Most on"] == "ImageNet (+3.0)"
+
+
+def test_val_is_held_against_test_of_the_sets_that_were_searched_alone(tmp_path: Path) -> None:
+    method, backbone, _ = LORA
+    candidates = (Candidate(0, {}, None, None, 10), Candidate(1, {}, 0.62, 0.03, 10))
+    choice = Choice(method, backbone, ("imagenet1k",), EFFORT, "best_val", 1, (1,), candidates, (), Cost(3, 4))
+    save_selection(Selection("demo", (choice,)), tmp_path / "selections")
+    page = build(tmp_path, columns_of("shift"), {"id": "In distribution", "ood": "Shifted"}, name="demo-tuned")
+    row = table(page, "#### Tuning (STAND-IN")["lora"]
+    assert row["Test there"] == "50.0", "the shifted sets, 40.0 and 10.0, were not searched"
+    assert row["Tied settings"] == "–", "what was set aside before the end may have been as good"

@@ -80,4 +80,4 @@ def test_a_mean_of_recalls_shows_their_sum_beside_it(suite: SuiteView, tmp_path:
     one = replace(suite, columns=(column,), entries=(Entry(run.id, "flickr30k", "lora", fakes.BACKBONE, 0),))
     records = read(tmp_path, index=False)
     cell = grid(one, records, records.by_run()).cell(one.rows[0], column)
-    assert fields.accuracy(cell).text.startswith("50.0 [48.0, 52.0], RSUM 300.0") and cell.chance is None
+    assert fields.accuracy(cell).text.startswith("50.0 [48.0, 52.0], RSUM 300.0") and cell.chance == 0
