@@ -29,6 +29,7 @@ from .known import decodes as decodes
 from .known import family as family
 from .known import is_text as is_text
 from .known import plain as plain
+from .known import tower_of as tower_of
 from .located import Weights as Weights
 from .located import both
 from .located import find_weights as find_weights
@@ -80,15 +81,15 @@ def completed(name: str, folder: Path | None) -> str:
         return halves.joined(image, completed(text, folder))
     if not is_text(name) or folder is None or name in packaged.TEXT_WHEELS or name in SHIPPED_TEXT:
         return name
-    from methods import hf
+    from .textfolder import described
 
     try:
-        found = hf.described(folder if folder.is_dir() else folder.parent)
+        found = described(folder if folder.is_dir() else folder.parent)
         own, suffix = plain(name), DECODER if decodes(name) else ""
         if own in towers.USUAL and own != found.kind:
             raise towers.TowerError(f"{folder.name}/ holds a tower of kind {found.kind!r}, not {own!r}; say "
                                     f"--backbones {found.kind}")
-        if own not in towers.USUAL and towers.tower(own) != found:
+        if own not in towers.USUAL and tower_of(own) != found:
             raise towers.TowerError(f"{folder.name}/ holds {towers.spelled(found)!r}, not {own!r}; say --backbones "
                                     f"{found.kind}{suffix}, which takes what the folder says")
     except towers.TowerError as error:
@@ -98,7 +99,7 @@ def completed(name: str, folder: Path | None) -> str:
 
 def longest(name: str) -> int:
     """How many tokens of a text a tower reads: it has no more positions; of T5, whose positions are relative, any."""
-    one = towers.tower(plain(halves.text_of(name)))
+    one = tower_of(name)
     return sys.maxsize if one.kind == "t5" else one.positions
 
 
@@ -122,10 +123,11 @@ def _file_problem(name: str, file: Path, sha256: str) -> str:
     from .pretrained import PretrainedError, fitted
 
     try:
+        given = _text_tensors(name, file) if is_text(name) else {}  # first, for it says whether to build at all
         with torch.device("meta"):
             model = create(name)
         if is_text(name):
-            _text_state(name, file, model)
+            _text_state(name, file, given, model)
         else:
             fitted(file, model, name)
     except (BackboneError, PretrainedError) as error:
@@ -147,7 +149,7 @@ def check_name(name: str) -> None:
         return
     if is_text(name):
         try:
-            if towers.tower(plain(name)).kind != "t5" and decodes(name):
+            if tower_of(name).kind != "t5" and decodes(name):
                 raise towers.TowerError(f"only t5 has a decoder here, not {plain(name)!r}; leave {DECODER} out")
         except towers.TowerError as error:
             raise BackboneError(str(error)) from None
@@ -168,18 +170,20 @@ def check_name(name: str) -> None:
                                                                          "; name it without a tag"))
 
 
-def _text_state(name: str, file: Path, model: nn.Module) -> dict[str, Any]:
+def _text_tensors(name: str, file: Path) -> dict[str, Any]:
+    from .textfolder import tensors
+
+    return tensors(file, tower_of(name))
+
+
+def _text_state(name: str, file: Path, given: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     """A text checkpoint's tensors under the model's names. Raises BackboneError where one is lacking, odd or of
     another shape. Those in this repository have these names already."""
-    from methods import hf
+    from .textfolder import state
 
     try:
-        from methods import t5
-
-        read = t5.renamed if decodes(name) else hf.renamed
-        given = hf.tensors(file)
-        found = {k: v.float() for k, v in given.items()} if name in SHIPPED_TEXT else read(
-            given, towers.tower(plain(name)))
+        found = {k: v.float() for k, v in given.items()} if name in SHIPPED_TEXT else state(
+            given, tower_of(name), model, file, decodes(name))
     except towers.TowerError as error:
         raise BackboneError(f"{file.parent.name}/ does not fit backbone {name!r}: {error}") from None
     for key, own in model.state_dict().items():
@@ -291,7 +295,8 @@ def load(name: str, weights: Weights, drop_path: float = 0.0, size: int = 0) -> 
     model, adjusted = create(name, drop_path, size), ""
     if is_text(name):
         if weights.file is not None:
-            model.load_state_dict(_text_state(name, weights.file, model))
+            given = _text_tensors(name, weights.file)
+            model.load_state_dict(_text_state(name, weights.file, given, model))
             if decodes(name):
                 from .wording import spoken
 

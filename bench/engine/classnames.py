@@ -30,6 +30,7 @@ from . import backbones
 from .backbones import BackboneError
 from .halves import text_of
 from .stored import open_pair
+from .textfolder import described, state, tensors
 from .wording import Wording, file_hash
 from .zeroshot import ClassHead
 
@@ -54,26 +55,42 @@ class Source:
 def of_folder(folder: Path) -> Source:
     """CLIP's. Raises BackboneError for a folder that holds no whole CLIP."""
     try:
-        tower = hf.described(folder)
+        tower = described(folder)
         if tower.kind != "clip_text":
             raise towers.TowerError(f"{folder.name}/ holds a tower of kind {tower.kind!r}, which no pictures were "
                                     f"trained with; {FULL}")
-        given = hf.tensors(hf.weights_in(folder))
-        state = hf.renamed(given, tower)
+        file = hf.weights_in(folder)
+        given = tensors(file, tower)
+        model = text.built(tower)
+        model.load_state_dict(state(given, tower, model, file))
     except towers.TowerError as error:
         raise BackboneError(str(error)) from None
     held = {name: _float(given, name, folder) for name in ("text_projection.weight", "visual_projection.weight",
                                                            "logit_scale")}
-    model = text.built(tower)
-    model.load_state_dict(state)
     model.eval()
     onto = held["text_projection.weight"]  # (E, width)
+    words = Wording(folder / "tokenizer.json", tower.pad)
+    _check_projections(held, tower, folder)
+    if tower.positions < words.least(two=False):
+        raise BackboneError(f"config.json of {folder.name}/ says max_position_embeddings {tower.positions}, and a text "
+                            f"takes {words.least(two=False)} tokens at least; {FULL}")
 
     def embed(ids: Tensor) -> Tensor:
         return model.forward_head(model.forward_features(ids), pre_logits=True) @ onto.T
 
-    return Source(embed, Wording(folder / "tokenizer.json", tower.pad), tower.positions,
+    return Source(embed, words, tower.positions,
                   held["visual_projection.weight"], None, float(held["logit_scale"]), folder.resolve().name)
+
+
+def _check_projections(held: dict[str, Tensor], tower: towers.Tower, folder: Path) -> None:
+    """Both end in one room, and hold numbers. Raises BackboneError."""
+    onto, shown, scale = held.values()
+    fits = onto.ndim == shown.ndim == 2 and onto.shape == (len(shown), tower.width) and scale.numel() == 1
+    odd = [name for name, value in held.items() if not bool(value.isfinite().all())]
+    if odd or not fits:
+        raise BackboneError(f"the weights of {folder.name}/ hold " + (
+            f"numbers that no weight can be (NaN or infinite) in {odd[0]}; fetch them again" if odd else
+            f"projections of shapes {tuple(onto.shape)} and {tuple(shown.shape)} that do not go together; {FULL}"))
 
 
 def _float(given: dict[str, Tensor], name: str, folder: Path) -> Tensor:

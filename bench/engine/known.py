@@ -67,6 +67,18 @@ def is_text(name: str) -> bool:
     return towers.is_tower(plain(name))
 
 
+def tower_of(name: str) -> towers.Tower:
+    """The text tower of a name, or of a pair's second half. Raises TowerError where its numbers can be none."""
+    full = plain(halves.text_of(name))
+    try:
+        found = towers.tower(full)
+    except ZeroDivisionError:
+        found = None
+    if found is None or min(found.width, found.heads, found.hidden) < 1:
+        raise towers.TowerError(f"{full!r} is no text tower: its width and its heads are at least 1")
+    return found
+
+
 def decodes(name: str) -> bool:
     """Whether a backbone answers by a decoder."""
     return towers.is_tower(name) and name.endswith(DECODER)

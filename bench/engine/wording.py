@@ -45,6 +45,20 @@ class Wording:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
+    @property
+    def largest(self) -> int:
+        """The largest number that a token has."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    def number(self, token: str) -> int | None:
+        """A token's number, in the vocabulary or beside it; None where it is in neither."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def least(self, two: bool) -> int:
+        """Tokens at least that a text takes, or two of them: the marks around, and one token of each."""
+        return int(self._tokenizer.num_special_tokens_to_add(two)) + 1 + two
+
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Tokens of each text, marks included, uncut."""
         self._tokenizer.no_padding()

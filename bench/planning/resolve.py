@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets import registry
-from datasets.card import Card, DataError
+from datasets.card import Card, DataError, Text
 from datasets.own import note
 from methods.catalog import Scalar
 from methods.faults import lacking
@@ -221,17 +221,46 @@ def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, 
                           "say a smaller one or leave it out"])
     if not found.data.get(card.name):  # nothing of the inputs is looked at
         return fixed | {"text_length": length or min(LONGEST, most)}
-    from datasets.standins import write as write_standin
-
     try:
         file = backbones.tokenizer_file(model, found.weights[model].file)
         if found.standins and not length:  # how long the texts are must be known, so they are written now
-            write_standin(card.name, found.data_root)
+            _write(card, found)
         asks = card.name if backbones.decodes(model) else ""
         own = length or min(most, _length(card.name, card.place(found.data_root), file, asks))
-        return fixed | {"text_length": own, "tokenizer": file_hash(file)}
+        digits = file_hash(file)
+        if own < _least(file, digits, True) and (problem := _too_short(found, model, card, file, own, length)):
+            raise UsageError([problem])
+        return fixed | {"text_length": own, "tokenizer": digits}
     except (backbones.BackboneError, DataError) as error:
         raise UsageError([str(error)]) from None
+
+
+@cache
+def _least(file: Path, digits: str, two: bool) -> int:
+    """Tokens at least that a tokenizer, whose hash is `digits`, makes of a text, or of two."""
+    return Wording(file, 0).least(two)
+
+
+def _too_short(found: Resolved, model: str, card: Card, file: Path, own: int, length: int) -> str:
+    """What is wrong where a text has no room for the marks around it and a token, or nothing: two texts need more."""
+    if found.standins:
+        _write(card, found)
+    first = card.items(card.place(found.data_root), "trainval")[0].image
+    two = isinstance(first, Text) and first.b is not None and not backbones.decodes(model)
+    least = _least(file, file_hash(file), two)
+    if own >= least:
+        return ""
+    what = (f"a text of {card.name} takes {least} tokens at least: the marks that the backbone's tokenizer puts around "
+            f"it, and one of {'each of its two parts' if two else 'its own'}")
+    return (f"text_length={length} is too short for backbone {model!r}: {what}; say {least} or more, or leave it out"
+            if length else
+            f"backbone {model!r} reads {own} tokens at most, which is too short: {what}; use another backbone")
+
+
+def _write(card: Card, found: Resolved) -> None:
+    from datasets.standins import write
+
+    write(card.name, found.data_root)
 
 
 @cache
