@@ -60,8 +60,8 @@ def test_a_run_on_pairs_tells_recalls_that_follow_from_its_ranks(at: Path, tmp_p
     assert str(held["task"]) == "match" and held["pred"].shape == held["rank_of_text"].shape == (24,)
     assert list(recompute(tmp_path / "runs")) == []
     kept = [(a.kind, a.path, a.sha256) for a in found.artifacts]
-    assert evidence.faults(path.parent, "final", told, kept) == {}
-    wrong = evidence.faults(path.parent, "final", told | {"test.score": 0.99}, kept)
+    assert evidence.faults(path.parent, "final", told, kept, "rmean") == {}
+    wrong = evidence.faults(path.parent, "final", told | {"test.score": 0.99}, kept, "rmean")
     assert wrong["test"][0] == evidence.CONTRADICTED and "test.score" in wrong["test"][1]
     changed = replace(found, metrics=told | {"test.image_r5": 0.99})
     ranks = path.with_suffix(".npz").read_bytes()
@@ -92,8 +92,9 @@ def test_a_set_with_folds_is_ranked_within_each_of_them_too(at: Path, tmp_path: 
     assert told["test:folds.image_r1"] == pytest.approx((alone["pred"] < 1).mean())
     assert str(alone["items"]) == str(among["items"]) and list(recompute(tmp_path / "runs")) == []
     kept = [(a.kind, a.path, a.sha256) for a in found.artifacts]
-    assert evidence.faults(path.parent, "final", told, kept) == {}
-    assert "test:folds" in evidence.faults(path.parent, "final", told | {"test:folds.score": 0.99}, kept)
+    assert evidence.faults(path.parent, "final", told, kept, "rmean") == {}
+    assert "test:folds" in evidence.faults(path.parent, "final", told | {"test:folds.score": 0.99}, kept,
+                                            "rmean")
     tuned = run(replace(tiny_pairs.spec("lora", at, epochs=1), phase="tune"), at, tmp_path)
     assert "val.score" in tuned.metrics and not any("folds" in name for name in tuned.metrics)
 
