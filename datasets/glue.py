@@ -124,7 +124,7 @@ def items(root: Path, split: str, name: str, problems: Problems | None = None) -
 
 
 def remarks(root: Path, name: str) -> list[str]:
-    """The rows that are passed over because they have too few fields, as published."""
+    """The rows that are passed over because they have too few fields, as published, and the empty lines."""
     parts = ("train", "dev_matched", "dev_mismatched") if TASKS[name].rule == "genres" else ("train", "dev")
     return [told for part in parts for told in _table(root, name, part).remarks(f"{part}.tsv")]
 

@@ -69,7 +69,7 @@ def _table(base: Path, name: str, part: str) -> Table:
 
 
 def remarks(root: Path, name: str) -> list[str]:
-    """The rows that are passed over because they are empty, as published."""
+    """The lines that are passed over because they are empty, as published."""
     base = PACKAGE.base(root, layout(name))
     return [told for part in ("train", "test") for told in _table(base, name, part).remarks(f"{part}.tab")]
 

@@ -36,18 +36,24 @@ class Table(NamedTuple):
 
     items: tuple[Item, ...]
     faults: tuple[str, ...]  # sentences with file and line
-    passed: tuple[int, ...]  # lines that are passed over: empty ones, and those of too few fields where `gaps` says so
+    empty: tuple[int, ...] = ()  # lines, which are passed over
+    short: tuple[int, ...] = ()  # lines of too few fields, which are passed over where `gaps` says so
 
     def remarks(self, name: str) -> list[str]:
-        """A sentence about the lines that are passed over, if any are; `name`: of the file."""
-        count = len(self.passed)
-        some = ", ".join(map(str, self.passed[:5])) + (" ..." if count > 5 else "")
-        return [f"{count} row{'s' if count > 1 else ''} of {name} with too few fields {'are' if count > 1 else 'is'} "
-                f"passed over, at line {some}"] if count else []
+        """A sentence about each kind of lines that are passed over, if any are; `name`: of the file."""
+        return [*_passed(self.short, "row", f"of {name} with too few fields"),
+                *_passed(self.empty, "empty line", f"of {name}")]
+
+
+def _passed(lines: Sequence[int], what: str, where: str) -> list[str]:
+    count = len(lines)
+    some = ", ".join(map(str, lines[:5])) + (" ..." if count > 5 else "")
+    return [f"{count} {what}{'s' if count > 1 else ''} {where} {'are' if count > 1 else 'is'} passed over, at line "
+            f"{some}"] if count else []
 
 
 def table(file: Path, form: Form, layout: str) -> Table:
-    """The parsed file. Raises DataError where it is missing or no text, or lacks a column."""
+    """The parsed file. Raises DataError where it is missing, empty or no text, or has not each column once."""
     try:
         found = file.stat()
     except OSError:
@@ -66,18 +72,22 @@ def _parsed(file: Path, form: Form, layout: str, size: int, changed: int) -> Tab
 
 def parse(data: bytes, path: Path, file: Path, form: Form, layout: str) -> Table:
     """The table in these bytes, which lie at `path` or, of an archive, within `file`. Raises DataError as `table`."""
+    if not data.removeprefix(BOM):
+        raise DataError(f"{path} is empty; expected there: {layout}")
     lines = _lines(data, path)
     header = form.header or tuple(lines[0].split("\t"))
-    absent = [name for name in (*form.texts, form.label) if name not in header]
-    if absent:
-        raise DataError(f"{path}:1: there is no column {absent[0]!r}; its columns are {', '.join(header)}; expected "
-                        f"there: {layout}")
-    items, faults, passed = [], [], []
+    for name in (*form.texts, form.label):
+        if (count := header.count(name)) != 1:
+            told = f"{count} columns are called" if count else "there is no column"
+            raise DataError(f"{path}:1: {told} {name!r}; its columns are {', '.join(header)}; expected there: {layout}")
+    items, faults = [], []
+    empty: list[int] = []
+    short: list[int] = []
     start = 0 if form.header else 1 + form.after
     for number, line in enumerate(lines[start:], start + 1):
         fields = line.split("\t")
         if not line or (form.gaps and len(fields) < len(header)):
-            passed.append(number)
+            (short if line else empty).append(number)
             continue
         try:
             items.append(_item(fields, header, form, f"{path.stem}:{number}", file))
@@ -85,7 +95,7 @@ def parse(data: bytes, path: Path, file: Path, form: Form, layout: str) -> Table
             faults.append(f"{path}:{number}: {error}")
     if not items and not faults:
         faults.append(f"{path} holds no rows; expected there: {layout}")
-    return Table(tuple(items), tuple(faults), tuple(passed))
+    return Table(tuple(items), tuple(faults), tuple(empty), tuple(short))
 
 
 def _lines(data: bytes, path: Path) -> list[str]:

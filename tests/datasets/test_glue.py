@@ -118,6 +118,10 @@ def test_a_short_row_of_qqp_is_named_and_passed_over_and_no_other(tmp_path: Path
     write(tmp_path, "QQP", "dev", [good.replace("so", "thus")])
     assert len(read("qqp", tmp_path, "trainval")) == 2
     assert "1 row of train.tsv with too few fields is passed over, at line 3" in remarks("qqp", tmp_path)
+    write(tmp_path, "QQP", "dev", [good, "", good.replace("so", "thus"), "", "7\t8"])
+    told = remarks("qqp", tmp_path)
+    assert "2 empty lines of dev.tsv are passed over, at line 3, 5" in told
+    assert "1 row of dev.tsv with too few fields is passed over, at line 6" in told
     write(tmp_path, "QNLI", "train", ["0\tWho?\tHe.\tentailment", "1\tWho?\tHe."])
     with pytest.raises(DataError, match=r"QNLI/train\.tsv:3: 3 fields; expected 4: index, question, sentence, label"):
         registry.get("qnli").items(tmp_path, "train")
@@ -134,6 +138,10 @@ def test_every_fault_is_told_with_file_and_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "says"), [
     (b"text\tlabel\nx\t1\n", r"train\.tsv:1: there is no column 'sentence'; its columns are text, label"),
+    (b"sentence\tlabel\tlabel\nx\t1\t0\n", r"train\.tsv:1: 2 columns are called 'label'; its columns are sentence, "
+                                           r"label, label; expected there: train\.tsv"),
+    (b"", r"train\.tsv is empty; expected there: train\.tsv"),
+    (b"\xef\xbb\xbf", r"train\.tsv is empty; expected there: train\.tsv"),
     (b"sentence\tlabel\n\xff\t1\n", r"train\.tsv is not a text file: byte 15 is not UTF-8"),
     (b"sentence\tlabel\n", r"train\.tsv holds no rows; expected there: train\.tsv"),
     (None, r"train\.tsv is missing; expected there: train\.tsv, dev\.tsv \(columns sentence, label\)"),

@@ -122,7 +122,7 @@ def test_training_texts_that_are_test_texts_and_copies_are_left_out(text_root: P
     trained = [text.a for text in texts(lists(card, text_root)["trainval"])]
     assert rows[0] in test and rows[0] not in trained
     assert len(trained) == len(set(trained)) and rows[-1] == rows[1]
-    assert "1 row of train.tab with too few fields is passed over, at line 485" in remarks(card.name, text_root)
+    assert "1 empty line of train.tab is passed over, at line 485" in remarks(card.name, text_root)
 
 
 def test_a_total_is_shared_out_by_the_largest_rests_and_every_class_has_one() -> None:
@@ -214,4 +214,4 @@ def test_the_packages_texts_are_those_that_the_card_promises(card: Card) -> None
 def test_what_was_passed_over_in_the_real_corpora_is_told() -> None:
     needs(registry.get("reuters_r8"))
     assert "13 of 2189 texts of test stand there before" in remarks("reuters_r8", NOWHERE)
-    assert "1 row of train.tab with too few fields is passed over" in " ".join(remarks("newsgroups20", NOWHERE))
+    assert "1 empty line of train.tab is passed over" in " ".join(remarks("newsgroups20", NOWHERE))
