@@ -108,12 +108,18 @@ def weights_of(record: RunResult, runs: Path) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def ensemble(pool: Pool, runs: Path) -> Combination:
-    """Chosen among those that stored probabilities. Raises UsageError where fewer than two did."""
-    if all("val.top1" not in r.metrics for r in pool.runs):
+def of_classes(pool: Pool) -> Pool:
+    """The pool itself. Raises UsageError where its runs do not answer with classes, whose probabilities are averaged.
+    """
+    if not any({"val.top1", "test.top1"} & r.metrics.keys() for r in pool.runs):
         raise UsageError([f"{pool.where}: its answers are numbers and no classes, so there are no probabilities to "
                           "average; `soup --of seeds` averages weights"])
-    held = [(r, p) for r in pool.runs if (p := ensembles.stored(r, runs)) is not None]
+    return pool
+
+
+def ensemble(pool: Pool, runs: Path) -> Combination:
+    """Chosen among those that stored probabilities. Raises UsageError where fewer than two did."""
+    held = [(r, p) for r in of_classes(pool).runs if (p := ensembles.stored(r, runs)) is not None]
     if len(held) < 2:
         raise UsageError([f"{pool.where}: {len(held)} of {many(len(pool.runs), 'run')} stored probabilities; "
                           f"{pool.lacking}"])

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
-    """(the suite's name, the runs of each method and data set that may be combined). Raises UsageError."""
+def pools(args: argparse.Namespace, classes: bool = False) -> tuple[str, list[Pool]]:
+    """(the suite's name, the runs of each method and data set that may be combined). Raises UsageError.
+
+    `classes`: their answers must be classes, which is told before anyone stores weights for nothing.
+    """
+    fit = combining.of_classes if classes else (lambda pool: pool)
     here.check_device(args)
     request = words.request_of(args)
     if args.of == "seeds":
@@ -38,12 +42,12 @@ def pools(args: argparse.Namespace) -> tuple[str, list[Pool]]:
         stage = "tuned" if request.tuned else "paper" if request.recipe == "paper" else "default"
         return suite_of(request).name, each(
             combining.of_seeds(plan, stage),
-            lambda p: combining.with_weights(p, checkout.RUNS, "`run --keep-weights all --again all` stores them"))
+            lambda p: combining.with_weights(fit(p), checkout.RUNS, "`run --keep-weights all --again all` stores them"))
     suite, studies = studies_of(request, " --members small")
     records = records_of({run for s in studies for t in s.trials for run in t.runs}, checkout.RUNS)
     return suite, each(
         combining.of_studies(studies, records),
-        lambda p: combining.with_weights(p, checkout.RUNS))
+        lambda p: combining.with_weights(fit(p), checkout.RUNS))
 
 
 def each(some: Iterable[Pool], act: Callable[[Pool], T]) -> list[T]:

@@ -26,7 +26,7 @@ def act(args: argparse.Namespace) -> int:
     from ..tuning import combining
     from .combinations import each, pools, test
 
-    suite, found = pools(args)
+    suite, found = pools(args, classes=True)
     if args.of == "seeds":
         chosen = [combining.combination("seeds", p, [(r, 1) for r in p.runs]) for p in found]
     else:

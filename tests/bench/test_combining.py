@@ -17,7 +17,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import checkout
+from bench import checkout, cli
 from bench.engine import combine
 from bench.engine.backbones import find_weights
 from bench.engine.combine import Ingredient, Soup, model_stock, opened, uniform
@@ -337,6 +337,19 @@ def test_seeds_are_combined_where_they_began_alike(tmp_path: Path, monkeypatch: 
     mean = combining.combination("seeds", alike, [(r, 1) for r in alike.runs])
     assert mean.text() == "mean of seeds: 2 of 2 runs, trained on train and val"
     assert execute_combined(mean.spec, parts, {}, where, tmp_path / "runs").test_passes == 1
+
+
+def test_numbers_are_no_ensemble_of_seeds_and_nothing_is_written_or_printed(
+        here: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    found = tuple(fakes.record(fakes.spec("stsb", "lora", seed=seed), None, metrics={"test.score": 0.5, "test.n": 20.0})
+                  for seed in (0, 1))
+    monkeypatch.setattr(combining, "of_seeds", lambda plan, stage: [Pool("lora", stage, "seeds", found)])
+    words = "--of seeds --datasets stsb --data standin --methods lora --seeds 0 1 --backbones regatta_text_40"
+    assert cli.main(["ensemble", *words.split()]) == 2
+    told = capsys.readouterr()
+    assert "lora on stsb: its answers are numbers and no classes" in told.err and not told.out
+    assert not list(tmp_path.iterdir()), "no choice is on disk"
 
 
 def test_what_draws_its_start_from_the_seed_is_no_soup(tmp_path: Path) -> None:
