@@ -129,6 +129,7 @@ class Card:
     home: Callable[[], Path] | None = None  # where it lies of itself (a package, a note); raises DataError: what to do
     task: Task = "classify"
     input: Input = "image"
+    texts: int | None = None  # of a set of texts: 1, or 2 that belong together; None: its items tell
     remarks: Callable[[Path], Sequence[str]] | None = None  # (data root) -> what is passed over in reading, and why
 
     @property

@@ -148,4 +148,5 @@ for _name, _task in TASKS.items():
         by_hand=f"unpack GLUE's archive of {_task.title} into glue/",
         note="test is GLUE's development set or half of it" + (f"; {_task.note}" if _task.note else ""),
         facts={"repeats": "some texts of the development set are training texts, as distributed"},
-        task="classify" if _task.form.labels else "regress", input="text", remarks=partial(remarks, name=_name)))
+        task="classify" if _task.form.labels else "regress", input="text", texts=len(_task.form.texts),
+        remarks=partial(remarks, name=_name)))

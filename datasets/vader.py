@@ -121,7 +121,8 @@ def _card(name: str, title: str, stem: str, tests: int, pinned: str, scored: boo
         note="no official split, snippets of one review may lie on both sides"
         + ("; the mean rating of twenty people, -4 to 4" if scored else
            "; ratings between -0.5 and 0.5 are left out"),
-        facts={"package": PACKAGE.name, "pinned": pinned}, task="regress" if scored else "classify", input="text"))
+        facts={"package": PACKAGE.name, "pinned": pinned}, task="regress" if scored else "classify", input="text",
+        texts=1))
 
 
 for _name, (_stem, _of) in SOURCES.items():

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.card import Text, shown
+from datasets import registry
+from datasets.card import DataError, Text, shown
+from results import store
+from results.spoken import many
 
 from .. import checkout
 from ..planning import settings
@@ -49,7 +53,7 @@ def act(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UsageError([f"--top must be 1 or more, not {args.top}"])
     path = recorded.find(args.run, checkout.RUNS)[0]
-    texts = texts_of(args.files) if args.texts else []
+    texts = texts_of(args.files, *set_of(path)) if args.texts else []
     images, missing = ([], []) if args.texts else images_of(args.files)
     if not images and not texts:
         raise UsageError(missing)
@@ -97,13 +101,37 @@ def images_of(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return found, problems
 
 
-def texts_of(files: Sequence[Path]) -> list[Text]:
-    """The texts of files, one on each line that holds any. Raises UsageError with all problems."""
+def set_of(path: Path) -> tuple[str, int | None]:
+    """(the data set of the run at `path`, how many texts belong together there); None where that is not known, or the
+    run names no classes of texts, which is told when it is opened.
+
+    A card that does not say it is asked for its training texts, which may lie elsewhere now.
+    """
+    spec = store.load(path).spec
+    try:
+        card = registry.get(spec.dataset)
+        if card.input != "text" or card.task != "classify" or card.texts:
+            return spec.dataset, card.texts if card.task == "classify" else None
+        root = checkout.STANDINS if spec.standin else Path(os.environ.get("DATA") or "")
+        first = card.items(card.place(root), "train")[0].image
+    except (DataError, OSError, IndexError):
+        return spec.dataset, None
+    return spec.dataset, (1 if first.b is None else 2) if isinstance(first, Text) else None
+
+
+def texts_of(files: Sequence[Path], dataset: str = "", count: int | None = None) -> list[Text]:
+    """The texts of files, one on each line that holds any, or two that belong together: `count` of the run's data set.
+
+    Raises UsageError with all problems.
+    """
     found: list[Text] = []
-    problems = []
+    problems: list[str] = []
+    wanted = "one, or two with a tab between them" if count is None else (
+        f"those of {dataset!r} stand {'one on a line, without a tab' if count == 1 else 'two on a line, a tab between'}"
+    )
     for file in files:
         try:
-            lines = (sys.stdin.buffer if str(file) == "-" else file.open("rb")).read().decode("utf-8-sig").splitlines()
+            lines = _lines((sys.stdin.buffer if str(file) == "-" else file.open("rb")).read().decode("utf-8-sig"))
         except OSError as error:
             problems.append(f"the texts {str(file)!r} cannot be read: {error.strerror}")
             continue
@@ -111,13 +139,24 @@ def texts_of(files: Sequence[Path]) -> list[Text]:
             problems.append(f"the texts {str(file)!r} are not UTF-8")
             continue
         parts = [(f"{file}, line {number}", line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
-        problems += [f"{where}: {len(held)} texts; one, or two with a tab between them" for where, held in parts
-                     if len(held) > 2]
+        problems += [f"{where}: {told}; {wanted}" for where, held in parts if (told := _misfit(held, count))]
         problems += [] if parts else [f"there is no text in {str(file)!r}"]
-        found += [Text(where, *held) for where, held in parts if len(held) <= 2]
+        found += [Text(where, held[0], held[1] if len(held) > 1 else None) for where, held in parts if len(held) <= 2]
     if problems:
         raise UsageError(problems)
     return found
+
+
+def _lines(text: str) -> list[str]:
+    """The lines, whichever way they end: other signs that `str.splitlines` cuts at may stand within a text."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _misfit(held: Sequence[str], count: int | None) -> str:
+    """What is wrong with the texts of a line, or nothing."""
+    if len(held) > 2 or len(held) != (count or len(held)):
+        return many(len(held), "text")
+    return "" if all(one.strip() for one in held) else "a text beside the tab is empty"
 
 
 def _told(one: Path | Text) -> str:
