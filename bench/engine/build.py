@@ -71,7 +71,7 @@ class Built:
         self.method = compose.from_spec(spec.method, spec.options)
         self.task = asked(card.task, spec.loss)
         forms.check_input(self.method.text, backbones.family(spec.model), card, backbones.decodes(spec.model))
-        forms.check_settings(backbones.family(spec.model), vars(spec))
+        forms.check_settings(backbones.family(spec.model), vars(spec), card)
         forms.check(self.method.text, backbones.family(spec.model), spec.class_query, spec.merged_eval, spec.compiled,
                     spec.eval_batch_size)
         if spec.until and (spec.phase != "tune" or spec.until >= spec.epochs):

@@ -113,18 +113,39 @@ ON_PAIRS: dict[str, tuple[Any, str]] = {
     "head_seed": (None, "there are two heads")}
 
 
+# Field of the spec that is about pictures -> what it is on texts alone.
+OF_PICTURES: dict[str, Any] = {"image_size": 0, "normalise": "none", "augment": "none"}
+
+
 def setting_problems(family: str, fields: Mapping[str, Any]) -> list[str]:
     """Why settings do not fit such a backbone, a sentence each. No torch."""
-    if family != PAIR and fields.get("loss"):
+    if family != PAIR:
         return [f"loss={fields['loss']!r} brings pictures and their captions together and needs a pair of towers, as "
-                "regatta_vit_64:minilm.package; leave it out"]
-    return [f"{name}={fields[name]!r} does not fit a pair of towers: {why}; leave it out"
-            for name, (wanted, why) in ON_PAIRS.items() if family == PAIR and fields.get(name, wanted) != wanted]
+                "regatta_vit_64:minilm.package; leave it out"] if fields.get("loss") else []
+    found = [f"{name}={fields[name]!r} does not fit a pair of towers: {why}; leave it out"
+             for name, (wanted, why) in ON_PAIRS.items() if fields.get(name, wanted) != wanted]
+    if fields.get("batch_size", 2) < 2:
+        found.append(f"batch_size={fields['batch_size']} does not fit a pair of towers: a pair is told from the others "
+                     "of its batch, so one alone teaches nothing; say 2 or more")
+    return found
 
 
-def check_settings(family: str, fields: Mapping[str, Any]) -> None:
-    """Raises MethodError with the first of `setting_problems`."""
-    if problems := setting_problems(family, fields):
+def card_problems(card: Card, fields: Mapping[str, Any]) -> list[str]:
+    """Why settings do not fit what the data set asks, a sentence each. No torch."""
+    smoothing = fields.get("label_smoothing", 0.0)
+    return [f"label_smoothing={smoothing} does not fit {card.name!r}, whose answers are numbers: there are no classes "
+            "to smooth over; leave it out"] if smoothing and card.task == "regress" else []
+
+
+def picture_problems(card: Card, typed: Mapping[str, Any]) -> list[str]:
+    """Why settings that were typed say nothing to a set of texts, a sentence each: a suite may bring them along."""
+    return [f"{name}={typed[name]!r} is about pictures, and {card.name!r} holds texts alone; leave it out"
+            for name, wanted in OF_PICTURES.items() if card.input == "text" and typed.get(name, wanted) != wanted]
+
+
+def check_settings(family: str, fields: Mapping[str, Any], card: Card | None = None) -> None:
+    """Raises MethodError with the first of `setting_problems` and `card_problems`."""
+    if problems := setting_problems(family, fields) + (card_problems(card, fields) if card else []):
         raise MethodError(problems[0])
 
 
@@ -142,8 +163,9 @@ def normed(text: MethodText, family: str, batch_norm: str) -> str:
     """Why the batch norms cannot be treated so, or nothing. A family that we do not know may have some."""
     if batch_norm == "method" or family == PAIR:  # which `setting_problems` refuses
         return ""
-    if family in FAMILIES and family not in NORMED:
-        return f"batch_norm={batch_norm!r} means nothing on a {family}, which has no batch norm; leave it out"
+    if family == TEXT or (family in FAMILIES and family not in NORMED):
+        told = "text tower" if family == TEXT else family
+        return f"batch_norm={batch_norm!r} means nothing on a {told}, which has no batch norm; leave it out"
     adapter = text.adapter
     if batch_norm == "train" and (adapter.name in ONCE or adapter.info.facts.get("frozen_backbone")):
         return (f"batch_norm='train' does not fit {adapter.name!r}, whose frozen network is computed once for each "

@@ -151,6 +151,8 @@ def resolve(request: Request, inputs: bool = True, unseen: bool = False) -> Reso
                                                                       backbones.decodes(name)))
     problems += dict.fromkeys(problem for name in weights for problem in forms.setting_problems(
         backbones.family(name), suite.protocol | dict(suite.per_backbone.get(name, {})) | values))
+    problems += [problem for card in cards for problem in (*forms.card_problems(card, suite.protocol | values),
+                                                           *forms.picture_problems(card, values))]
     if not (request.datasets or suite.datasets):
         problems.append(f"suite {suite.name!r} needs --datasets; `python -m bench list datasets` names them")
     if not (request.methods or suite.methods):
@@ -214,7 +216,7 @@ def specs_of(request: Request, found: Resolved) -> list[Planned]:
 def _as_text(found: Resolved, model: str, card: Card, length: int) -> dict[str, Any]:
     """What a run on texts has in the place of pictures' settings, one on pairs beside them; `length` 0: the set's own.
     """
-    fixed = {} if card.input == "pair" else {"image_size": 0, "normalise": "none", "augment": "none"}
+    fixed = {} if card.input == "pair" else dict(forms.OF_PICTURES)
     most = backbones.longest(model)
     if length > most:
         raise UsageError([f"text_length={length} does not fit backbone {model!r}, which reads {most} tokens at most; "

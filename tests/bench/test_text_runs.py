@@ -161,6 +161,52 @@ def test_a_folder_is_named_planned_and_priced_and_what_does_not_run_is_said(at: 
     assert any("'svhn' holds images" in p for p in told.value.problems)
 
 
+def test_what_says_nothing_to_texts_is_refused_where_it_was_typed(tmp_path: Path) -> None:
+    from bench.planning.plan import make
+    from bench.planning.request import Request, UsageError
+
+    asked = Request(datasets=("sst2",), data="standin", methods=("lora",), backbones=(backbones.EMBEDDED_TEXT,))
+    for name, value in (("augment", "crop_flip"), ("normalise", "peer"), ("image_size", "32")):
+        with pytest.raises(UsageError) as told:
+            make(replace(asked, sets=(f"{name}={value}",)), tmp_path)
+        assert f"{name}={value!r}".replace("'32'", "32") + " is about pictures, and 'sst2' holds texts alone; leave " \
+            "it out" in told.value.problems
+    for mode in ("train", "eval"):
+        with pytest.raises(UsageError, match="means nothing on a text tower, which has no batch norm"):
+            make(replace(asked, sets=(f"batch_norm={mode}",)), tmp_path)
+    plain = make(asked, tmp_path).runs[0].spec  # the protocol's own native colours are left out, as ever
+    assert make(replace(asked, sets=("augment=none",)), tmp_path).runs[0].spec.id == plain.id
+
+
+def test_one_pair_alone_is_no_batch(tmp_path: Path) -> None:
+    from bench.planning.plan import make
+    from bench.planning.request import Request, UsageError
+
+    asked = Request(datasets=("flickr30k",), data="standin", methods=("linear",), batch_size=1,
+                    backbones=(f"regatta_vit_64:{backbones.EMBEDDED_TEXT}",))
+    for one in (asked, replace(asked, sets=("loss=triplet",))):
+        with pytest.raises(UsageError, match="one alone teaches nothing; say 2 or more"):
+            make(one, tmp_path)
+    assert make(replace(asked, batch_size=2), tmp_path).runs
+
+
+def test_no_label_is_smoothed_where_answers_are_numbers(at: Path, tmp_path: Path) -> None:
+    from bench.planning.plan import make
+    from bench.planning.request import Request, UsageError
+
+    asked = Request(datasets=("stsb", "sst2"), data="standin", methods=("linear",), sets=("label_smoothing=0.1",),
+                    backbones=(backbones.EMBEDDED_TEXT,))
+    with pytest.raises(UsageError) as told:
+        make(asked, tmp_path)
+    assert told.value.problems == ["label_smoothing=0.1 does not fit 'stsb', whose answers are numbers: there are no "
+                                   "classes to smooth over; leave it out"]
+    assert make(replace(asked, datasets=("sst2",)), tmp_path).runs[0].spec.label_smoothing == 0.1
+    assert make(replace(asked, sets=("label_smoothing=0",)), tmp_path).runs
+    found = execute(tiny_texts.spec("linear", at, dataset="tiny_score", label_smoothing=0.1), {},
+                    tiny_texts.where(at, tmp_path), tmp_path / "runs")
+    assert found.failure is not None and "no classes to smooth over" in found.failure.message
+
+
 def test_a_card_of_a_method_on_a_text_tower_tells_its_bytes_or_why_it_does_not_run() -> None:
     from bench.verbs.show import _count
 
@@ -199,10 +245,29 @@ def test_a_stored_run_answers_for_texts_as_it_answered_for_its_test_texts(
     assert cli.main(words) == 2 and "line 1: 3 texts" in capsys.readouterr().err
     assert cli.main([*words[:-1], str(tmp_path)]) == 2 and "cannot be read" in capsys.readouterr().err
     assert cli.main([*words[:-2], str(lines)]) == 2 and "reads texts; `predict RUN --texts" in capsys.readouterr().err
+    lines.write_text("the film\n\nthe film\tthe story\ngood film\t\n")
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert all(f"line {n}: 2 texts; those of 'tiny_film' stand one on a line" in said for n in (3, 4)), "by its items"
+    assert "line 1" not in said
+    monkeypatch.setitem(registry._cards, "tiny_film", replace(registry.get("tiny_film"), texts=2))
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "line 1: 1 text; those of 'tiny_film' stand two on a line, a tab between" in said and "line 3" not in said
+    assert "line 4: a text beside the tab is empty; those of" in said
+    lines.write_text("the film\tthe story\n")
+    assert cli.main(words) == 0 and "the film | the story" in capsys.readouterr().out
     scored = tiny_texts.spec("lora", at, dataset="tiny_score", epochs=1)
     run(scored, at, tmp_path)
-    lines.write_text("the film\tthe story\n")
     assert cli.main(["predict", scored.id, *words[2:]]) == 2 and "to a score are not asked" in capsys.readouterr().err
+
+
+def test_a_line_ends_where_an_editor_ends_it_and_no_other_sign_cuts_a_text(tmp_path: Path) -> None:
+    from bench.verbs.predict import texts_of
+
+    odd, file = "one\u2028two\x85three\x0cfour\x1cfive", tmp_path / "lines.txt"
+    file.write_bytes(f"{odd}\r\nsecond\rthird\n".encode())
+    assert [text.a for text in texts_of([file])] == [odd, "second", "third"]
 
 
 def test_a_finished_run_is_tested_again_from_its_stored_weights(at: Path, tmp_path: Path) -> None:
