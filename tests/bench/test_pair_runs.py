@@ -285,3 +285,9 @@ def test_a_pair_is_planned_with_its_length_and_tokenizer_and_refused_before_it_r
         make(replace(asked, methods=("lora+pace", "lst"), sets=("label_smoothing=0.1",)), tmp_path)
     assert all(any(words in p for p in told.value.problems) for words in (
         "only adapters do", "write lst(init='magnitude')", "no classes to smooth over"))
+    for one in (replace(asked, sets=("batch_size=1",)), replace(asked, sets=("loss=triplet",), batch_size=1)):
+        with pytest.raises(UsageError, match="one alone teaches nothing; say 2 or more"):
+            make(one, tmp_path)
+    assert make(replace(asked, batch_size=2), tmp_path).runs
+    found = execute(tiny_pairs.spec("lora", at, batch_size=1), {}, tiny_texts.where(at, tmp_path), tmp_path / "runs")
+    assert found.failure is not None and "one alone teaches nothing" in found.failure.message
